@@ -1,0 +1,57 @@
+import type { Stage } from './stage.ts'
+
+const MINUTE_MS = 60_000
+
+const check = (name: string, command: string[], requires?: string): Stage => ({
+  name,
+  command,
+  reporter: 'exit',
+  boundMs: 2 * MINUTE_MS,
+  ...(requires === undefined ? {} : { requires }),
+})
+
+/** What `npm run check` runs, two at a time. */
+export const CHECKS: readonly Stage[] = [
+  {
+    name: 'unit',
+    command: ['vitest', 'run', 'src/'],
+    reporter: 'vitest',
+    boundMs: 3 * MINUTE_MS,
+  },
+  check('format', ['prettier', '--check', '--cache', '--cache-location=.cache/prettier', '--log-level=warn', '.']),
+  check('types', ['tsc']),
+  check('lint', ['oxlint', '--type-aware', '--deny-warnings']),
+  check('dead code', ['knip', '--no-progress', '--no-config-hints']),
+  check('docs/failures.md is fresh', ['node', 'scripts/write-failures.ts', '--check']),
+  check('openapi.json is fresh', ['node', 'scripts/write-openapi.ts', '--check'], 'scripts/write-openapi.ts'),
+  check('schema.sql is fresh', ['node', 'scripts/write-schema.ts', '--check'], 'scripts/write-schema.ts'),
+]
+
+const suite = (name: string, folder: string, boundMs: number, env: Record<string, string> = {}): Stage => ({
+  name,
+  command: ['vitest', 'run', `${folder}/`],
+  reporter: 'vitest',
+  boundMs,
+  requires: folder,
+  env,
+})
+
+/** What `npm run verify` runs after the checks, one after another. */
+export const SUITES: readonly Stage[] = [
+  suite('support', 'test/support', 2 * MINUTE_MS),
+  suite('postgres', 'test/postgres', 4 * MINUTE_MS),
+  suite('scenarios', 'test/scenarios', 6 * MINUTE_MS),
+  suite('sim', 'test/sim', 4 * MINUTE_MS, { ORRERY_SIM_SEEDS: '20' }),
+  suite('mutation', 'test/mutation', 4 * MINUTE_MS),
+  suite('chaos', 'test/chaos', 5 * MINUTE_MS),
+  suite('property', 'test/property', 3 * MINUTE_MS),
+  suite('e2e', 'test/e2e', 5 * MINUTE_MS),
+  suite('examples', 'examples', 3 * MINUTE_MS),
+  {
+    name: 'quickstart',
+    command: ['node', 'scripts/quickstart.ts'],
+    reporter: 'exit',
+    boundMs: 2 * MINUTE_MS,
+    requires: 'scripts/quickstart.ts',
+  },
+]

@@ -1,0 +1,62 @@
+// `npm run verify`: all that can be tested on this machine. Brings PostgreSQL where it may, runs the checks, then every suite one
+// after another. The last line says how many passed, failed and were skipped. `-- --only NAME` runs one stage.
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { findPostgres } from '../test/support/postgres.ts'
+import { runChecks } from './check.ts'
+import { isGood, renderResult, renderTotal } from './report.ts'
+import { ROOT, runStage, type StageResult } from './stage.ts'
+import { CHECKS, SUITES } from './stages.ts'
+
+const say = (line: string): void => {
+  process.stdout.write(`${line}\n`)
+}
+
+/** Installs the PostgreSQL server where that is ours to do: as root on Debian. Elsewhere says what to install. */
+function bringPostgres(): void {
+  const before = findPostgres()
+  if (before.kind === 'found') return say(`PostgreSQL ${before.version}: ${before.bin}`)
+  if (existsSync('/etc/debian_version') && process.getuid?.() === 0) {
+    say('Installing the PostgreSQL server…')
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+    for (const args of [['update'], ['install', '-y', '--no-install-recommends', 'postgresql']]) {
+      const done = spawnSync('apt-get', args, {
+        env,
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'pipe'],
+        timeout: 300_000,
+      })
+      if (done.status !== 0) say(`apt-get ${args.join(' ')} failed:\n${done.stdout ?? ''}${done.stderr ?? ''}`)
+    }
+  }
+  const after = findPostgres()
+  if (after.kind === 'found') return say(`PostgreSQL ${after.version}: ${after.bin}`)
+  say(`${after.reason} Tests that need it are skipped, by name, below.`)
+}
+
+const { values } = parseArgs({
+  options: { only: { type: 'string' }, verbose: { type: 'boolean', short: 'v', default: false } },
+})
+const isChosen = (stage: { name: string }) => values.only === undefined || stage.name === values.only
+const checks = CHECKS.filter(isChosen)
+const suites = SUITES.filter((s) => isChosen(s) && (s.requires === undefined || existsSync(join(ROOT, s.requires))))
+if (checks.length + suites.length === 0) {
+  const names = [...CHECKS, ...SUITES].map((s) => s.name).join(', ')
+  process.stderr.write(`No stage is called ${values.only}, or its folder is not there. There are: ${names}.\n`)
+  process.exit(2)
+}
+
+bringPostgres()
+const results: StageResult[] = await runChecks(checks, values)
+for (const suite of suites) {
+  say(`\n── ${suite.name}`)
+  const result = await runStage(suite, { echo: true, maySkipAll: findPostgres().kind === 'missing' })
+  results.push(result)
+}
+say('\n── summary')
+for (const result of results) say(renderResult(result))
+say('')
+say(renderTotal(results))
+process.exitCode = results.every(isGood) ? 0 : 1

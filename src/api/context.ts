@@ -1,0 +1,50 @@
+import type { Clock } from '../base/clock.ts'
+import type { Ids } from '../base/ids.ts'
+import type { Log } from '../base/log.ts'
+import type { FailureRecord } from '../domain/failure.ts'
+import type { Caller, Engine } from '../engine/engine.ts'
+import type { IncomingMessage } from 'node:http'
+
+/** Where `/metrics` gets its text; a registry of prom-client fits. */
+export interface MetricsSource {
+  readonly contentType: string
+  metrics(): string | Promise<string>
+}
+
+export interface ApiDeps {
+  engine: Engine
+  clock: Clock
+  ids: Ids
+  log: Log
+  version: string
+  metrics: MetricsSource
+}
+
+/** What comes beside a request: from the socket server, or from a caller in the same process. */
+export interface ApiEnv {
+  incoming?: IncomingMessage
+  /** The body in memory, instead of the request's own. */
+  body?: string
+  /** Aborted when the caller gives up; instead of the request's own. */
+  signal?: AbortSignal
+}
+
+/** One request under way, checked as far as its route says. */
+export interface Exchange {
+  deps: ApiDeps
+  caller: Caller
+  request: Request
+  /** Aborted when the caller is gone. */
+  readonly signal: AbortSignal
+  /** Path parameters, decoded. */
+  param(name: string): string
+  query: unknown
+  body: unknown
+  /** The body as it came. */
+  bodyText: string
+  header(name: string): string | null
+  /** How a failure reads in the answer or in the middle of a stream; bugs are logged and told without details. */
+  recordFailure(error: unknown): FailureRecord
+  respondJson(status: number, value: unknown, headers?: Record<string, string>): Response
+  respond(status: number, body: string | ReadableStream<Uint8Array>, headers: Record<string, string>): Response
+}

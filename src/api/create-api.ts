@@ -1,0 +1,184 @@
+import { type Context, Hono } from 'hono'
+import { checkRequest, invalidRequest } from '../contract/check-request.ts'
+import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest } from '../contract/hot-messages.ts'
+import { findUnstorable, parseJson, textProblem } from '../contract/json-text.ts'
+import { type Route, type RouteId, ROUTES } from '../contract/routes.ts'
+import { isRunId } from '../base/ids.ts'
+import { nearest } from '../base/nearest.ts'
+import { Failure } from '../domain/failure.ts'
+import type { ApiDeps, ApiEnv } from './context.ts'
+import * as exchange from './exchange-handlers.ts'
+import { RequestContext } from './request-context.ts'
+import { readBody } from './read-body.ts'
+import { bearerToken, checkContentHeaders } from './request-headers.ts'
+import * as runs from './run-handlers.ts'
+import * as server from './server-handlers.ts'
+import * as streams from './stream-handlers.ts'
+
+export interface Api {
+  fetch(request: Request, env?: ApiEnv): Promise<Response>
+}
+
+type Handler = (x: RequestContext) => Response | Promise<Response>
+
+const HANDLERS: Record<RouteId, Handler> = {
+  createDefinition: runs.createDefinition,
+  getDefinition: runs.getDefinition,
+  createRun: runs.createRun,
+  createRuns: runs.createRuns,
+  listRuns: runs.listRuns,
+  getRun: runs.getRun,
+  listSteps: runs.listSteps,
+  cancelRun: runs.cancelRun,
+  retryRun: runs.retryRun,
+  skipStep: runs.skipStep,
+  followEvents: streams.followEvents,
+  followLogs: streams.followLogs,
+  listWorkers: server.listWorkers,
+  register: exchange.register,
+  poll: exchange.poll,
+  report: (x) => exchange.report(x, x.suspect),
+  heartbeat: exchange.heartbeat,
+  health: server.health,
+  ready: server.ready,
+  metrics: server.metrics,
+  openapi: server.openapi,
+}
+
+/** The fast checks; what they refuse is looked at by the route's schema, which says what is wrong. */
+const HOT_CHECKS: Partial<Record<RouteId, (value: unknown) => boolean>> = {
+  createRun: isCreateRunRequest,
+  poll: isPollRequest,
+  report: isReportRequest,
+  heartbeat: isHeartbeatRequest,
+}
+
+/** The HTTP API over an engine, as a web-standard handler. Never rejects: whatever goes wrong is a problem body. */
+export function createApi(deps: ApiDeps): Api {
+  const app = new Hono<{ Bindings: ApiEnv }>()
+  const begin = (c: Context<{ Bindings: ApiEnv }>) => new RequestContext(deps, c)
+
+  for (const route of ROUTES) {
+    const handler = HANDLERS[route.id]
+    app.on(route.method, honoPath(route.path), (c) => answer(begin(c), route, handler))
+  }
+  for (const path of new Set(ROUTES.map((route) => route.path))) {
+    const allowed = allowedMethods(path)
+    app.all(honoPath(path), (c) => {
+      const x = begin(c)
+      if (c.req.method === 'OPTIONS') return x.respond(204, null, { allow: allowed.join(', ') })
+      const failure = new Failure('request.method_not_allowed', `${c.req.method} ${x.path}`, { evidence: { allowed } })
+      return x.respondFailure(failure, { allow: allowed.join(', ') })
+    })
+  }
+  const paths = [...new Set(ROUTES.map((route) => route.path))]
+  app.notFound((c) => {
+    const x = begin(c)
+    const near = nearest(x.path, paths)
+    return x.respondFailure(
+      new Failure(
+        'request.not_found',
+        `${c.req.method} ${x.path}`,
+        near === null ? {} : { evidence: { nearest: near } },
+      ),
+    )
+  })
+  app.onError((error, c) => begin(c).respondFailure(error))
+  return { fetch: async (request, env) => app.fetch(request, env ?? {}) }
+}
+
+/** `/v1/runs/{id}:cancel` as Hono writes it. Values hold no slash and, where a verb may follow, no colon. */
+function honoPath(path: string): string {
+  return path
+    .split('/')
+    .map((segment) =>
+      segment.replace(/^\{(\w+)\}(:\w+)?$/, (_, name: string, verb?: string) => `:${name}{[^/:]+${verb ?? ''}}`),
+    )
+    .join('/')
+}
+
+function allowedMethods(path: string): string[] {
+  const methods = ROUTES.filter((route) => route.path === path).map((route) => route.method as string)
+  if (methods.includes('GET')) methods.push('HEAD')
+  return [...methods, 'OPTIONS']
+}
+
+async function answer(x: RequestContext, route: Route, handler: Handler): Promise<Response> {
+  try {
+    if (route.auth !== 'none') await authenticate(x, route)
+    checkParams(x, route)
+    if (route.auth !== 'none') x.query = readQuery(x, route)
+    if (route.method === 'POST') await takeBody(x, route)
+    return await handler(x)
+  } catch (error) {
+    return x.respondFailure(error)
+  }
+}
+
+async function authenticate(x: RequestContext, route: Route): Promise<void> {
+  const header = x.header('authorization')
+  const token = bearerToken(header)
+  const who = token === null ? null : await x.deps.engine.authenticate(token)
+  if (who === null) {
+    // The worker's own code: its remedy is a setting of the worker.
+    const code = route.auth === 'worker' ? 'worker.auth_failed' : 'client.unauthorized'
+    const reason = header === null ? 'missing' : token === null ? 'no bearer token' : 'unknown, revoked or expired'
+    throw new Failure(code, `${x.request.method} ${x.path}`, { evidence: { token: reason } })
+  }
+  if (who.role === 'worker' && route.auth === 'admin')
+    throw new Failure('client.forbidden', `${x.request.method} ${x.path}`, {
+      evidence: { role: who.role, required: route.auth },
+    })
+  x.caller = { actor: who.actor, role: who.role, namespaces: who.namespaces, requestId: x.requestId }
+}
+
+/** A parameter that cannot name anything is answered as absent, before anything is asked. */
+function checkParams(x: RequestContext, route: Route): void {
+  if (!route.path.includes('{')) return
+  const verb = /:\w+$/.exec(route.path)?.[0] ?? ''
+  for (const [, name] of route.path.matchAll(/\{(\w+)\}/g)) {
+    const raw = x.rawParam(name ?? '')
+    const value = route.path.endsWith(`{${name}}${verb}`) ? raw.slice(0, raw.length - verb.length) : raw
+    x.params.set(name ?? '', value)
+    if (name === 'id' && !isRunId(value)) throw new Failure('run.not_found', `finding run ${shorten(value)}`)
+    if (name === 'hash' && !/^[\w:.-]{1,256}$/.test(value))
+      throw new Failure('definition.not_found', `finding definition ${shorten(value)}`)
+    if (name === 'name' && (textProblem(value) !== null || value.length > 512))
+      throw new Failure('step.not_found', `finding step ${shorten(value)}`)
+  }
+}
+
+const shorten = (text: string) => JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
+
+function readQuery(x: RequestContext, route: Route): unknown {
+  const start = x.request.url.indexOf('?')
+  if (start < 0) return {}
+  const given = new Map<string, string | string[]>()
+  for (const [key, value] of new URLSearchParams(x.request.url.slice(start + 1))) {
+    const bad = textProblem(key) ?? textProblem(value)
+    if (bad !== null) throw invalidRequest('reading the query', key, bad)
+    const former = given.get(key)
+    if (route.lists?.includes(key)) given.set(key, [...(former ?? []), value])
+    else if (former === undefined) given.set(key, value)
+    else throw invalidRequest('reading the query', key, 'is given more than once')
+  }
+  const [first] = given.keys()
+  if (route.query) return checkRequest(route.query, Object.fromEntries(given), 'reading the query')
+  if (first !== undefined) throw invalidRequest('reading the query', first, 'this address takes no query')
+  return {}
+}
+
+async function takeBody(x: RequestContext, route: Route): Promise<void> {
+  const text = await readBody({ request: x.request, incoming: x.env.incoming, inMemory: x.env.body }, route.bodyBytes)
+  if (!route.body) return
+  checkContentHeaders(x.header('content-type'), x.header('content-encoding'))
+  const parsed = parseJson(text)
+  if (parsed.kind === 'refused') throw invalidRequest('reading the request', parsed.path, parsed.message)
+  const hot = HOT_CHECKS[route.id]
+  x.bodyText = text
+  x.suspect = parsed.suspect
+  x.body = hot?.(parsed.value) === true ? parsed.value : checkRequest(route.body, parsed.value, 'reading the request')
+  // Reports are looked at one by one: a bad one must not keep the others from being recorded.
+  const bad = parsed.suspect && route.id !== 'report' ? findUnstorable(parsed.value) : null
+  if (bad) throw invalidRequest('reading the request', bad.path, bad.message)
+}

@@ -1,0 +1,106 @@
+import type { Context } from 'hono'
+import { assert } from '../base/assert.ts'
+import { PROBLEM_TYPE, problemOf } from '../contract/problem.ts'
+import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
+import { FAILURES } from '../domain/failures.ts'
+import type { Caller } from '../engine/engine.ts'
+import type { ApiDeps, ApiEnv, Exchange } from './context.ts'
+import { isRequestId } from './request-headers.ts'
+
+/** Answers are for the one who asked: never kept, never sniffed, never framed. */
+const SECURITY_HEADERS = {
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+} as const
+
+/** One request under way. */
+export class RequestContext implements Exchange {
+  readonly deps: ApiDeps
+  readonly env: ApiEnv
+  readonly request: Request
+  readonly requestId: string
+  readonly path: string
+  readonly params = new Map<string, string>()
+  query: unknown = {}
+  body: unknown = undefined
+  bodyText = ''
+  suspect = false
+  readonly #hono: Context<{ Bindings: ApiEnv }>
+  #caller: Caller | null = null
+
+  constructor(deps: ApiDeps, c: Context<{ Bindings: ApiEnv }>) {
+    this.deps = deps
+    this.#hono = c
+    this.env = c.env
+    this.request = c.req.raw
+    this.path = c.req.path
+    const given = this.header('x-request-id')
+    this.requestId = given !== null && isRequestId(given) ? given : deps.ids.make('request')
+  }
+
+  get caller(): Caller {
+    assert(this.#caller, 'a handler of an open route asked who calls')
+    return this.#caller
+  }
+
+  set caller(caller: Caller) {
+    this.#caller = caller
+  }
+
+  get signal(): AbortSignal {
+    return this.env.signal ?? this.request.signal
+  }
+
+  header(name: string): string | null {
+    if (!this.env.incoming) return this.request.headers.get(name)
+    const value = this.env.incoming.headers[name]
+    return value === undefined ? null : typeof value === 'string' ? value : value.join(', ')
+  }
+
+  /** The decoded parameter as it stands in the path, with the verb behind it. */
+  rawParam(name: string): string {
+    return this.#hono.req.param(name) ?? ''
+  }
+
+  param(name: string): string {
+    return this.params.get(name) ?? ''
+  }
+
+  respond(status: number, body: string | ReadableStream<Uint8Array> | null, headers: Record<string, string>): Response {
+    return new Response(body, { status, headers: { 'x-request-id': this.requestId, ...SECURITY_HEADERS, ...headers } })
+  }
+
+  respondJson(status: number, value: unknown, headers?: Record<string, string>): Response {
+    return this.respond(status, JSON.stringify(value), { 'content-type': 'application/json', ...headers })
+  }
+
+  respondFailure(error: unknown, headers?: Record<string, string>): Response {
+    const failure = this.recordFailure(error)
+    const problem = problemOf(failure, { instance: this.path, requestId: this.requestId })
+    const extra: Record<string, string> = { 'content-type': PROBLEM_TYPE, ...headers }
+    if (problem.status === 401)
+      extra['www-authenticate'] =
+        failure.evidence?.['token'] === 'missing'
+          ? 'Bearer realm="orrery"'
+          : 'Bearer realm="orrery", error="invalid_token"'
+    if (FAILURES[failure.code].retry === 'later' && problem.status >= 429) extra['retry-after'] = '1'
+    return this.respond(problem.status, JSON.stringify(problem), extra)
+  }
+
+  recordFailure(error: unknown): FailureRecord {
+    const fields = { requestId: this.requestId, method: this.request.method, path: this.path }
+    if (error instanceof Failure) {
+      const status = FAILURES[error.code].status
+      if (status >= 500) this.deps.log.warn('request failed', { ...fields, code: error.code, err: error })
+      else this.deps.log.debug('request refused', { ...fields, code: error.code, message: error.message })
+      return error.toRecord()
+    }
+    // The caller went away, and what it waited for was stopped: nobody reads this answer.
+    if (this.signal.aborted)
+      return failureRecord('request.invalid', `${fields.method} ${this.path} was given up by the caller`)
+    this.deps.log.error('request met a bug', { ...fields, err: error })
+    return failureRecord('internal.bug', `${fields.method} ${this.path}`, { evidence: { requestId: this.requestId } })
+  }
+}

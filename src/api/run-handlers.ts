@@ -1,0 +1,139 @@
+import { hash } from 'node:crypto'
+import type { Json, JsonObject } from '../base/json.ts'
+import type {
+  CreateDefinitionRequest,
+  CreateRunRequest,
+  CreateRunsRequest,
+  CreateRunsResponse,
+  DefinitionView,
+  RunCreated,
+  RunState,
+} from '../contract/api-types.ts'
+import { Failure } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { Definition } from '../domain/workflow.ts'
+import type { CreateOutcome } from '../engine/engine.ts'
+import type { Exchange } from './context.ts'
+import { idempotencyKey, preferWaitMs } from './request-headers.ts'
+import { compileSource, definitionHash } from './run-source.ts'
+
+// Bodies and queries were checked by the schema of their route before a handler sees them: that is the reason for each `as` here.
+
+export async function createDefinition(x: Exchange): Promise<Response> {
+  const definition = compileSource(x.body as CreateDefinitionRequest)
+  const { hash } = await x.deps.engine.putDefinition(x.caller, definition)
+  return x.respondJson(201, viewOf(hash, definition), { location: `/v1/definitions/${hash}` })
+}
+
+function viewOf(hash: string, definition: Definition): DefinitionView {
+  const { namespace, name, nodes } = definition
+  return {
+    hash,
+    namespace,
+    name,
+    nodes: nodes.map((n) => ({ name: n.name, kind: n.kind, needs: n.needs.map((i) => nodes[i]?.name ?? String(i)) })),
+  }
+}
+
+export async function getDefinition(x: Exchange): Promise<Response> {
+  return x.respondJson(200, await x.deps.engine.getDefinition(x.caller, x.param('hash')))
+}
+
+const NO_LABELS: Record<string, string> = {}
+const NO_INPUTS: JsonObject = {}
+
+export async function createRun(x: Exchange): Promise<Response> {
+  const { engine, clock } = x.deps
+  const body = x.body as CreateRunRequest
+  const key = idempotencyKey(x.header('idempotency-key'))
+  const waitMs = preferWaitMs(x.header('prefer'))
+  const definition = await definitionHash(engine, x.caller, body)
+  const [outcome] = await engine.createRuns(x.caller, [
+    {
+      definition,
+      inputs: body.inputs ?? NO_INPUTS,
+      labels: body.labels ?? NO_LABELS,
+      idempotencyKey: key,
+      fingerprint: key === null ? null : fingerprint(x.bodyText),
+    },
+  ])
+  const { runId, existing } = requireRun(outcome, key)
+  const status = existing ? 200 : 201
+  const headers: Record<string, string> = { location: `/v1/runs/${runId}` }
+  if (waitMs !== null) {
+    headers['preference-applied'] = 'wait'
+    return x.respondJson(status, await engine.waitForRun(x.caller, runId, waitMs, x.signal), headers)
+  }
+  if (existing) return x.respondJson(status, await engine.getRun(x.caller, runId), headers)
+  const createdAt = new Date(clock.now()).toISOString()
+  const answer: RunCreated = { id: runId, state: 'pending', definition, createdAt }
+  return x.respondJson(status, answer, headers)
+}
+
+export async function createRuns(x: Exchange): Promise<Response> {
+  const { engine } = x.deps
+  const body = x.body as CreateRunsRequest
+  const key = idempotencyKey(x.header('idempotency-key'))
+  const print = key === null ? null : fingerprint(x.bodyText)
+  const definition = await definitionHash(engine, x.caller, body)
+  const outcomes = await engine.createRuns(
+    x.caller,
+    body.items.map((item, i) => ({
+      definition,
+      inputs: item.inputs ?? NO_INPUTS,
+      labels: item.labels ?? NO_LABELS,
+      // U+001F is no printable character: the key of an item never meets a key that a caller chose.
+      idempotencyKey: key === null ? null : `${key}\u001f${i}`,
+      fingerprint: print,
+    })),
+  )
+  const runs = outcomes.map((outcome) => requireRun(outcome, key))
+  const answer: CreateRunsResponse = { ids: runs.map((r) => r.runId) }
+  return x.respondJson(runs.every((r) => r.existing) ? 200 : 201, answer)
+}
+
+const fingerprint = (bodyText: string) => hash('sha256', bodyText, 'base64url')
+
+function requireRun(outcome: CreateOutcome | undefined, key: string | null): { runId: string; existing: boolean } {
+  if (!outcome) throw new Error('the engine gave no outcome for a new run')
+  if (outcome.kind === 'key_reused')
+    throw new Failure('idempotency.key_reused', `creating a run under the key ${JSON.stringify(key)}`, {
+      evidence: { key, runId: outcome.runId },
+    })
+  return { runId: outcome.runId, existing: outcome.kind === 'existing' }
+}
+
+export async function listRuns(x: Exchange): Promise<Response> {
+  const q = x.query as { namespace?: string; workflow?: string; state?: RunState[]; cursor?: string; limit?: number }
+  const page = await x.deps.engine.listRuns(x.caller, {
+    namespace: q.namespace ?? null,
+    workflow: q.workflow ?? null,
+    states: q.state ?? [],
+    cursor: q.cursor ?? null,
+    limit: q.limit ?? LIMITS.pageDefault,
+  })
+  return x.respondJson(200, page)
+}
+
+export async function getRun(x: Exchange): Promise<Response> {
+  return x.respondJson(200, await x.deps.engine.getRun(x.caller, x.param('id')))
+}
+
+export async function listSteps(x: Exchange): Promise<Response> {
+  const q = x.query as { cursor?: string; limit?: number }
+  const filter = { cursor: q.cursor ?? null, limit: q.limit ?? LIMITS.pageDefault }
+  return x.respondJson(200, await x.deps.engine.listSteps(x.caller, x.param('id'), filter))
+}
+
+export async function cancelRun(x: Exchange): Promise<Response> {
+  return x.respondJson(200, await x.deps.engine.cancelRun(x.caller, x.param('id')))
+}
+
+export async function retryRun(x: Exchange): Promise<Response> {
+  return x.respondJson(200, await x.deps.engine.retryRun(x.caller, x.param('id')))
+}
+
+export async function skipStep(x: Exchange): Promise<Response> {
+  const { output } = x.body as { output: Json }
+  return x.respondJson(200, await x.deps.engine.skipStep(x.caller, x.param('id'), x.param('name'), output))
+}

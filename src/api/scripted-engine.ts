@@ -1,0 +1,225 @@
+import type { RunEvent, RunSummary, RunView, StepView } from '../contract/api-types.ts'
+import type { PollResponse } from '../contract/exchange.ts'
+import { Failure } from '../domain/failure.ts'
+import type { Definition } from '../domain/workflow.ts'
+import type { Engine, NewRun } from '../engine/engine.ts'
+
+/** Stands in for the engine in tests of the api: a handful of runs in memory, events and log lines on demand. */
+export const RUN_ID = 'run_00000000000000000000000001'
+export const ADMIN_TOKEN = 'admin-token'
+export const WORKER_TOKEN = 'worker-token'
+const NOW = '2026-01-01T00:00:00.000Z'
+
+export function summaryOf(id: string): RunSummary {
+  return {
+    id,
+    namespace: 'default',
+    workflow: 'demo',
+    state: 'running',
+    canceling: false,
+    epoch: 1,
+    createdAt: NOW,
+    startedAt: null,
+    endedAt: null,
+    labels: {},
+    steps: { total: 1, open: 1, bad: 0 },
+    failure: null,
+  }
+}
+
+export class ScriptedEngine implements Engine {
+  definitions = new Map<string, Definition>()
+  runs = new Set<string>([RUN_ID])
+  created: NewRun[] = []
+  keys = new Map<string, { runId: string; fingerprint: string | null }>()
+  calls: { name: string; args: unknown[] }[] = []
+  /** Events of RUN_ID; the last one is terminal once `ended`. */
+  events: RunEvent[] = []
+  ended = false
+  lines: string[] = []
+  wake: (() => void)[] = []
+  followers = 0
+  parked = 0
+  /** Thrown by every call when set. */
+  broken: Error | null = null
+
+  #note(name: string, ...args: unknown[]): void {
+    this.calls.push({ name, args })
+    if (this.broken) throw this.broken
+  }
+
+  #requireRun(runId: string): void {
+    if (!this.runs.has(runId)) throw new Failure('run.not_found', `finding run ${runId}`)
+  }
+
+  push(to: string, terminal = false): void {
+    this.events.push({ seq: this.events.length + 1, at: NOW, changes: [{ of: 'run', to }] })
+    this.ended ||= terminal
+    for (const wake of this.wake.splice(0)) wake()
+  }
+
+  write(text: string): void {
+    this.lines.push(text)
+    for (const wake of this.wake.splice(0)) wake()
+  }
+
+  async putDefinition(...[caller, definition]: Parameters<Engine['putDefinition']>) {
+    this.#note('putDefinition', caller, definition)
+    const hash = `sha256:${definition.name}`
+    this.definitions.set(hash, definition)
+    return { hash }
+  }
+
+  async getDefinition(...[caller, hash]: Parameters<Engine['getDefinition']>) {
+    this.#note('getDefinition', caller, hash)
+    const definition = this.definitions.get(hash)
+    if (!definition) throw new Failure('definition.not_found', `finding definition ${hash}`)
+    return { hash, namespace: definition.namespace, name: definition.name, nodes: [], definition }
+  }
+
+  async createRuns(...[caller, runs]: Parameters<Engine['createRuns']>) {
+    this.#note('createRuns', caller, runs)
+    return runs.map((run) => {
+      const former = run.idempotencyKey === null ? undefined : this.keys.get(run.idempotencyKey)
+      if (former)
+        return {
+          kind: former.fingerprint === run.fingerprint ? ('existing' as const) : ('key_reused' as const),
+          runId: former.runId,
+        }
+      this.created.push(run)
+      const runId = `run_1${String(this.created.length).padStart(25, '0')}`
+      this.runs.add(runId)
+      if (run.idempotencyKey !== null) this.keys.set(run.idempotencyKey, { runId, fingerprint: run.fingerprint })
+      return { kind: 'created' as const, runId }
+    })
+  }
+
+  async getRun(...[caller, runId]: Parameters<Engine['getRun']>): Promise<RunView> {
+    this.#note('getRun', caller, runId)
+    this.#requireRun(runId)
+    return { ...summaryOf(runId), definition: 'sha256:demo', inputs: {}, stepList: [] }
+  }
+
+  async listRuns(...args: Parameters<Engine['listRuns']>) {
+    this.#note('listRuns', ...args)
+    return { items: [...this.runs].map(summaryOf), next: null }
+  }
+
+  async listSteps(...[caller, runId, filter]: Parameters<Engine['listSteps']>) {
+    this.#note('listSteps', caller, runId, filter)
+    this.#requireRun(runId)
+    return { items: [] as StepView[], next: null }
+  }
+
+  async cancelRun(...[caller, runId]: Parameters<Engine['cancelRun']>) {
+    this.#note('cancelRun', caller, runId)
+    this.#requireRun(runId)
+    return { ...summaryOf(runId), canceling: true }
+  }
+
+  async retryRun(...[caller, runId]: Parameters<Engine['retryRun']>): Promise<RunSummary> {
+    this.#note('retryRun', caller, runId)
+    this.#requireRun(runId)
+    throw new Failure('run.not_recoverable', `retrying run ${runId}`, {
+      evidence: { state: 'running', allowed: ['cancel'] },
+    })
+  }
+
+  async skipStep(...[caller, runId, step, output]: Parameters<Engine['skipStep']>) {
+    this.#note('skipStep', caller, runId, step, output)
+    this.#requireRun(runId)
+    return summaryOf(runId)
+  }
+
+  async *followEvents(...[caller, runId, afterSeq, signal]: Parameters<Engine['followEvents']>) {
+    this.#note('followEvents', caller, runId, afterSeq)
+    this.#requireRun(runId)
+    this.followers++
+    try {
+      for (let at = afterSeq; ;) {
+        const event = this.events[at]
+        if (event) {
+          at++
+          const terminal = this.ended && at === this.events.length
+          yield { ...event, terminal }
+          if (terminal) return
+        } else if (this.ended) return
+        else await this.#change(signal)
+      }
+    } finally {
+      this.followers--
+    }
+  }
+
+  async waitForRun(...[caller, runId, waitMs]: Parameters<Engine['waitForRun']>): Promise<RunView> {
+    this.#note('waitForRun', caller, runId, waitMs)
+    return { ...summaryOf(runId), state: 'succeeded', definition: 'sha256:demo', inputs: {}, stepList: [] }
+  }
+
+  async *followLogs(...[caller, runId, filter, signal]: Parameters<Engine['followLogs']>) {
+    this.#note('followLogs', caller, runId, filter)
+    this.#requireRun(runId)
+    for (let at = Number(filter.cursor ?? 0); ;) {
+      const text = this.lines[at]
+      if (text !== undefined) {
+        at++
+        const line = { step: 'build', fence: 1, index: at, stream: 'stdout' as const, at: NOW, text }
+        yield { ...line, cursor: String(at) }
+      } else if (!filter.follow || this.ended) return
+      else await this.#change(signal)
+    }
+  }
+
+  async listWorkers(...args: Parameters<Engine['listWorkers']>) {
+    this.#note('listWorkers', ...args)
+    return []
+  }
+
+  async register(...args: Parameters<Engine['register']>) {
+    this.#note('register', ...args)
+    return { session: 'ses_1', leaseMs: 8000, heartbeatMs: 2000, pollMs: 20000, serverVersion: '0.1.0', adopted: [] }
+  }
+
+  /** Parked until the caller goes away, unless there is no free slot. */
+  async poll(...[caller, request, signal]: Parameters<Engine['poll']>): Promise<PollResponse> {
+    this.#note('poll', caller, request)
+    const nothing: PollResponse = { sessionState: 'live', assignments: [], cancels: [], drain: false }
+    if (request.free === 0) return nothing
+    this.parked++
+    try {
+      await this.#change(signal)
+    } finally {
+      this.parked--
+    }
+    return nothing
+  }
+
+  async report(...[caller, request]: Parameters<Engine['report']>) {
+    this.#note('report', caller, request)
+    const acks = request.reports.map(({ step, fence, seq }) => ({ step, fence, seq, outcome: 'recorded' as const }))
+    return { sessionState: 'live' as const, assignments: [], cancels: [], drain: false, acks }
+  }
+
+  async heartbeat(...args: Parameters<Engine['heartbeat']>) {
+    this.#note('heartbeat', ...args)
+    return { sessionState: 'live' as const, leaseMs: 8000 }
+  }
+
+  async authenticate(token: string) {
+    if (token === ADMIN_TOKEN) return { actor: 'tok_admin', role: 'admin' as const, namespaces: null }
+    if (token === WORKER_TOKEN) return { actor: 'tok_worker', role: 'worker' as const, namespaces: null }
+    return null
+  }
+
+  async checkReady() {
+    this.#note('checkReady')
+  }
+
+  #change(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason as Error)
+      this.wake.push(resolve)
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+    })
+  }
+}

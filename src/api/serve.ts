@@ -1,0 +1,134 @@
+import { createServer, type Server } from 'node:http'
+import type { Socket } from 'node:net'
+import { getRequestListener, type HttpBindings } from '@hono/node-server'
+import type { Clock } from '../base/clock.ts'
+import type { Ids } from '../base/ids.ts'
+import { deferred } from '../base/deferred.ts'
+import { PROBLEM_TYPE, problemOf } from '../contract/problem.ts'
+import { invalidRequest } from '../contract/check-request.ts'
+import { Failure } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { Api } from './create-api.ts'
+import { findPortHolder } from './port-holder.ts'
+
+export interface ServeOptions {
+  host: string
+  /** 0: any free port. */
+  port: number
+  clock: Clock
+  ids: Ids
+  /** A request must have arrived whole after this. */
+  requestMs?: number
+  /** How long requests under way may go on once `close` was called. */
+  closeGraceMs?: number
+}
+
+export interface Serving {
+  host: string
+  port: number
+  /** Stops listening, lets requests under way end for the grace time, then cuts what is left. Twice is safe. */
+  close(): Promise<void>
+}
+
+const CLOSE_GRACE_MS = 5_000
+const CLOSE_STEP_MS = 50
+
+/** Listens. Throws `config.port_in_use` that names the holder, or `config.value_unsupported` when the address cannot be used. */
+export async function serve(api: Api, options: ServeOptions): Promise<Serving> {
+  const requestMs = options.requestMs ?? LIMITS.requestMs
+  const listener = getRequestListener(
+    (request, env) => api.fetch(request, { incoming: (env as HttpBindings).incoming }),
+    {
+      // HttpBindings: the server below speaks HTTP/1 only.
+      // What the adapter cannot turn into a request: a bad Host or target.
+      errorHandler: () => {
+        const { body, status } = badRequest(options.ids, 'the request line or the Host header is not valid')
+        return new Response(body, { status, headers: { 'content-type': PROBLEM_TYPE, connection: 'close' } })
+      },
+    },
+  )
+  const server = createServer(
+    {
+      requestTimeout: requestMs,
+      headersTimeout: Math.min(requestMs, LIMITS.requestHeadersMs),
+      connectionsCheckingInterval: Math.min(1000, Math.ceil(requestMs / 4)),
+      keepAliveTimeout: LIMITS.keepAliveMs,
+      noDelay: true,
+    },
+    (incoming, outgoing) => void listener(incoming, outgoing),
+  )
+  server.maxConnections = LIMITS.connectionsMax
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseClient(error, socket as Socket, options.ids))
+  await listen(server, options)
+  const address = server.address()
+  const port = typeof address === 'object' && address !== null ? address.port : options.port
+  let closing: Promise<void> | null = null
+  return { host: options.host, port, close: () => (closing ??= closeServer(server, options)) }
+}
+
+async function listen(server: Server, { host, port }: ServeOptions): Promise<void> {
+  const { promise, resolve, reject } = deferred<undefined>()
+  server.once('error', reject)
+  server.listen({ host, port }, () => resolve(undefined))
+  try {
+    await promise
+  } catch (error) {
+    throw listenFailure(error as NodeJS.ErrnoException, host, port) // listen rejects with nothing else
+  }
+  server.removeAllListeners('error')
+}
+
+function listenFailure(error: NodeJS.ErrnoException, host: string, port: number): Failure {
+  if (error.code !== 'EADDRINUSE')
+    return new Failure('config.value_unsupported', `listening on ${host}:${port}`, {
+      cause: error,
+      evidence: { host, port, error: error.code ?? error.message },
+      remediation:
+        error.code === 'EACCES'
+          ? 'Ports below 1024 need a privilege; choose a higher one with --port.'
+          : 'Choose an address of this host with --host.',
+    })
+  const holder = findPortHolder(port)
+  return new Failure('config.port_in_use', `listening on ${host}:${port}`, {
+    evidence: { host, port, ...(holder ? { heldBy: { pid: holder.pid, name: holder.name } } : {}) },
+    ...(holder
+      ? { remediation: `Stop process ${holder.pid} (${holder.name}), or choose another port with --port.` }
+      : {}),
+  })
+}
+
+/** Node's parser refused the bytes, or they came too slowly; the answer is a problem like any other. */
+function refuseClient(error: NodeJS.ErrnoException, socket: Socket, ids: Ids): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+  const large = error.code === 'HPE_HEADER_OVERFLOW'
+  const { body } = badRequest(
+    ids,
+    late ? 'the request did not arrive in time' : large ? 'the headers are too large' : 'the request is not HTTP',
+  )
+  const line = late ? '408 Request Timeout' : large ? '431 Request Header Fields Too Large' : '400 Bad Request'
+  const head = `HTTP/1.1 ${line}\r\ncontent-type: ${PROBLEM_TYPE}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`
+  socket.end(head + body)
+}
+
+function badRequest(ids: Ids, message: string): { body: string; status: number } {
+  const failure = invalidRequest('reading the request', '', message).toRecord()
+  const problem = problemOf(failure, { instance: '', requestId: ids.make('request') })
+  return { body: JSON.stringify(problem), status: problem.status }
+}
+
+async function closeServer(server: Server, options: ServeOptions): Promise<void> {
+  const closed = deferred<'closed'>()
+  server.close(() => closed.resolve('closed'))
+  const endAt = options.clock.monotonic() + (options.closeGraceMs ?? CLOSE_GRACE_MS)
+  while (options.clock.monotonic() < endAt) {
+    // Kept-alive connections become idle one after another as their requests end.
+    server.closeIdleConnections()
+    if ((await Promise.race([closed.promise, options.clock.sleep(CLOSE_STEP_MS)])) === 'closed') return
+  }
+  server.closeAllConnections()
+  await closed.promise
+}

@@ -1,0 +1,55 @@
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { createProcessBackend } from '../backends/index.ts'
+import { type Log, systemClock, systemRandom } from '../base/index.ts'
+import type { ExchangeLane } from '../contract/index.ts'
+import { createWorker, type StartHeartbeats, type Worker } from '../worker/index.ts'
+import { hostIdentity, processStart } from './host.ts'
+import { commandEnv, loadModules } from './load-modules.ts'
+import type { Env } from './places.ts'
+import { VERSION } from './version.ts'
+
+/** A worker of this process, over any lane. */
+export async function buildWorker(options: {
+  lane: ExchangeLane
+  startHeartbeats: StartHeartbeats
+  name: string | null
+  modules: Record<string, string>
+  capacity: number
+  labels: Record<string, string>
+  namespaces: string[] | null
+  /** Workspaces, outbox and session file lie below it. */
+  workspace: string
+  env: Env
+  log: Log
+}): Promise<Worker> {
+  const modules = await loadModules(options.modules)
+  const backend =
+    process.platform === 'linux'
+      ? await createProcessBackend({
+          root: join(options.workspace, 'commands'),
+          clock: systemClock,
+          log: options.log,
+          random: systemRandom,
+        })
+      : null
+  return createWorker({
+    lane: options.lane,
+    backend,
+    modules,
+    name: options.name ?? hostname(),
+    version: VERSION,
+    capacity: options.capacity,
+    labels: options.labels,
+    namespaces: options.namespaces,
+    host: hostIdentity(),
+    pid: process.pid,
+    pidStart: processStart(process.pid),
+    stateDir: join(options.workspace, 'state'),
+    startHeartbeats: options.startHeartbeats,
+    clock: systemClock,
+    random: systemRandom,
+    log: options.log,
+    env: commandEnv(options.env),
+  })
+}

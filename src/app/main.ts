@@ -1,0 +1,82 @@
+#!/usr/bin/env node
+import { appendFileSync, mkdirSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { enableCompileCache } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { CliDeps, Terminal } from '../cli/index.ts'
+import { systemClock } from '../base/clock.ts'
+import { VERSION } from './version.ts'
+
+enableCompileCache()
+
+const terminal = (stream: NodeJS.WriteStream): Terminal => ({
+  write: (text) => void stream.write(text),
+  isTty: stream.isTTY,
+  get columns() {
+    return stream.columns ?? 80
+  },
+  get rows() {
+    return stream.rows ?? 24
+  },
+})
+
+async function readStdin(): Promise<string> {
+  let text = ''
+  process.stdin.setEncoding('utf8')
+  for await (const chunk of process.stdin) text += String(chunk)
+  return text
+}
+
+function reportBug(error: unknown): string | null {
+  try {
+    const directory = join(tmpdir(), `orrery-${process.getuid?.() ?? 0}`)
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    const file = join(directory, 'bugs.log')
+    appendFileSync(
+      file,
+      `${new Date(systemClock.now()).toISOString()} ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+      { mode: 0o600 },
+    )
+    return file
+  } catch {
+    return null
+  }
+}
+
+const { env } = process
+const deps: CliDeps = {
+  stdout: terminal(process.stdout),
+  stderr: terminal(process.stderr),
+  stdin: { readText: readStdin },
+  env,
+  clock: systemClock,
+  version: VERSION,
+  colour: process.stdout.isTTY === true && !env['NO_COLOR'],
+  cwd: process.cwd(),
+  readFile: (path) => readFile(path, 'utf8'),
+  // Each loads what it needs only when it is called: `--help` must be quick.
+  connect: async (options) => (await import('./connect.ts')).connect(options, env),
+  startUp: async (options) => (await import('./start-up.ts')).startUp(options, env),
+  startEmbedded: async (options) => (await import('./start-embedded.ts')).startEmbedded(options, env),
+  startWorker: async (options) => (await import('./start-worker.ts')).startWorker(options, env),
+  onSignal(handler) {
+    const onInt = () => handler('SIGINT')
+    const onTerm = () => handler('SIGTERM')
+    process.on('SIGINT', onInt)
+    process.on('SIGTERM', onTerm)
+    return () => {
+      process.off('SIGINT', onInt)
+      process.off('SIGTERM', onTerm)
+    }
+  },
+  reportBug,
+}
+
+const { runCli } = await import('../cli/index.ts')
+const code = await runCli(process.argv.slice(2), deps)
+// Whatever a second Ctrl-C left behind must not keep the process; what was written must get out first.
+await Promise.all(
+  [process.stdout, process.stderr].map((s) => new Promise<void>((resolve) => void s.write('', () => resolve()))),
+)
+process.exit(code)

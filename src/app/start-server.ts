@@ -1,0 +1,67 @@
+import { type Api, createApi } from '../api/index.ts'
+import { createIds, type Log, type Secret, systemClock, systemRandom } from '../base/index.ts'
+import { createEngine, DEFAULT_TIMES, type RunningEngine } from '../engine/index.ts'
+import type { Db } from '../store/index.ts'
+import { createPrometheus } from '../telemetry/index.ts'
+import { hostIdentity, isProcessAlive } from './host.ts'
+import { ensureToken } from './tokens.ts'
+import { VERSION } from './version.ts'
+
+export interface ServerParts {
+  api: Api
+  engine: RunningEngine
+  adminToken: Secret
+  workerToken: Secret
+  /** Stops keeping time. The store stays open: who opened it closes it. */
+  stop(): Promise<void>
+}
+
+/** A server over an open store, without a socket: what `up` serves over HTTP and `run` calls in process. */
+export async function startServer(options: {
+  db: Db
+  log: Log
+  address: string | null
+  tokens: {
+    admin: { given: string | undefined; file: string | null }
+    worker: { given: string | undefined; file: string | null }
+  }
+}): Promise<ServerParts> {
+  const { db, log, address, tokens } = options
+  const ids = createIds(systemClock, systemRandom)
+  const { metrics, source } = createPrometheus()
+  const adminToken = await ensureToken(db, { ...tokens.admin, name: 'admin', role: 'admin', ids, random: systemRandom })
+  const workerToken = await ensureToken(db, {
+    ...tokens.worker,
+    name: 'worker',
+    role: 'worker',
+    ids,
+    random: systemRandom,
+  })
+  const engine = createEngine({
+    db,
+    clock: systemClock,
+    ids,
+    random: systemRandom,
+    log,
+    metrics,
+    serverId: ids.make('server'),
+    version: VERSION,
+    address,
+    host: hostIdentity(),
+    isAlive: isProcessAlive,
+    times: DEFAULT_TIMES,
+  })
+  const api = createApi({ engine, clock: systemClock, ids, log, version: VERSION, metrics: source })
+  const stopping = new AbortController()
+  const running = engine.run(stopping.signal)
+  return {
+    api,
+    engine,
+    adminToken,
+    workerToken,
+    async stop() {
+      stopping.abort(new Error('server stops'))
+      await running.catch(() => {})
+    },
+  }
+}

@@ -1,0 +1,96 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { serve } from '../api/index.ts'
+import { createIds, systemClock, systemRandom } from '../base/index.ts'
+import type { UpHandle, UpOptions } from '../cli/index.ts'
+import { createExchangeLane, handlerTransport } from '../client/index.ts'
+import { type FailureRecord } from '../domain/index.ts'
+import { createLog } from '../telemetry/index.ts'
+import { loopHeartbeats, type Worker } from '../worker/index.ts'
+import { buildWorker } from './build-worker.ts'
+import { openStore } from './open-store.ts'
+import { defaultDataDir, type Env, stateFile } from './places.ts'
+import { type ServerParts, startServer } from './start-server.ts'
+
+/** How long running work may finish when the server is told to stop. */
+const DRAIN_MS = 30_000
+
+/** `orrery up`: a server on a socket and, unless told otherwise, a worker beside it. */
+export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
+  const dataDir = options.dataDir ?? defaultDataDir(env)
+  const log = createLog({
+    level: options.logLevel,
+    format: options.logFormat,
+    component: 'server',
+    write: (line) => void process.stderr.write(line),
+  })
+  const db = await openStore({ store: options.store, dataDir, env, clock: systemClock, log })
+  let server: ServerParts | null = null
+  try {
+    await mkdir(dataDir, { recursive: true, mode: 0o700 })
+    const tokenFile = join(dataDir, 'admin.token')
+    const parts = await startServer({
+      db,
+      log,
+      address: `http://${options.host}:${options.port}`,
+      tokens: {
+        admin: { given: env['ORRERY_ADMIN_TOKEN'], file: tokenFile },
+        worker: { given: env['ORRERY_WORKER_TOKEN'], file: join(dataDir, 'worker.token') },
+      },
+    })
+    server = parts
+    const ids = createIds(systemClock, systemRandom)
+    const serving = await serve(parts.api, { host: options.host, port: options.port, clock: systemClock, ids })
+    const address = `http://${serving.host.includes(':') ? `[${serving.host}]` : serving.host}:${serving.port}`
+    const worker = options.worker ? await startWorkerBeside(options.worker, parts, { dataDir, env, log }) : null
+    await writeFile(stateFile(dataDir), JSON.stringify({ address, tokenFile, pid: process.pid }), { mode: 0o600 })
+    log.info('server ready', { address, store: db.kind })
+    const ended = Promise.withResolvers<{ failure: FailureRecord | null }>()
+    let stopping: Promise<void> | null = null
+    const stop = async () => {
+      if (worker) await drain(worker)
+      await serving.close()
+      await parts.stop()
+      await rm(stateFile(dataDir), { force: true })
+      await db.close()
+      ended.resolve({ failure: null })
+    }
+    void worker?.ended.then((end) => {
+      if (end.reason === 'failed') log.error('worker ended', { failure: end.failure })
+    })
+    return { address, tokenFile, logFile: null, stop: () => (stopping ??= stop()), ended: ended.promise }
+  } catch (error) {
+    await server?.stop()
+    await db.close()
+    throw error
+  }
+}
+
+async function startWorkerBeside(
+  options: NonNullable<UpOptions['worker']>,
+  parts: ServerParts,
+  { dataDir, env, log }: { dataDir: string; env: Env; log: Parameters<typeof loopHeartbeats>[0]['log'] },
+): Promise<Worker> {
+  const transport = handlerTransport((request, e) => parts.api.fetch(request, e))
+  const lane = createExchangeLane({ transport, token: parts.workerToken })
+  const worker = await buildWorker({
+    ...options,
+    lane,
+    startHeartbeats: loopHeartbeats({ lane, clock: systemClock, log }),
+    name: null,
+    namespaces: null,
+    workspace: join(dataDir, 'worker'),
+    env,
+    log,
+  })
+  await worker.start()
+  return worker
+}
+
+/** Lets running work finish for a while; commands that go on outlive the worker and are adopted by the next. */
+export async function drain(worker: Worker): Promise<void> {
+  const over = new AbortController()
+  await Promise.race([worker.drain(), systemClock.sleep(DRAIN_MS, over.signal).catch(() => {})])
+  over.abort(new Error('drained'))
+  await worker.stop()
+}

@@ -1,0 +1,1 @@
+export { createProcessBackend, type ProcessBackendOptions } from './process-backend.ts'

@@ -1,0 +1,70 @@
+/** Wall and monotonic time. Injected everywhere, so that a test can turn it. */
+export interface Clock {
+  /** Milliseconds since the epoch, as this host believes. Never decides leases or due times: the database's clock does. */
+  now(): number
+  /** Milliseconds that only go forward; for measuring durations. */
+  monotonic(): number
+  /** Resolves after `ms`, or rejects with the signal's reason when it aborts first. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  sleep: (ms, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason as Error)
+      const onAbort = () => {
+        clearTimeout(timer)
+        reject(signal?.reason as Error)
+      }
+      const timer = setTimeout(() => {
+        signal?.removeEventListener('abort', onAbort)
+        resolve()
+      }, ms)
+      signal?.addEventListener('abort', onAbort, { once: true })
+    }),
+}
+
+/** A clock that moves only when told to. Sleepers wake in order of their due time. */
+export class HandClock implements Clock {
+  #now: number
+  #sleepers: { at: number; order: number; wake: () => void }[] = []
+  #order = 0
+
+  constructor(startMs: number) {
+    this.#now = startMs
+  }
+
+  now(): number {
+    return this.#now
+  }
+
+  monotonic(): number {
+    return this.#now
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason as Error)
+      const sleeper = { at: this.#now + ms, order: this.#order++, wake: resolve }
+      this.#sleepers.push(sleeper)
+      signal?.addEventListener(
+        'abort',
+        () => {
+          this.#sleepers = this.#sleepers.filter((s) => s !== sleeper)
+          reject(signal.reason as Error)
+        },
+        { once: true },
+      )
+    })
+  }
+
+  /** Moves time forward and wakes every sleeper that is due. */
+  advance(ms: number): void {
+    this.#now += ms
+    const due = this.#sleepers.filter((s) => s.at <= this.#now).sort((a, b) => a.at - b.at || a.order - b.order)
+    this.#sleepers = this.#sleepers.filter((s) => s.at > this.#now)
+    for (const s of due) s.wake()
+  }
+}

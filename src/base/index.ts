@@ -1,0 +1,22 @@
+export { assert, Bug, unreachable } from './assert.ts'
+export { backoffMs, type BackoffPolicy } from './backoff.ts'
+export { type Clock, HandClock, systemClock } from './clock.ts'
+export { type Deferred, deferred } from './deferred.ts'
+export { formatDuration, parseDuration } from './duration.ts'
+export {
+  createIds,
+  type IdKind,
+  type Ids,
+  isRunId,
+  isSessionId,
+  type RunId,
+  type ServerId,
+  type SessionId,
+  type TokenId,
+} from './ids.ts'
+export type { Json, JsonObject } from './json.ts'
+export { type Log, type LogFields, silentLog } from './log.ts'
+export { type Metrics, noMetrics } from './metrics.ts'
+export { nearest } from './nearest.ts'
+export { type Random, seededRandom, systemRandom } from './random.ts'
+export { Secret } from './secret.ts'

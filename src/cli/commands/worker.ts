@@ -1,0 +1,67 @@
+import { Secret } from '../../base/index.ts'
+import path from 'node:path'
+import type { CliDeps } from '../deps.ts'
+import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
+import type { Output } from '../output.ts'
+import { span } from '../terminal-text.ts'
+import { type ConfigFlags, failureOf, readConfig } from './up.ts'
+
+export interface WorkerFlags extends Pick<
+  ConfigFlags,
+  'config' | 'module' | 'capacity' | 'label' | 'logFormat' | 'logLevel'
+> {
+  server?: string
+  token?: string
+  name?: string
+  namespace?: string[]
+  workspace?: string
+}
+
+/** `orrery worker`: takes work from a server until a signal or its end. */
+export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlags): Promise<number> {
+  const { server, token, name, namespace, workspace, ...rest } = flags
+  const config = await readConfig(deps, output, rest, ['modules', 'capacity', 'labels', 'logFormat', 'logLevel'])
+  const place = workspace ?? (deps.env['ORRERY_WORKSPACE'] || undefined)
+  const secret = token ?? (deps.env['ORRERY_WORKER_TOKEN'] || undefined)
+  const interrupts = new Interrupts(deps)
+  try {
+    const starting = deps.startWorker({
+      server: server ?? null,
+      token: secret === undefined ? null : new Secret(secret),
+      name: name ?? (deps.env['ORRERY_WORKER_NAME'] || null),
+      modules: config.modules,
+      capacity: config.capacity,
+      labels: config.labels,
+      namespaces: namespace ?? null,
+      workspace: place === undefined ? null : path.resolve(deps.cwd, place),
+      logFormat: config.logFormat,
+      logLevel: config.logLevel,
+    })
+    starting.catch(() => {}) // a second signal may leave before it is known how the start went
+    const leave = interrupts.second.then((signal) => ({ kind: 'left' as const, exit: EXIT_OF_SIGNAL[signal] }))
+    const started = await Promise.race([starting.then((worker) => ({ kind: 'started' as const, worker })), leave])
+    if (started.kind === 'left') return started.exit
+    const { worker } = started
+    if (output.json) output.printJson({ type: 'worker', name: worker.name, address: worker.address })
+    else {
+      const slots = `${config.capacity} slot${config.capacity === 1 ? '' : 's'}`
+      output.print([
+        span(`worker ${worker.name}`, 'bold'),
+        span(` takes work from ${worker.address}  `),
+        span(slots, 'dim'),
+      ])
+    }
+    const draining = interrupts.first.then(() => {
+      output.remark('draining: running steps finish first (interrupt again to leave at once)')
+      return worker.drain()
+    })
+    const failedDrain = new Promise<never>((_resolve, reject) => draining.catch(reject))
+    const ended = worker.ended.then((end) => ({ kind: 'ended' as const, ...end }))
+    const result = await Promise.race([ended, leave, failedDrain])
+    if (result.kind === 'left') return result.exit
+    if (result.failure) throw failureOf(result.failure)
+    return 0
+  } finally {
+    interrupts.stop()
+  }
+}

@@ -1,0 +1,108 @@
+import type { Clock, Secret } from '../base/index.ts'
+import type { Client } from '../client/client.ts'
+import type { FailureRecord } from '../domain/failure.ts'
+
+export type Signal = 'SIGINT' | 'SIGTERM'
+
+/** One of the two streams that a command writes to. */
+export interface Terminal {
+  write(text: string): void
+  readonly isTty: boolean
+  /** Read before every frame, so that a resized window fits from the next one on. */
+  readonly columns: number
+  readonly rows: number
+}
+
+export type StoreOptions = { kind: 'embedded' } | { kind: 'postgres'; dsn: Secret }
+
+export type LogFormat = 'json' | 'text'
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+
+/** What `orrery up` was asked for; every path is absolute. */
+export interface UpOptions {
+  store: StoreOptions
+  /** Null: the place that the host's habits suggest. */
+  dataDir: string | null
+  host: string
+  port: number
+  /** The worker inside the server; null with --no-worker. */
+  worker: { capacity: number; labels: Record<string, string>; modules: Record<string, string> } | null
+  logFormat: LogFormat
+  logLevel: LogLevel
+}
+
+export interface UpHandle {
+  address: string
+  /** File that holds the token of this server's administrator. */
+  tokenFile: string
+  /** Where the log is kept, when it is kept in a file. */
+  logFile: string | null
+  /** Takes nothing new, lets running work finish, then ends. */
+  stop(): Promise<void>
+  /** Settles when the server has ended, for whatever reason. */
+  ended: Promise<{ failure: FailureRecord | null }>
+}
+
+/** The engine of one `orrery run FILE`, in this process. */
+export interface EmbeddedOptions {
+  store: StoreOptions
+  dataDir: string | null
+  modules: Record<string, string>
+  capacity: number
+  labels: Record<string, string>
+}
+
+export interface EmbeddedHandle {
+  client: Client
+  close(): Promise<void>
+}
+
+export interface WorkerOptions {
+  /** Null: as `connect` finds it. */
+  server: string | null
+  token: Secret | null
+  /** Null: named after the host. */
+  name: string | null
+  modules: Record<string, string>
+  capacity: number
+  labels: Record<string, string>
+  /** Null: every namespace that the token allows. */
+  namespaces: string[] | null
+  workspace: string | null
+  logFormat: LogFormat
+  logLevel: LogLevel
+}
+
+export interface WorkerHandle {
+  /** Where the worker takes its work from. */
+  address: string
+  name: string
+  ended: Promise<{ failure: FailureRecord | null }>
+  /** Finishes what runs, takes nothing new, then ends. */
+  drain(): Promise<void>
+}
+
+/** Everything that commands need from outside; only `app/` makes the real ones. */
+export interface CliDeps {
+  stdout: Terminal
+  stderr: Terminal
+  stdin: { readText(): Promise<string> }
+  env: Record<string, string | undefined>
+  clock: Clock
+  version: string
+  /** Whether to colour: a terminal, and no NO_COLOR. */
+  colour: boolean
+  /** Absolute; paths that were given as arguments are relative to it. */
+  cwd: string
+  /** Rejects with the error of the operating system. */
+  readFile(path: string): Promise<string>
+  /** Address and token: flag, then environment, then the state file that a local `orrery up` leaves. */
+  connect(options: { server?: string; token?: string }): Promise<Client>
+  startUp(options: UpOptions): Promise<UpHandle>
+  startEmbedded(options: EmbeddedOptions): Promise<EmbeddedHandle>
+  startWorker(options: WorkerOptions): Promise<WorkerHandle>
+  /** Calls the handler at every signal until the returned function is called. */
+  onSignal(handler: (signal: Signal) => void): () => void
+  /** Keeps the stack of a bug for a report; gives the place, or null when it could not be kept. */
+  reportBug(error: unknown): string | null
+}

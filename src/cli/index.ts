@@ -1,0 +1,15 @@
+export type {
+  CliDeps,
+  EmbeddedHandle,
+  EmbeddedOptions,
+  LogFormat,
+  LogLevel,
+  Signal,
+  StoreOptions,
+  Terminal,
+  UpHandle,
+  UpOptions,
+  WorkerHandle,
+  WorkerOptions,
+} from './deps.ts'
+export { runCli } from './run-cli.ts'

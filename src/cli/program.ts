@@ -1,0 +1,253 @@
+import { Command, Option } from 'commander'
+import type { ConfigFlags } from './commands/up.ts'
+import type { LogFlags, ListFlags, ServerFlags, SkipFlags } from './commands/runs.ts'
+import type { RunFlags } from './commands/run.ts'
+import type { WorkerFlags } from './commands/worker.ts'
+import type { CliDeps } from './deps.ts'
+import type { Output } from './output.ts'
+
+// What a command does is imported when it runs, so that --help loads nothing but this table.
+
+export interface ProgramOptions {
+  deps: CliDeps
+  output: Output
+  /** Receives the exit code of the command that ran. */
+  done(exit: number): void
+}
+
+const collect = (value: string, previous: string[] = []): string[] => [...previous, value]
+const many = (flags: string, description: string): Option => new Option(flags, description).argParser(collect)
+
+const json = (): Option => new Option('--json', 'print JSON, for programs')
+
+const examples = (...lines: string[]): string => `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}`
+
+function withServer(command: Command): Command {
+  return command
+    .option('--server <url>', 'server to ask (ORRERY_SERVER; else the local one)')
+    .option('--token <token>', 'token to show it (ORRERY_TOKEN; else the local one)')
+    .addOption(json())
+}
+
+function withLog(command: Command): Command {
+  return command
+    .option('--log-format <format>', 'text or json (ORRERY_LOG_FORMAT, default text)')
+    .option('--log-level <level>', 'debug, info, warn or error (ORRERY_LOG_LEVEL, default info)')
+}
+
+function withStore(command: Command): Command {
+  return command
+    .option('--store <kind>', 'embedded or postgres (ORRERY_STORE, default embedded)')
+    .option('--postgres-dsn <dsn>', 'address of PostgreSQL (ORRERY_POSTGRES_DSN)')
+    .option('--data-dir <dir>', 'where the embedded store keeps its data (ORRERY_DATA_DIR)')
+}
+
+/** The whole command line: what there is, what it takes, what it says about itself. */
+export function buildProgram(options: ProgramOptions): Command {
+  const program = new Command('orrery')
+    .description('Runs workflows durably on your own machines and names the cause and remedy of every failure.')
+    .version(options.deps.version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .helpCommand('help [command]', 'print help of a command')
+    .addHelpText(
+      'after',
+      examples(
+        'orrery run flow.yaml --input city=Oslo',
+        'orrery up',
+        'orrery runs list',
+        'orrery explain step.timed_out',
+      ),
+    )
+  addRun(program, options)
+  addUp(program, options)
+  addWorker(program, options)
+  addRuns(program, options)
+  addWorkers(program, options)
+  addExplain(program, options)
+  addVersion(program, options)
+  return program
+}
+
+function addRun(program: Command, { deps, output, done }: ProgramOptions): void {
+  const command = program
+    .command('run')
+    .summary('run a workflow and follow it to its end')
+    .description(
+      'Runs a workflow and follows it to its end: with an engine in this process, or on a server with --server.\n' +
+        'Interrupt once to cancel the run, twice to leave.',
+    )
+    .argument('<file>', 'manifest of the workflow; - reads standard input')
+    .addOption(many('--input <name=value>', 'one input; @FILE reads the value from a file (repeatable)'))
+    .option('--inputs <file>', 'JSON file of inputs; --input wins over it')
+    .addOption(many('--label <name=value>', 'label of the run (repeatable)'))
+    .option('--idempotency-key <key>', 'the same key gives the same run')
+    .option('--detach', 'start the run on a server, print its id and leave')
+    .option('--timeout <duration>', 'cancel the run when it has not ended by then, such as 5m')
+    .option('--capacity <n>', 'steps at once in this process (ORRERY_CAPACITY, default 16)')
+  withServer(withStore(command))
+    .addHelpText(
+      'after',
+      examples(
+        'orrery run flow.yaml',
+        'orrery run flow.yaml --input count=3 --input text=@letter.txt',
+        'orrery run flow.yaml --server http://127.0.0.1:7780 --detach',
+        'orrery run flow.yaml --json | jq .state',
+      ),
+    )
+    .action(async (file: string, flags: RunFlags) => {
+      const { runWorkflow } = await import('./commands/run.ts')
+      done(await runWorkflow(deps, output, file, flags))
+    })
+}
+
+function addUp(program: Command, { deps, output, done }: ProgramOptions): void {
+  const command = program
+    .command('up')
+    .summary('start a server with a worker inside')
+    .description(
+      'Starts a server with a worker inside. A flag wins over its variable, a variable over the file, the file over the default.',
+    )
+    .option('--config <file>', 'YAML file of settings (ORRERY_CONFIG)')
+  withLog(
+    withStore(command)
+      .option('--host <host>', 'address to listen on (ORRERY_HOST, default 127.0.0.1)')
+      .option('--port <port>', 'port to listen on, 0 takes a free one (ORRERY_PORT, default 7780)')
+      .addOption(many('--module <name=path>', 'module of functions for the worker (repeatable; ORRERY_MODULES)'))
+      .option('--capacity <n>', 'steps at once of the worker (ORRERY_CAPACITY, default 16)')
+      .addOption(many('--label <name=value>', 'label of the worker (repeatable; ORRERY_LABELS)'))
+      .option('--no-worker', 'a server alone (ORRERY_WORKER=false)'),
+  )
+    .addOption(json())
+    .addHelpText(
+      'after',
+      examples(
+        'orrery up',
+        'orrery up --module tools=./tools.ts --capacity 4',
+        'orrery up --store postgres --postgres-dsn postgres://orrery:secret@db.example:5432/orrery',
+        'orrery up --config orrery.yaml --no-worker',
+      ),
+    )
+    .action(async (flags: ConfigFlags & { json?: boolean }) => {
+      const { runUp } = await import('./commands/up.ts')
+      const { json: _, ...rest } = flags
+      done(await runUp(deps, output, rest))
+    })
+}
+
+function addWorker(program: Command, { deps, output, done }: ProgramOptions): void {
+  const command = program
+    .command('worker')
+    .summary('take work from a server')
+    .description('Takes work from a server. Interrupt once to finish what runs, twice to leave at once.')
+    .option('--name <name>', 'name of the worker (ORRERY_WORKER_NAME, default the host name)')
+    .addOption(many('--module <name=path>', 'module of functions (repeatable; ORRERY_MODULES)'))
+    .option('--capacity <n>', 'steps at once (ORRERY_CAPACITY, default 16)')
+    .addOption(many('--label <name=value>', 'label that steps may ask for with runsOn (repeatable; ORRERY_LABELS)'))
+    .addOption(many('--namespace <name>', 'take work of this namespace alone (repeatable)'))
+    .option('--workspace <dir>', 'where commands run (ORRERY_WORKSPACE)')
+    .option('--config <file>', 'YAML file of settings (ORRERY_CONFIG)')
+  withServer(withLog(command))
+    .addHelpText(
+      'after',
+      examples(
+        'orrery worker --server http://orrery.example:7780 --module tools=./tools.ts',
+        'orrery worker --label gpu=yes --capacity 2',
+      ),
+    )
+    .action(async (flags: WorkerFlags & { json?: boolean }) => {
+      const { runWorker } = await import('./commands/worker.ts')
+      const { json: _, ...rest } = flags
+      done(await runWorker(deps, output, rest))
+    })
+}
+
+function addRuns(program: Command, { deps, output, done }: ProgramOptions): void {
+  const runs = program
+    .command('runs')
+    .summary('list, show, cancel and mend runs')
+    .description('Lists, shows, cancels and mends runs. A run may be named by an end of its id that fits no other.')
+    .addHelpText('after', examples('orrery runs list --state failed', 'orrery runs show RUN', 'orrery runs retry RUN'))
+  withServer(runs.command('list').description('Lists runs, the newest first.'))
+    .addOption(many('--state <state>', 'runs in this state alone (repeatable)'))
+    .option('--workflow <name>', 'runs of this workflow alone')
+    .option('--namespace <name>', 'runs of this namespace alone')
+    .option('--limit <n>', 'how many at most', '50')
+    .addHelpText('after', examples('orrery runs list', 'orrery runs list --state failed --workflow nightly'))
+    .action(async (flags: ListFlags) => done(await (await import('./commands/runs.ts')).listRuns(deps, output, flags)))
+  withServer(runs.command('show').description('Shows a run: its steps, what they wait for, what failed and why.'))
+    .argument('<run>', 'id of the run')
+    .addHelpText('after', examples('orrery runs show RUN', 'orrery runs show RUN --json | jq .stepList'))
+    .action(async (id: string, flags: ServerFlags) =>
+      done(await (await import('./commands/runs.ts')).showRun(deps, output, id, flags)),
+    )
+  withServer(runs.command('logs').description('Prints what the steps of a run wrote.'))
+    .argument('<run>', 'id of the run')
+    .option('-f, --follow', 'go on until the run has ended')
+    .option('--step <name>', 'of this step alone, such as build or measure[3]')
+    .addHelpText('after', examples('orrery runs logs RUN -f', "orrery runs logs RUN --step 'measure[3]'"))
+    .action(async (id: string, flags: LogFlags) =>
+      done(await (await import('./commands/runs.ts')).showLogs(deps, output, id, flags)),
+    )
+  withServer(runs.command('cancel').description('Stops a run; what succeeded stays.'))
+    .argument('<run>', 'id of the run')
+    .addHelpText('after', examples('orrery runs cancel RUN'))
+    .action(async (id: string, flags: ServerFlags) =>
+      done(await (await import('./commands/runs.ts')).cancelRun(deps, output, id, flags)),
+    )
+  withServer(runs.command('retry').description('Runs the failed part of a run again; what succeeded stays.'))
+    .argument('<run>', 'id of the run')
+    .addHelpText('after', examples('orrery runs retry RUN'))
+    .action(async (id: string, flags: ServerFlags) =>
+      done(await (await import('./commands/runs.ts')).retryRun(deps, output, id, flags)),
+    )
+  withServer(runs.command('skip').description('Skips a step that waits, failed or is blocked; what needs it goes on.'))
+    .argument('<run>', 'id of the run')
+    .argument('<step>', 'name of the step')
+    .option('--output <json>', 'output to use instead, or @FILE', 'null')
+    .addHelpText('after', examples(`orrery runs skip RUN approve --output '{"approved": true}'`))
+    .action(async (id: string, step: string, flags: SkipFlags) =>
+      done(await (await import('./commands/runs.ts')).skipStep(deps, output, { id, step }, flags)),
+    )
+}
+
+function addWorkers(program: Command, { deps, output, done }: ProgramOptions): void {
+  const workers = program
+    .command('workers')
+    .summary('list workers')
+    .description('Shows the workers that a server knows.')
+    .addHelpText('after', examples('orrery workers list', 'orrery workers list --json'))
+  withServer(
+    workers.command('list', { isDefault: true }).description('Lists workers: state, slots, heartbeat, modules.'),
+  )
+    .addHelpText('after', examples('orrery workers list'))
+    .action(async (flags: ServerFlags) =>
+      done(await (await import('./commands/runs.ts')).listWorkers(deps, output, flags)),
+    )
+}
+
+function addExplain(program: Command, { output, done }: ProgramOptions): void {
+  program
+    .command('explain')
+    .summary('say all about a failure code')
+    .description('Says what a failure code means and what to do about it; without a code, lists all.')
+    .argument('[code]', 'code such as step.timed_out, or a group such as step')
+    .addOption(json())
+    .addHelpText('after', examples('orrery explain step.timed_out', 'orrery explain storage', 'orrery explain'))
+    .action(async (code: string | undefined) => done((await import('./commands/explain.ts')).explain(output, code)))
+}
+
+function addVersion(program: Command, { deps, output, done }: ProgramOptions): void {
+  program
+    .command('version')
+    .summary('print the version')
+    .description('Prints the version; with --json also those of Node.js and the platform.')
+    .addOption(json())
+    .addHelpText('after', examples('orrery version', 'orrery version --json'))
+    .action(() => {
+      const { version } = deps
+      if (output.json) {
+        output.printJson({ version, node: process.versions.node, platform: process.platform, arch: process.arch })
+      } else output.print(`orrery ${version}`)
+      done(0)
+    })
+}

@@ -1,0 +1,76 @@
+import { CommanderError, type Command } from 'commander'
+import { Failure } from '../domain/failure.ts'
+import { FAILURES } from '../domain/failures.ts'
+import type { CliDeps } from './deps.ts'
+import { Output } from './output.ts'
+import { buildProgram } from './program.ts'
+import { failureOfParsing } from './usage.ts'
+
+/** Runs one command line (without node and script) and gives its exit code. Never throws. */
+export async function runCli(argv: readonly string[], deps: CliDeps): Promise<number> {
+  const end = argv.indexOf('--')
+  const json = argv.slice(0, end < 0 ? argv.length : end).includes('--json')
+  const output = new Output(deps, { json })
+  let exit = 0
+  const program = buildProgram({ deps, output, done: (code) => void (exit = code) })
+  for (const command of commandsOf(program)) {
+    command.exitOverride().configureOutput({
+      writeOut: (text) => deps.stdout.write(text),
+      // What commander refuses is told as a failure below; the help of a command that was named alone is not an error text.
+      writeErr: (text) => (text.startsWith('error:') ? undefined : deps.stderr.write(text)),
+      getOutHelpWidth: () => output.width,
+      getErrHelpWidth: () => output.width,
+    })
+  }
+  try {
+    await program.parseAsync(argv.length === 0 ? ['--help'] : [...argv], { from: 'user' })
+    return exit
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0
+      if (error.code === 'commander.help') return FAILURES['request.invalid'].exit
+      return tell(deps, output, failureOfParsing(error.message, commandAt(program, argv)))
+    }
+    return tell(deps, output, error instanceof Failure ? error : failureOfBug(deps, error))
+  }
+}
+
+const commandsOf = (command: Command): Command[] => [command, ...command.commands.flatMap(commandsOf)]
+
+/** The command that the words lead to, as far as they do. */
+function commandAt(program: Command, argv: readonly string[]): { name: string; commands: string[] } {
+  let command = program
+  let name = program.name()
+  for (const word of argv) {
+    const next = command.commands.find((candidate) => candidate.name() === word)
+    if (!next) break
+    command = next
+    name += ` ${word}`
+  }
+  return { name, commands: command.commands.map((candidate) => candidate.name()) }
+}
+
+function failureOfBug(deps: CliDeps, error: unknown): Failure {
+  const place = deps.reportBug(error)
+  return new Failure('internal.bug', 'running this command', {
+    cause: error instanceof Error ? new Error(error.message) : String(error),
+    remediation: place
+      ? `This is a bug in Orrery. The details are in ${place}; please send them with a report.`
+      : 'This is a bug in Orrery; please report it with the command that was given.',
+  })
+}
+
+/** Says the failure and gives its exit code: one JSON line, or text without a stack. */
+async function tell(deps: CliDeps, output: Output, failure: Failure): Promise<number> {
+  const record = failure.toRecord()
+  const { exit } = FAILURES[record.code]
+  if (output.json) {
+    deps.stderr.write(`${JSON.stringify({ failure: record, exit })}\n`)
+    return exit
+  }
+  const { failureLines } = await import('./failure-text.ts')
+  const width = deps.stderr.isTty ? deps.stderr.columns : output.width
+  const next = record.code === 'request.invalid' ? [] : [`orrery explain ${record.code}`]
+  output.remark(...failureLines(record, { width, sources: output.sources, next }))
+  return exit
+}

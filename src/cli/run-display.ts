@@ -1,0 +1,155 @@
+import { formatDuration } from '../base/index.ts'
+import type { RunEvent, RunView } from '../contract/api-types.ts'
+import type { CliDeps } from './deps.ts'
+import type { Output } from './output.ts'
+import {
+  addActivation,
+  applyEvent,
+  isStepState,
+  progressOf,
+  rewind,
+  type RunProgress,
+  standingOf,
+  type Told,
+} from './progress.ts'
+import { type Line, padEnd, padStart, paint, printableLine, span, type Style } from './terminal-text.ts'
+import { styleOfRun, treeLines } from './tree.ts'
+import type { StepView } from '../contract/api-types.ts'
+
+/** How a run that is followed appears: a tree that is drawn in place, a line for each change, or JSON lines. */
+export interface RunDisplay {
+  event(event: RunEvent): void
+  /** A cancel was asked for. */
+  canceling(): void
+  /** Leaves the last state on the screen; nothing is drawn afterwards. */
+  end(run: RunView, failed: StepView[]): void
+  /** Stops drawing without a last state. */
+  abandon(): void
+}
+
+/** 12 frames a second at most: the eye asks for no more, a slow link gets no more. */
+const FRAME_MS = 84
+/** Lines that the last state may take. */
+const FINAL_HEIGHT = 60
+const HIDE_CURSOR = '\x1b[?25l'
+const SHOW_CURSOR = '\x1b[?25h'
+
+type DisplayDeps = Pick<CliDeps, 'stdout' | 'clock' | 'colour'>
+
+export function createRunDisplay(deps: DisplayDeps, output: Output, run: RunView): RunDisplay {
+  if (output.json) return jsonDisplay(output, run)
+  return deps.stdout.isTty ? treeDisplay(deps, run) : lineDisplay(output, run)
+}
+
+function jsonDisplay(output: Output, run: RunView): RunDisplay {
+  output.printJson({ type: 'run', run })
+  return {
+    event: ({ seq, at, changes }) => output.printJson({ type: 'event', runId: run.id, seq, at, changes }),
+    canceling: () => output.printJson({ type: 'canceling', runId: run.id }),
+    end: () => {},
+    abandon: () => {},
+  }
+}
+
+function lineDisplay(output: Output, run: RunView): RunDisplay {
+  const progress = progressOf(run)
+  rewind(progress)
+  output.print([span(`${run.id}  `), span(printableLine(run.workflow))])
+  return {
+    event: (event) => output.print(...applyEvent(progress, event).map(toldLine)),
+    canceling: () => output.remark('canceling… (interrupt again to leave without waiting)'),
+    end: () => {},
+    abandon: () => {},
+  }
+}
+
+/** `12:00:01.123  measure[3]  succeeded  38ms`; times are UTC. */
+export function toldLine(told: Told): Line {
+  const time = told.atMs === null ? '--:--:--.---' : new Date(told.atMs).toISOString().slice(11, 23)
+  return [
+    span(`${time}  `, 'dim'),
+    span(`${padEnd(printableLine(told.of), 20)}  `),
+    span(padEnd(printableLine(told.to), 9), styleOfChange(told)),
+    span(told.tookMs === null ? '' : `  ${padStart(formatDuration(told.tookMs), 7)}`),
+    span(told.detail ? `  ${printableLine(told.detail)}` : '', 'dim'),
+  ]
+}
+
+function styleOfChange(told: Told): Style {
+  if (told.of === 'run') return styleOfRun(told.to)
+  if (!isStepState(told.to)) return 'warn'
+  const standing = standingOf(told.to)
+  if (standing === 'open') return 'dim'
+  return standing === 'active' ? 'accent' : standing
+}
+
+function treeDisplay(deps: DisplayDeps, run: RunView): RunDisplay {
+  const progress = progressOf(run)
+  rewind(progress)
+  const screen = new Screen(deps)
+  const stopped = new AbortController()
+  const height = () => Math.max(2, deps.stdout.rows - 1)
+  const draw = (max: number) =>
+    screen.draw(
+      // One column stays free: a full line makes some terminals wrap, and then the frame no longer has the lines we count.
+      treeLines(progress, { nowMs: deps.clock.now(), width: Math.max(10, deps.stdout.columns - 1), height: max }),
+    )
+  const animate = async () => {
+    while (!stopped.signal.aborted) {
+      draw(height())
+      await deps.clock.sleep(FRAME_MS, stopped.signal)
+    }
+  }
+  // Ends by the abort alone; what the sleep rejects with is that abort.
+  animate().catch(() => {})
+  const stop = () => {
+    stopped.abort()
+    screen.close()
+  }
+  return {
+    event: (event) => void applyEvent(progress, event),
+    canceling: () => {
+      progress.canceling = true
+    },
+    end: (final, failed) => {
+      stopped.abort()
+      copyFinal(progress, final, failed)
+      draw(FINAL_HEIGHT)
+      screen.close()
+    },
+    abandon: stop,
+  }
+}
+
+/** The last answer of the server corrects what events left out: outcomes, reasons, counts. */
+function copyFinal(progress: RunProgress, run: RunView, failed: StepView[]): void {
+  const final = progressOf(run)
+  for (const step of failed) if (step.name.includes('[')) addActivation(final, step)
+  Object.assign(progress, final)
+}
+
+/** Lines that are drawn over the ones before. Writes nothing when nothing changed. */
+class Screen {
+  readonly #deps: DisplayDeps
+  #last = ''
+  #height = 0
+
+  constructor(deps: DisplayDeps) {
+    this.#deps = deps
+  }
+
+  draw(lines: Line[]): void {
+    const painted = lines.map((line) => paint(line, { colour: this.#deps.colour }))
+    const frame = painted.map((line) => `${line}\x1b[K\n`).join('')
+    if (frame === this.#last) return
+    const up = this.#height > 0 ? `\x1b[${this.#height}A\r` : HIDE_CURSOR
+    this.#deps.stdout.write(`${up}${frame}\x1b[J`)
+    this.#last = frame
+    this.#height = lines.length
+  }
+
+  close(): void {
+    if (this.#height > 0) this.#deps.stdout.write(SHOW_CURSOR)
+    this.#height = 0
+  }
+}

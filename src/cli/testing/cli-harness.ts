@@ -1,0 +1,136 @@
+import { type Deferred, deferred, HandClock, systemClock } from '../../base/index.ts'
+import type { FailureRecord } from '../../domain/failure.ts'
+import type { CliDeps, EmbeddedOptions, Signal, UpOptions, WorkerOptions } from '../deps.ts'
+import { runCli } from '../run-cli.ts'
+import { ScriptedClient, T0 } from './scripted-client.ts'
+
+/** Runs command lines against a scripted client; what goes in and out is at hand. */
+export class CliHarness {
+  out = ''
+  err = ''
+  stdinText = ''
+  files: Record<string, string> = {}
+  env: Record<string, string | undefined> = {}
+  tty = false
+  colour = false
+  columns = 80
+  rows = 24
+  readonly client = new ScriptedClient()
+  readonly clock = new HandClock(T0)
+  readonly connects: { server?: string; token?: string }[] = []
+  readonly ups: UpOptions[] = []
+  readonly embedded: EmbeddedOptions[] = []
+  readonly workers: WorkerOptions[] = []
+  readonly bugs: unknown[] = []
+  closed = 0
+  stopped = 0
+  /** Ends what `up` and `worker` started. */
+  readonly ended: Deferred<{ failure: FailureRecord | null }> = deferred()
+  /** What a start fails with. */
+  startFailure: Error | null = null
+  #handlers = new Set<(signal: Signal) => void>()
+
+  signal(signal: Signal = 'SIGINT'): void {
+    for (const handler of this.#handlers) handler(signal)
+  }
+
+  get listeners(): number {
+    return this.#handlers.size
+  }
+
+  run(...argv: string[]): Promise<number> {
+    return runCli(argv, this.#deps())
+  }
+
+  get jsonLines(): unknown[] {
+    return this.out
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown)
+  }
+
+  #start<T>(value: T): Promise<T> {
+    return this.startFailure ? Promise.reject(this.startFailure) : Promise.resolve(value)
+  }
+
+  #deps(): CliDeps {
+    const terminal = (write: (text: string) => void) => ({
+      write,
+      isTty: this.tty,
+      columns: this.columns,
+      rows: this.rows,
+    })
+    return {
+      stdout: terminal((text) => void (this.out += text)),
+      stderr: terminal((text) => void (this.err += text)),
+      stdin: { readText: () => Promise.resolve(this.stdinText) },
+      env: this.env,
+      clock: this.clock,
+      version: '1.2.3',
+      colour: this.colour,
+      cwd: '/work',
+      readFile: (path) => {
+        const text = this.files[path]
+        return text === undefined
+          ? Promise.reject(new Error(`ENOENT: no such file or directory, open '${path}'`))
+          : Promise.resolve(text)
+      },
+      connect: (options) => {
+        this.connects.push(options)
+        return this.#start(this.client)
+      },
+      startUp: (options) => {
+        this.ups.push(options)
+        return this.#start({
+          address: 'http://127.0.0.1:7780',
+          tokenFile: '/data/token',
+          logFile: null,
+          stop: () => this.#stop(),
+          ended: this.ended.promise,
+        })
+      },
+      startEmbedded: (options) => {
+        this.embedded.push(options)
+        const close = () => {
+          this.closed++
+          return Promise.resolve()
+        }
+        return this.#start({ client: this.client, close })
+      },
+      startWorker: (options) => {
+        this.workers.push(options)
+        return this.#start({
+          address: options.server ?? 'http://127.0.0.1:7780',
+          name: options.name ?? 'host',
+          ended: this.ended.promise,
+          drain: () => this.#stop(),
+        })
+      },
+      onSignal: (handler) => {
+        this.#handlers.add(handler)
+        return () => this.#handlers.delete(handler)
+      },
+      reportBug: (error) => {
+        this.bugs.push(error)
+        return '/data/bugs/1.txt'
+      },
+    }
+  }
+
+  #stop(): Promise<void> {
+    this.stopped++
+    return Promise.resolve()
+  }
+}
+
+const SETTLE_MS = 30_000
+
+/** Lets everything that is ready run, until `check` holds; fails when that takes far too long. */
+export async function settle(check: () => boolean): Promise<void> {
+  const deadline = systemClock.monotonic() + SETTLE_MS
+  while (!check()) {
+    if (systemClock.monotonic() > deadline) throw new Error('the state was never reached')
+    // Real time passes here: the imports of a command are loaded meanwhile, not in microtasks.
+    await systemClock.sleep(1)
+  }
+}

@@ -1,0 +1,125 @@
+import type { LogLine, RunEvent, RunSummary, RunView, StepView, WorkerView } from '../../contract/api-types.ts'
+import type { Client } from '../../client/client.ts'
+import { type Deferred, deferred } from '../../base/index.ts'
+import type { Failure } from '../../domain/failure.ts'
+
+/** 2026-01-02 12:00:00 UTC: the moment at which every scripted run was created. */
+export const T0 = Date.UTC(2026, 0, 2, 12)
+/** A time `ms` after it, as the API writes times. */
+export const at = (ms: number): string => new Date(T0 + ms).toISOString()
+export const RUN_ID = 'run_01k0000000000000000000dem0'
+
+export function runView(over: Partial<RunView> = {}): RunView {
+  return {
+    id: RUN_ID,
+    namespace: 'default',
+    workflow: 'demo',
+    state: 'pending',
+    canceling: false,
+    epoch: 1,
+    createdAt: at(0),
+    startedAt: null,
+    endedAt: null,
+    labels: {},
+    steps: { total: 1, open: 1, bad: 0 },
+    failure: null,
+    definition: 'hash',
+    inputs: {},
+    stepList: [],
+    ...over,
+  }
+}
+
+export function stepView(over: Partial<StepView> = {}): StepView {
+  return {
+    name: 'build',
+    id: `${RUN_ID}.0`,
+    kind: 'command',
+    state: 'pending',
+    reason: null,
+    needs: [],
+    fence: 0,
+    tries: 0,
+    losses: 0,
+    worker: null,
+    queuedAt: null,
+    startedAt: null,
+    endedAt: null,
+    output: null,
+    failure: null,
+    kept: null,
+    attempts: [],
+    activations: null,
+    ...over,
+  }
+}
+
+export type ScriptedEvent = RunEvent & { terminal: boolean }
+
+/** A client that answers from what a test put in, and keeps what it was asked. */
+export class ScriptedClient implements Client {
+  readonly address = 'http://127.0.0.1:7780'
+  readonly calls: [string, ...unknown[]][] = []
+  /** Answers of getRun, the last one again and again. */
+  runs: RunView[] = [runView()]
+  list: RunSummary[] = []
+  steps: StepView[] = []
+  logs: LogLine[] = []
+  workers: WorkerView[] = []
+  /** Makes a method fail. */
+  failures = new Map<keyof Client, Failure>()
+  #events: ScriptedEvent[] = []
+  #more: Deferred<void> = deferred()
+
+  /** Gives an event to whoever follows, now or later. */
+  emit(ms: number, changes: RunEvent['changes'], options: { terminal: boolean } = { terminal: false }): void {
+    this.#events.push({ seq: this.#events.length + 1, at: at(ms), changes, terminal: options.terminal })
+    this.#more.resolve()
+    this.#more = deferred()
+  }
+
+  #answer<T>(method: keyof Client, args: unknown[], value: T): Promise<T> {
+    this.calls.push([method, ...args])
+    const failure = this.failures.get(method)
+    return failure ? Promise.reject(failure) : Promise.resolve(value)
+  }
+
+  #run(): RunView {
+    return (this.runs.length > 1 ? this.runs.shift() : this.runs[0]) ?? runView()
+  }
+
+  putDefinition = (...args: unknown[]) =>
+    this.#answer('putDefinition', args, { hash: 'hash', namespace: 'default', name: 'demo', nodes: [] })
+  createRun = (...args: unknown[]) => this.#answer('createRun', args, { id: RUN_ID, run: null })
+  createRuns = (...args: unknown[]) => this.#answer('createRuns', args, { ids: [] })
+  getRun = (runId: string) => this.#answer('getRun', [runId], this.#run())
+  listRuns = (...args: unknown[]) => this.#answer('listRuns', args, { items: this.list, next: null })
+  listSteps = (...args: unknown[]) => this.#answer('listSteps', args, { items: this.steps, next: null })
+  cancelRun = (runId: string) =>
+    this.#answer('cancelRun', [runId], { ...(this.runs[0] ?? runView()), canceling: true } as RunSummary)
+  retryRun = (runId: string) =>
+    this.#answer('retryRun', [runId], { ...runView(), epoch: 2, state: 'running' } as RunSummary)
+  skipStep = (...args: unknown[]) => this.#answer('skipStep', args, { ...runView(), state: 'running' } as RunSummary)
+  listWorkers = () => this.#answer('listWorkers', [], this.workers)
+  getHealth = () => this.#answer('getHealth', [], {})
+
+  async *followEvents(runId: string, options: { signal?: AbortSignal } = {}): AsyncIterable<ScriptedEvent> {
+    await this.#answer('followEvents', [runId], null)
+    const aborted = deferred<void>()
+    options.signal?.addEventListener('abort', () => aborted.resolve())
+    for (let next = 0; ;) {
+      const event = this.#events[next]
+      if (event) {
+        next++
+        yield event
+        if (event.terminal) return
+      } else await Promise.race([this.#more.promise, aborted.promise])
+      options.signal?.throwIfAborted()
+    }
+  }
+
+  async *followLogs(runId: string, options: object = {}): AsyncIterable<LogLine> {
+    await this.#answer('followLogs', [runId, options], null)
+    yield* this.logs
+  }
+}

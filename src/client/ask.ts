@@ -1,0 +1,80 @@
+import type { Json } from '../base/json.ts'
+import type { Secret } from '../base/secret.ts'
+import { failureOfProblem } from '../contract/problem.ts'
+import { type Failure } from '../domain/failure.ts'
+import type { Transport, TransportRequest, TransportStream } from './transport.ts'
+import { unreachable } from './unreachable.ts'
+
+export interface AskOptions {
+  body?: unknown
+  headers?: Record<string, string>
+  /** Twice is safe. GET always is. */
+  repeatable?: boolean
+  silenceMs?: number
+  signal?: AbortSignal | undefined
+}
+
+/** Sends requests with a token; turns problem bodies into the failures they tell of. */
+export class Asker {
+  readonly transport: Transport
+  readonly #token: Secret | null
+
+  constructor(transport: Transport, token: Secret | null) {
+    this.transport = transport
+    this.#token = token
+  }
+
+  /** The answer's JSON. The server's types are trusted to be those of the contract: hence `as` at the callers. */
+  async ask(method: 'GET' | 'POST', path: string, options: AskOptions = {}): Promise<unknown> {
+    const request = this.#requestOf(method, path, options)
+    const { status, contentType, body } = await this.transport.send(request)
+    const value = parseOrUndefined(body)
+    if (status >= 200 && status < 300 && value !== undefined) return value
+    throw this.#refusal(request, status, contentType, body, value)
+  }
+
+  async open(path: string, options: AskOptions = {}): Promise<TransportStream> {
+    const request = this.#requestOf('GET', path, options)
+    const stream = await this.transport.open(request)
+    const wanted = (options.headers?.['accept'] ?? '').split(',')[0] ?? ''
+    if (stream.status === 200 && stream.contentType.startsWith(wanted)) return stream
+    let body = ''
+    for await (const chunk of stream.body) {
+      body += chunk
+      if (body.length > 1024 * 1024) break
+    }
+    throw this.#refusal(request, stream.status, stream.contentType, body, parseOrUndefined(body))
+  }
+
+  #requestOf(method: 'GET' | 'POST', path: string, options: AskOptions): TransportRequest {
+    const headers: Record<string, string> = { accept: 'application/json', ...options.headers }
+    if (this.#token) headers['authorization'] = `Bearer ${this.#token.reveal()}`
+    const body = options.body === undefined ? null : JSON.stringify(options.body)
+    if (body !== null) headers['content-type'] = 'application/json'
+    return {
+      method,
+      path,
+      headers,
+      body,
+      repeatable: method === 'GET' || options.repeatable === true,
+      ...(options.silenceMs === undefined ? {} : { silenceMs: options.silenceMs }),
+      ...(options.signal ? { signal: options.signal } : {}),
+    }
+  }
+
+  #refusal(request: TransportRequest, status: number, type: string, body: string, value: Json | undefined): Failure {
+    const failure = failureOfProblem(value)
+    if (failure) return failure
+    const layer = status === 502 || status === 503 || status === 504 ? 'http' : 'not-orrery'
+    const what = `${request.method} ${request.path}`
+    return unreachable(layer, this.transport, what, { status, contentType: type, begin: body.slice(0, 200) })
+  }
+}
+
+function parseOrUndefined(text: string): Json | undefined {
+  try {
+    return JSON.parse(text) as Json // JSON.parse gives Json or throws
+  } catch {
+    return undefined // told apart by the caller, who knows the status
+  }
+}

@@ -1,0 +1,55 @@
+import type { Json, JsonObject } from '../base/json.ts'
+import type {
+  CreateDefinitionRequest,
+  CreateRunRequest,
+  CreateRunsRequest,
+  CreateRunsResponse,
+  DefinitionView,
+  LogLine,
+  Page,
+  RunEvent,
+  RunState,
+  RunSummary,
+  RunView,
+  StepView,
+  WorkerView,
+} from '../contract/api-types.ts'
+
+/** `run` is there when the request waited, or repeated an earlier one under its idempotency key. */
+export interface CreatedRun {
+  id: string
+  run: RunView | null
+}
+
+/** The public API, typed. Every method throws a `Failure` with the code that the server gave, or `client.*` when it could not be asked. */
+export interface Client {
+  /** Where it talks to, for messages. */
+  readonly address: string
+  putDefinition(request: CreateDefinitionRequest): Promise<DefinitionView>
+  /** `waitMs`: answer when the run has ended or the time is over; the server waits LIMITS.waitMaxMs at most. */
+  createRun(
+    request: CreateRunRequest,
+    options?: { idempotencyKey?: string; waitMs?: number; signal?: AbortSignal },
+  ): Promise<CreatedRun>
+  createRuns(request: CreateRunsRequest, options?: { idempotencyKey?: string }): Promise<CreateRunsResponse>
+  getRun(runId: string): Promise<RunView>
+  listRuns(query?: {
+    namespace?: string
+    workflow?: string
+    states?: RunState[]
+    cursor?: string
+    limit?: number
+  }): Promise<Page<RunSummary>>
+  listSteps(runId: string, query?: { cursor?: string; limit?: number }): Promise<Page<StepView>>
+  cancelRun(runId: string): Promise<RunSummary>
+  retryRun(runId: string): Promise<RunSummary>
+  skipStep(runId: string, step: string, output: Json): Promise<RunSummary>
+  /** Follows events from `afterSeq`; reconnects with `Last-Event-ID`; ends after the terminal event. */
+  followEvents(
+    runId: string,
+    options?: { afterSeq?: number; signal?: AbortSignal },
+  ): AsyncIterable<RunEvent & { terminal: boolean }>
+  followLogs(runId: string, options?: { step?: string; follow?: boolean; signal?: AbortSignal }): AsyncIterable<LogLine>
+  listWorkers(): Promise<WorkerView[]>
+  getHealth(): Promise<JsonObject>
+}

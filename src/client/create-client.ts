@@ -1,0 +1,72 @@
+import { type Clock, systemClock } from '../base/clock.ts'
+import { type Random, systemRandom } from '../base/random.ts'
+import type { Secret } from '../base/secret.ts'
+import type { WorkerView } from '../contract/api-types.ts'
+import { Asker } from './ask.ts'
+import type { Client } from './client.ts'
+import { followEvents, followLogs } from './follow.ts'
+import { silenceFor } from './http-transport.ts'
+import type { Transport } from './transport.ts'
+
+export interface ClientOptions {
+  transport: Transport
+  /** Null: none is sent. */
+  token: Secret | null
+  clock?: Clock
+  random?: Random
+}
+
+// Answers are the contract's types on the word of the server: that is the reason for each `as` below.
+
+export function createClient(options: ClientOptions): Client {
+  const asker = new Asker(options.transport, options.token)
+  const deps = { asker, clock: options.clock ?? systemClock, random: options.random ?? systemRandom }
+  const get = (path: string) => asker.ask('GET', path) as Promise<never>
+  const post = (path: string, body?: unknown) => asker.ask('POST', path, { body }) as Promise<never>
+  const runPath = (runId: string) => `/v1/runs/${encodeURIComponent(runId)}`
+
+  return {
+    address: options.transport.address,
+    putDefinition: (request) => post('/v1/definitions', request),
+    createRun: async (request, { idempotencyKey, waitMs, signal } = {}) => {
+      const answer = (await asker.ask('POST', '/v1/runs', {
+        body: request,
+        headers: {
+          ...(idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey }),
+          ...(waitMs === undefined ? {} : { prefer: `wait=${waitMs / 1000}` }),
+        },
+        repeatable: idempotencyKey !== undefined,
+        ...(waitMs === undefined ? {} : { silenceMs: silenceFor(waitMs) }),
+        signal,
+      })) as { id: string }
+      return { id: answer.id, run: 'stepList' in answer ? (answer as never) : null }
+    },
+    createRuns: (request, { idempotencyKey } = {}) =>
+      asker.ask('POST', '/v1/runs:bulk', {
+        body: request,
+        headers: idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey },
+        repeatable: idempotencyKey !== undefined,
+      }) as Promise<never>,
+    getRun: (runId) => get(runPath(runId)),
+    listRuns: ({ namespace, workflow, states, cursor, limit } = {}) =>
+      get(`/v1/runs${queryText({ namespace, workflow, state: states, cursor, limit })}`),
+    listSteps: (runId, { cursor, limit } = {}) => get(`${runPath(runId)}/steps${queryText({ cursor, limit })}`),
+    cancelRun: (runId) => post(`${runPath(runId)}:cancel`),
+    retryRun: (runId) => post(`${runPath(runId)}:retry`),
+    skipStep: (runId, step, output) => post(`${runPath(runId)}/steps/${encodeURIComponent(step)}:skip`, { output }),
+    followEvents: (runId, follow = {}) => followEvents(deps, runId, follow),
+    followLogs: (runId, follow = {}) => followLogs(deps, runId, follow),
+    listWorkers: async () => ((await get('/v1/workers')) as { items: WorkerView[] }).items,
+    getHealth: () => get('/healthz'),
+  }
+}
+
+function queryText(members: Record<string, string | number | string[] | undefined>): string {
+  const query = new URLSearchParams()
+  for (const [name, value] of Object.entries(members)) {
+    if (value === undefined) continue
+    for (const one of Array.isArray(value) ? value : [String(value)]) query.append(name, one)
+  }
+  const text = query.toString()
+  return text === '' ? '' : `?${text}`
+}

@@ -1,0 +1,38 @@
+/** How requests reach a server: over a socket, or handed to its handler in the same process. */
+export interface Transport {
+  /** Where it leads, for messages. */
+  readonly address: string
+  /** Which flag, variable or file gave the address; null when nobody said. */
+  readonly addressFrom: string | null
+  /** Sends and reads the whole answer. */
+  send(request: TransportRequest): Promise<TransportResponse>
+  /** Sends and gives the answer's text as it comes. A cut connection is `client.server_unreachable` in the middle. */
+  open(request: TransportRequest): Promise<TransportStream>
+  /** Frees kept connections; requests under way go on. */
+  close(): void
+}
+
+export interface TransportRequest {
+  method: 'GET' | 'POST'
+  /** With its query. */
+  path: string
+  headers: Record<string, string>
+  body: string | null
+  /** Twice is safe: sent once more when a kept connection turns out to be closed. */
+  repeatable: boolean
+  /** Longest silence of the server; the transport's own when absent. */
+  silenceMs?: number
+  signal?: AbortSignal
+}
+
+export interface TransportResponse {
+  status: number
+  contentType: string
+  body: string
+}
+
+export interface TransportStream {
+  status: number
+  contentType: string
+  body: AsyncIterable<string>
+}

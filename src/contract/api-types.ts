@@ -1,0 +1,171 @@
+import type { Json, JsonObject } from '../base/json.ts'
+import type { FailureRecord, Problem } from '../domain/failure.ts'
+
+/** Bodies of the public API. Times are RFC 3339 in UTC. */
+
+export type RunState = 'pending' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'canceled'
+export type StepState =
+  'pending' | 'queued' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'skipped' | 'blocked' | 'canceled'
+
+/** POST /v1/definitions: `{ workflow }` (parsed manifest) or `{ manifest }` (YAML text). Same content, same hash. */
+export interface CreateDefinitionRequest {
+  workflow?: JsonObject
+  manifest?: string
+}
+export interface DefinitionView {
+  hash: string
+  namespace: string
+  name: string
+  nodes: { name: string; kind: string; needs: string[] }[]
+}
+
+/** POST /v1/runs. Exactly one of `definition` (hash), `workflow`, `manifest`. Header `Idempotency-Key` optional; header `Prefer: wait=SECONDS` answers when the run has ended or the time is over. */
+export interface CreateRunRequest {
+  definition?: string
+  workflow?: JsonObject
+  manifest?: string
+  inputs?: JsonObject
+  labels?: Record<string, string>
+}
+/** Answer of POST /v1/runs that does not wait; times by the server's clock. A request that waits, or that repeats an earlier one, gets the RunView. */
+export interface RunCreated {
+  id: string
+  state: 'pending'
+  definition: string
+  createdAt: string
+}
+/** POST /v1/runs:bulk. One definition, many inputs. */
+export interface CreateRunsRequest {
+  definition?: string
+  workflow?: JsonObject
+  manifest?: string
+  items: { inputs?: JsonObject; labels?: Record<string, string> }[]
+}
+export interface CreateRunsResponse {
+  ids: string[]
+}
+
+export interface RunSummary {
+  id: string
+  namespace: string
+  workflow: string
+  state: RunState
+  /** A cancel was asked for and work is being stopped. */
+  canceling: boolean
+  /** Counts manual retries, from 1. */
+  epoch: number
+  createdAt: string
+  startedAt: string | null
+  endedAt: string | null
+  labels: Record<string, string>
+  /** Steps by number: all, ended well, ended badly. */
+  steps: { total: number; open: number; bad: number }
+  failure: FailureRecord | null
+}
+
+export interface StepView {
+  /** Name with indices: `measure[3]`. */
+  name: string
+  id: string
+  kind: 'function' | 'command'
+  state: StepState
+  /** Why a step that has not ended does not go on; null when it does. */
+  reason: FailureRecord | { code: string; message: string; until?: string } | null
+  needs: string[]
+  fence: number
+  tries: number
+  losses: number
+  worker: string | null
+  queuedAt: string | null
+  startedAt: string | null
+  endedAt: string | null
+  output: Json
+  failure: FailureRecord | null
+  /** Kept workspace of a failed command: where, and until when. */
+  kept: { worker: string; path: string; until: string } | null
+  /** Ended attempts that did not succeed. */
+  attempts: AttemptView[]
+  /** Of a forEach: its activations by state. */
+  activations: { total: number; succeeded: number; failed: number } | null
+}
+
+export interface AttemptView {
+  fence: number
+  state: 'leased' | 'running' | 'succeeded' | 'failed' | 'lost' | 'parked' | 'canceled'
+  worker: string | null
+  startedAt: string | null
+  endedAt: string | null
+  failure: FailureRecord | null
+}
+
+export interface RunView extends RunSummary {
+  /** Present while nothing has moved for long; each step says why at its `reason`. */
+  stalled?: FailureRecord | null
+  definition: string
+  inputs: JsonObject
+  /** At most one page of steps, activations of a forEach left out; see /v1/runs/{id}/steps. */
+  stepList: StepView[]
+}
+
+export interface Page<T> {
+  items: T[]
+  /** Pass as `cursor` for the next page; null on the last one. */
+  next: string | null
+}
+
+/** One change inside an event. */
+export interface Change {
+  /** `run` or the step's name with indices. */
+  of: string
+  to: string
+  /** Present on what a worker did. */
+  fence?: number
+  worker?: string
+  code?: string
+  at?: string
+  note?: string
+}
+/** GET /v1/runs/{id}/events: SSE; `id:` is `seq`, `event:` is `changes` or, as the last one, `end`. */
+export interface RunEvent {
+  seq: number
+  at: string
+  changes: Change[]
+}
+
+export interface LogLine {
+  step: string
+  fence: number
+  index: number
+  stream: 'stdout' | 'stderr' | 'system'
+  at: string
+  text: string
+}
+
+export interface WorkerView {
+  worker: string
+  session: string
+  state: 'live' | 'draining' | 'lost' | 'ended'
+  capacity: number
+  held: number
+  labels: Record<string, string>
+  modules: string[]
+  backends: string[]
+  version: string
+  heartbeatAgoMs: number
+}
+
+/** application/problem+json (RFC 9457) with our own members. */
+export interface ProblemDetails {
+  type: string
+  title: string
+  status: number
+  detail: string
+  instance: string
+  code: string
+  remediation: string
+  retryable: boolean
+  requestId: string
+  cause?: FailureRecord | { message: string }
+  evidence?: JsonObject
+  problems?: Problem[]
+}

@@ -1,0 +1,188 @@
+import type { FailureRecord } from '../domain/failure.ts'
+import type { Json } from '../base/json.ts'
+
+/**
+ * The worker exchange: four POSTs under /v1/exchange, all sent by the worker. `register` opens a session; `poll` is parked by
+ * the server until there is something to say; `report` is never parked; `heartbeat` keeps the session's lease from a thread
+ * of its own. Reports are idempotent by (step, fence, seq).
+ */
+export const EXCHANGE_PATHS = {
+  register: '/v1/exchange/register',
+  poll: '/v1/exchange/poll',
+  report: '/v1/exchange/report',
+  heartbeat: '/v1/exchange/heartbeat',
+} as const
+
+/** `<run id>.<node>` or `<run id>.<node>.<index>[.<index>…]`: the identity of one activation. */
+export type StepId = string
+
+export interface HeldAttempt {
+  step: StepId
+  fence: number
+}
+
+export interface RegisterRequest {
+  /** Name that a person gave, unique among live workers by convention only. */
+  worker: string
+  version: string
+  /** Names the machine and its boot; a server on the same host may then see that the process is gone. */
+  host: string
+  pid: number
+  /** Start time of the process in clock ticks since boot (/proc/PID/stat, field 22): a pid alone may be used again. */
+  pidStart: string | null
+  /** Milliseconds since the epoch by the worker's clock; shows skew. */
+  clock: number
+  capacity: number
+  labels: Record<string, string>
+  /** Null: whatever the token allows. */
+  namespaces: string[] | null
+  backends: ('function' | 'process')[]
+  modules: string[]
+  /** The session that this worker had before it restarted; ended in the same breath. */
+  replaces: string | null
+  /** Attempts of the former session that are still alive here (adopted commands). */
+  held: HeldAttempt[]
+}
+
+export interface RegisterResponse {
+  session: string
+  /** How long the session lives after its last heartbeat, as a duration from receipt. */
+  leaseMs: number
+  heartbeatMs: number
+  pollMs: number
+  serverVersion: string
+  /** Those of `held` that the new session owns now; everything else must be stopped. */
+  adopted: HeldAttempt[]
+}
+
+export interface PollRequest {
+  session: string
+  /** Free slots now. The server never assigns more than this. */
+  free: number
+  /** Every attempt that the worker holds, assignments just received included. */
+  held: HeldAttempt[]
+  /** Drain: finish what runs, take nothing new. */
+  draining: boolean
+}
+
+export interface Assignment {
+  step: StepId
+  fence: number
+  runId: string
+  /** The step's name with its indices: `measure[3]`. For logs and people. */
+  name: string
+  workflow: string
+  namespace: string
+  /** Failed tries before this one. */
+  tries: number
+  timeoutMs: number | null
+  repeatable: boolean
+  /** Index path of a forEach activation; empty for plain steps. */
+  path: number[]
+  outputSchema: { [key: string]: Json } | null
+  work:
+    | { kind: 'function'; function: string; input: Json }
+    | {
+        kind: 'command'
+        command: string[]
+        env: Record<string, string>
+        stdin: string | null
+        workdir: string | null
+        keepOnFailureMs: number | null
+      }
+}
+
+export interface CancelOrder {
+  step: StepId
+  fence: number
+  /** `run.canceled`: stop and report. `attempt.stale_lease`: stop, the step is no longer yours; report nothing. */
+  reason: 'run.canceled' | 'attempt.stale_lease'
+}
+
+/** What comes back on both lanes. */
+export interface Orders {
+  assignments: Assignment[]
+  cancels: CancelOrder[]
+  /** The server wants the worker to drain. */
+  drain: boolean
+}
+
+export interface PollResponse extends Orders {
+  /** `ended`: the session was swept; stop everything and register anew. */
+  sessionState: 'live' | 'ended'
+}
+
+interface ReportCommon {
+  step: StepId
+  fence: number
+  /** Counts the reports of one attempt from 1. */
+  seq: number
+  /** How long ago the attempt began, in ms before this report is sent; null when it never began. */
+  startedAgoMs: number | null
+  /** How long ago it ended; null while it runs. */
+  endedAgoMs: number | null
+}
+
+export interface LogSegment {
+  /** Counts the segments of one attempt from 1. */
+  index: number
+  stream: 'stdout' | 'stderr' | 'system'
+  /** ms before the report is sent that the segment's first byte was read. */
+  agoMs: number
+  text: string
+}
+
+export type Report = ReportCommon &
+  (
+    | { kind: 'started' }
+    | { kind: 'log'; segments: LogSegment[] }
+    | { kind: 'succeeded'; output: Json }
+    | { kind: 'failed'; failure: FailureRecord }
+    /** The attempt was stopped by a cancel order. */
+    | { kind: 'canceled' }
+    /** The worker gives the step back without a result (drain); it does not count as a try. */
+    | { kind: 'returned' }
+  )
+
+export interface ReportRequest {
+  session: string
+  /** Free slots after these reports are taken into account. */
+  free: number
+  draining: boolean
+  reports: Report[]
+}
+
+export interface ReportAck {
+  step: StepId
+  fence: number
+  seq: number
+  /**
+   * `recorded`: it is in the store. `duplicate`: it was there already. `stale`: another attempt holds the step or it has
+   * ended; stop that work and write nothing more. `rejected`: the report cannot be recorded; `failure` says why.
+   */
+  outcome: 'recorded' | 'duplicate' | 'stale' | 'rejected'
+  failure?: FailureRecord
+}
+
+export interface ReportResponse extends Orders {
+  sessionState: 'live' | 'ended'
+  acks: ReportAck[]
+}
+
+export interface HeartbeatRequest {
+  session: string
+  clock: number
+}
+
+export interface HeartbeatResponse {
+  sessionState: 'live' | 'ended'
+  leaseMs: number
+}
+
+/** How a worker reaches a server: over HTTP from a process of its own, or handed the server's handler in one process. */
+export interface ExchangeLane {
+  register(request: RegisterRequest, signal?: AbortSignal): Promise<RegisterResponse>
+  poll(request: PollRequest, signal?: AbortSignal): Promise<PollResponse>
+  report(request: ReportRequest, signal?: AbortSignal): Promise<ReportResponse>
+  heartbeat(request: HeartbeatRequest, signal?: AbortSignal): Promise<HeartbeatResponse>
+}

@@ -1,0 +1,136 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { z } from 'zod'
+import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest } from './hot-messages.ts'
+import { CreateRunSchema, HeartbeatSchema, PollSchema, ReportSchema } from './schemas.ts'
+
+const word = fc.oneof(fc.string(), fc.constantFrom('', 'a', 'run_1.0', '__proto__', 'x'.repeat(300), 'é', 'a b'))
+const number = fc.oneof(fc.integer(), fc.double(), fc.constantFrom(0, 1, -1, 2 ** 31, 10_001, 1.5, 1e13))
+const labels = fc.oneof(fc.dictionary(word, word), fc.dictionary(fc.constantFrom('a', 'b.c', '-x'), word))
+const held = fc.array(fc.record({ step: word, fence: number }), { maxLength: 3 })
+const record: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
+  record: fc.record(
+    {
+      code: fc.constantFrom('step.signaled', 'run.failed', 'no.such'),
+      message: fc.string(),
+      remediation: fc.string(),
+      retryable: fc.boolean(),
+      evidence: fc.oneof(fc.dictionary(word, fc.jsonValue()), fc.constant(1)),
+      cause: fc.oneof({ depthSize: 'small' }, fc.record({ message: fc.string() }), tie('record')),
+    },
+    { requiredKeys: ['code', 'message', 'remediation', 'retryable'] },
+  ),
+})).record
+const segment = fc.record({
+  index: number,
+  stream: fc.constantFrom('stdout', 'stderr', 'system', 'other'),
+  agoMs: number,
+  text: word,
+})
+const ago = fc.oneof(fc.constant(null), number)
+const common = { step: word, fence: number, seq: number, startedAgoMs: ago, endedAgoMs: ago }
+const report = fc.oneof(
+  fc.record({ ...common, kind: fc.constantFrom('started', 'canceled', 'returned', 'unknown') }),
+  fc.record({ ...common, kind: fc.constant('succeeded'), output: fc.jsonValue() }),
+  fc.record({ ...common, kind: fc.constant('failed'), failure: record }),
+  fc.record({ ...common, kind: fc.constant('log'), segments: fc.array(segment, { maxLength: 3 }) }),
+)
+const members = {
+  createRun: fc.record(
+    { definition: word, workflow: fc.object(), manifest: word, inputs: fc.object(), labels },
+    { requiredKeys: [] },
+  ),
+  poll: fc.record({ session: word, free: number, held, draining: fc.boolean() }),
+  heartbeat: fc.record({ session: word, clock: number }),
+  report: fc.record({
+    session: word,
+    free: number,
+    draining: fc.boolean(),
+    reports: fc.array(report, { maxLength: 3 }),
+  }),
+}
+const good = {
+  createRun: { definition: 'sha256:abc', inputs: { a: 1 }, labels: { team: 'x' } },
+  poll: { session: 'ses_1', free: 3, held: [{ step: 'run_1.0', fence: 2 }], draining: false },
+  heartbeat: { session: 'ses_1', clock: 12 },
+  report: {
+    session: 'ses_1',
+    free: 1,
+    draining: false,
+    reports: [
+      { step: 'run_1.0', fence: 1, seq: 1, startedAgoMs: 1.5, endedAgoMs: null, kind: 'started' },
+      { step: 'run_1.0', fence: 1, seq: 2, startedAgoMs: 1, endedAgoMs: 0, kind: 'succeeded', output: null },
+      {
+        step: 'run_1.0',
+        fence: 1,
+        seq: 3,
+        startedAgoMs: 1,
+        endedAgoMs: 0,
+        kind: 'failed',
+        failure: {
+          code: 'step.signaled',
+          message: 'm',
+          remediation: 'r',
+          retryable: false,
+          cause: { message: 'c' },
+          evidence: {},
+        },
+      },
+      {
+        step: 'run_1.0',
+        fence: 1,
+        seq: 4,
+        startedAgoMs: 1,
+        endedAgoMs: null,
+        kind: 'log',
+        segments: [{ index: 1, stream: 'stdout', agoMs: 0, text: 'x' }],
+      },
+    ],
+  },
+}
+
+/** Values near good ones: one place deep inside is replaced, removed or added. */
+function mutated(value: unknown): fc.Arbitrary<unknown> {
+  return fc
+    .tuple(fc.nat(), fc.constantFrom('replace', 'remove', 'add'), fc.oneof(fc.jsonValue(), word, number))
+    .map(([pick, how, other]) => {
+      const copy = structuredClone(value)
+      const places: [Record<string, unknown>, string][] = []
+      const walk = (v: unknown): void => {
+        if (typeof v !== 'object' || v === null) return
+        for (const key of Object.keys(v)) {
+          places.push([v as Record<string, unknown>, key])
+          walk((v as Record<string, unknown>)[key])
+        }
+      }
+      walk(copy)
+      const [holder, key] = places[pick % places.length] ?? [{}, '']
+      if (how === 'replace') holder[key] = other
+      else if (how === 'add') holder['extra'] = other
+      else if (Array.isArray(holder)) holder.splice(Number(key), 1)
+      else delete holder[key]
+      return copy
+    })
+}
+
+describe('the hand-written checks accept what the schemas accept', () => {
+  const cases: [keyof typeof members, (v: unknown) => boolean, z.ZodType][] = [
+    ['createRun', isCreateRunRequest, CreateRunSchema],
+    ['poll', isPollRequest, PollSchema],
+    ['heartbeat', isHeartbeatRequest, HeartbeatSchema],
+    ['report', isReportRequest, ReportSchema],
+  ]
+  test.each(cases)('%s', (name, check, schema) => {
+    expect(check(good[name])).toBe(true)
+    expect(schema.safeParse(good[name]).success).toBe(true)
+    const values = fc.oneof(members[name], mutated(good[name]), fc.jsonValue())
+    fc.assert(
+      fc.property(values, (value) => {
+        // As it arrives: through JSON, which also makes `__proto__` a member like any other.
+        const received: unknown = JSON.parse(JSON.stringify(value))
+        return check(received) === schema.safeParse(received).success
+      }),
+      { numRuns: 2000 },
+    )
+  })
+})

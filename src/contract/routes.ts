@@ -1,0 +1,253 @@
+import type { z } from 'zod'
+import { LIMITS } from '../domain/limits.ts'
+import { EXCHANGE_PATHS } from './exchange.ts'
+import * as s from './schemas.ts'
+
+/** Every route of the server as data: the api answers by it, OpenAPI is made from it. */
+export interface Route {
+  id: RouteId
+  method: 'GET' | 'POST'
+  /** `{name}` is one parameter; `:verb` may follow the last one. */
+  path: string
+  summary: string
+  /** Who may ask: everybody, an admin token, or a worker token as well. */
+  auth: 'none' | 'admin' | 'worker'
+  query?: z.ZodType
+  /** Names that a query may give several times. */
+  lists?: readonly string[]
+  body?: z.ZodType
+  /** Largest body in bytes. */
+  bodyBytes: number
+  /** Checked by hot-messages.ts first. */
+  hot?: true
+  /** Headers that the route reads, with what they do. */
+  headers?: Record<string, string>
+  responses: { status: number; description: string; type?: string; schema?: z.ZodType }[]
+}
+
+export type RouteId =
+  | 'createDefinition'
+  | 'getDefinition'
+  | 'createRun'
+  | 'createRuns'
+  | 'listRuns'
+  | 'getRun'
+  | 'listSteps'
+  | 'cancelRun'
+  | 'retryRun'
+  | 'skipStep'
+  | 'followEvents'
+  | 'followLogs'
+  | 'listWorkers'
+  | 'register'
+  | 'poll'
+  | 'report'
+  | 'heartbeat'
+  | 'health'
+  | 'ready'
+  | 'metrics'
+  | 'openapi'
+
+const JSON_TYPE = 'application/json'
+const ok = (schema: z.ZodType, description = 'As asked.') => ({ status: 200, description, type: JSON_TYPE, schema })
+const created = (schema: z.ZodType, description: string) => ({ status: 201, description, type: JSON_TYPE, schema })
+
+const IDEMPOTENCY =
+  '1 to 255 printable characters. The same request under the same key is answered with what the first one made.'
+
+const get = { method: 'GET', auth: 'admin', bodyBytes: 0 } as const
+const post = { method: 'POST', auth: 'admin', bodyBytes: LIMITS.bodyBytes } as const
+const exchange = { method: 'POST', auth: 'worker' } as const
+
+export const ROUTES: readonly Route[] = [
+  {
+    ...post,
+    id: 'createDefinition',
+    path: '/v1/definitions',
+    summary: 'Store a workflow. The same content gives the same hash.',
+    body: s.CreateDefinitionSchema,
+    responses: [created(s.DefinitionViewSchema, 'Stored, or there already.')],
+  },
+  {
+    ...get,
+    id: 'getDefinition',
+    path: '/v1/definitions/{hash}',
+    summary: 'A stored definition.',
+    responses: [ok(s.DefinitionViewSchema)],
+  },
+  {
+    ...post,
+    id: 'createRun',
+    path: '/v1/runs',
+    summary: 'Start a run of a stored definition or of a workflow that comes with the request.',
+    body: s.CreateRunSchema,
+    hot: true,
+    headers: {
+      'Idempotency-Key': IDEMPOTENCY,
+      Prefer: '`wait=SECONDS` answers with the run when it has ended or the time is over.',
+    },
+    responses: [
+      created(s.RunCreatedSchema.or(s.RunViewSchema), 'Started. The whole run when the request waited.'),
+      ok(s.RunViewSchema, 'The run that the same request under the same Idempotency-Key started before.'),
+    ],
+  },
+  {
+    ...post,
+    id: 'createRuns',
+    path: '/v1/runs:bulk',
+    summary: 'Start many runs of one definition.',
+    body: s.CreateRunsSchema,
+    bodyBytes: LIMITS.bulkBodyBytes,
+    headers: { 'Idempotency-Key': IDEMPOTENCY },
+    responses: [created(s.CreateRunsResponseSchema, 'Ids in the order of the items.')],
+  },
+  {
+    ...get,
+    id: 'listRuns',
+    path: '/v1/runs',
+    summary: 'Runs, the newest first. `state` may be given several times.',
+    query: s.ListRunsQuerySchema,
+    lists: ['state'],
+    responses: [ok(s.pageOf(s.RunSummarySchema))],
+  },
+  {
+    ...get,
+    id: 'getRun',
+    path: '/v1/runs/{id}',
+    summary: 'A run with its first steps.',
+    responses: [ok(s.RunViewSchema)],
+  },
+  {
+    ...get,
+    id: 'listSteps',
+    path: '/v1/runs/{id}/steps',
+    summary: 'All steps of a run, activations of forEach included.',
+    query: s.PageQuerySchema,
+    responses: [ok(s.pageOf(s.StepViewSchema))],
+  },
+  {
+    ...post,
+    id: 'cancelRun',
+    path: '/v1/runs/{id}:cancel',
+    summary: 'Stop a run. Running steps stop when their workers confirm.',
+    responses: [ok(s.RunSummarySchema)],
+  },
+  {
+    ...post,
+    id: 'retryRun',
+    path: '/v1/runs/{id}:retry',
+    summary: 'Run the failed part of a failed or canceled run again.',
+    responses: [ok(s.RunSummarySchema)],
+  },
+  {
+    ...post,
+    id: 'skipStep',
+    path: '/v1/runs/{id}/steps/{name}:skip',
+    summary: 'Skip a step with a replacement output; what depends on it may run.',
+    body: s.SkipStepSchema,
+    responses: [ok(s.RunSummarySchema)],
+  },
+  {
+    ...get,
+    id: 'followEvents',
+    path: '/v1/runs/{id}/events',
+    summary:
+      'Events of a run as they come: `id` is seq, `event` is `changes` or, as the last one, `end`. With `Accept: application/json` the events so far as a list.',
+    query: s.EventsQuerySchema,
+    headers: { 'Last-Event-ID': 'Go on after this event; stronger than `after`.' },
+    responses: [
+      { status: 200, description: 'Until the run has ended.', type: 'text/event-stream' },
+      { status: 200, description: 'The events so far.', type: JSON_TYPE, schema: s.RunEventSchema.array() },
+    ],
+  },
+  {
+    ...get,
+    id: 'followLogs',
+    path: '/v1/runs/{id}/logs',
+    summary:
+      'Log of a run as text, or as NDJSON with `Accept: application/x-ndjson`; the last NDJSON line is `{"end":true}`, so that a cut is seen.',
+    query: s.LogsQuerySchema,
+    responses: [
+      { status: 200, description: 'Lines.', type: 'text/plain' },
+      { status: 200, description: 'One object a line.', type: 'application/x-ndjson', schema: s.LogLineSchema },
+    ],
+  },
+  {
+    ...get,
+    id: 'listWorkers',
+    path: '/v1/workers',
+    summary: 'Workers and what they hold.',
+    responses: [ok(s.WorkersResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'register',
+    path: EXCHANGE_PATHS.register,
+    summary: 'Open a worker session.',
+    body: s.RegisterSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    responses: [ok(s.RegisterResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'poll',
+    path: EXCHANGE_PATHS.poll,
+    summary: 'Ask for work; parked until there is some.',
+    body: s.PollSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    hot: true,
+    responses: [ok(s.PollResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'report',
+    path: EXCHANGE_PATHS.report,
+    summary: 'Report on attempts; never parked. The same report twice is safe.',
+    body: s.ReportSchema,
+    bodyBytes: LIMITS.bulkBodyBytes,
+    hot: true,
+    responses: [ok(s.ReportResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'heartbeat',
+    path: EXCHANGE_PATHS.heartbeat,
+    summary: 'Keep the lease of a session.',
+    body: s.HeartbeatSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    hot: true,
+    responses: [ok(s.HeartbeatResponseSchema)],
+  },
+  {
+    ...get,
+    auth: 'none',
+    id: 'health',
+    path: '/healthz',
+    summary: 'The process answers.',
+    responses: [ok(s.HealthSchema)],
+  },
+  {
+    ...get,
+    auth: 'none',
+    id: 'ready',
+    path: '/readyz',
+    summary: 'The server can work: its database answers.',
+    responses: [ok(s.HealthSchema)],
+  },
+  {
+    ...get,
+    auth: 'none',
+    id: 'metrics',
+    path: '/metrics',
+    summary: 'Metrics in the format of Prometheus.',
+    responses: [{ status: 200, description: 'Metrics.', type: 'text/plain' }],
+  },
+  {
+    ...get,
+    auth: 'none',
+    id: 'openapi',
+    path: '/openapi.json',
+    summary: 'This description.',
+    responses: [{ status: 200, description: 'OpenAPI 3.1.', type: JSON_TYPE }],
+  },
+]

@@ -1,0 +1,350 @@
+import { z } from 'zod'
+import type { Json, JsonObject } from '../base/json.ts'
+import { type FailureCode, isFailureCode } from '../domain/failures.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { isAgoMs, isClock, isCount, isId, isJson, isLabels, isMembers, isSlots } from './hot-messages.ts'
+
+/** Strict schemas of everything that arrives, and of what is answered. OpenAPI is made from them. */
+
+const id = z
+  .custom<string>(isId, 'must be 1 to 256 printable ASCII characters without blanks')
+  .meta({ type: 'string', pattern: '^[\\x21-\\x7e]{1,256}$' })
+const json = z.custom<Json>(isJson, 'must be present').meta({ description: 'Any JSON value.' })
+const jsonObject = z.custom<JsonObject>(isMembers, 'must be an object').meta({ type: 'object' })
+const labels = z
+  .custom<Record<string, string>>(
+    isLabels,
+    `must be an object of at most ${LIMITS.labelsMax} names with text values of at most ${LIMITS.labelValueChars} characters`,
+  )
+  .meta({ type: 'object', additionalProperties: { type: 'string' } })
+const count = z.custom<number>(isCount, 'must be a whole number from 1').meta({ type: 'integer', minimum: 1 })
+const slots = z
+  .custom<number>(isSlots, `must be a whole number from 0 to ${LIMITS.capacityMax}`)
+  .meta({ type: 'integer', minimum: 0, maximum: LIMITS.capacityMax })
+const agoMs = z
+  .custom<number>(isAgoMs, 'must be milliseconds, not negative')
+  .meta({ type: 'number', minimum: 0, description: 'Milliseconds before this message was sent.' })
+const clock = z.custom<number>(isClock, 'must be a number').meta({ type: 'number' })
+const code = z
+  .custom<FailureCode>((v) => typeof v === 'string' && isFailureCode(v), 'must be a code of the catalogue')
+  .meta({ type: 'string', example: 'step.exit_nonzero' })
+const text = (max: number) => z.string().max(max)
+const time = z.string().meta({ format: 'date-time' })
+
+// Requests
+
+const source = {
+  definition: id.optional().meta({ description: 'Hash of a stored definition.' }),
+  workflow: jsonObject.optional().meta({ description: 'A workflow manifest as JSON.' }),
+  manifest: z.string().optional().meta({ description: 'A workflow manifest as YAML text.' }),
+}
+const countOf = (body: Record<string, unknown>, names: string[]) => names.filter((n) => Object.hasOwn(body, n)).length
+const exactlyOne = (names: string[]) => ({
+  check: (body: Record<string, unknown>) => countOf(body, names) === 1,
+  message: `exactly one of ${names.join(', ')} must be given`,
+})
+const oneSource = exactlyOne(['definition', 'workflow', 'manifest'])
+const oneText = exactlyOne(['workflow', 'manifest'])
+
+export const CreateDefinitionSchema = z
+  .strictObject({ workflow: source.workflow, manifest: source.manifest })
+  .refine(oneText.check, oneText.message)
+
+export const CreateRunSchema = z
+  .strictObject({ ...source, inputs: jsonObject.optional(), labels: labels.optional() })
+  .refine(oneSource.check, oneSource.message)
+
+export const CreateRunsSchema = z
+  .strictObject({
+    ...source,
+    items: z
+      .array(z.strictObject({ inputs: jsonObject.optional(), labels: labels.optional() }))
+      .min(1)
+      .max(LIMITS.bulkRunsMax),
+  })
+  .refine(oneSource.check, oneSource.message)
+
+export const SkipStepSchema = z.strictObject({ output: json })
+
+const stateNames = ['pending', 'running', 'waiting', 'succeeded', 'failed', 'canceled'] as const
+const number = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^\d{1,15}$/, 'must be a whole number')
+    .transform(Number)
+    .pipe(z.number().min(min).max(max))
+const cursor = text(512)
+const limit = number(1, LIMITS.pageMax)
+const flag = z.enum(['true', 'false'])
+
+export const ListRunsQuerySchema = z.strictObject({
+  namespace: text(256).optional(),
+  workflow: text(256).optional(),
+  state: z.array(z.enum(stateNames)).optional(),
+  cursor: cursor.optional(),
+  limit: limit.optional(),
+})
+export const PageQuerySchema = z.strictObject({ cursor: cursor.optional(), limit: limit.optional() })
+export const EventsQuerySchema = z.strictObject({ after: number(0, Number.MAX_SAFE_INTEGER).optional() })
+export const LogsQuerySchema = z.strictObject({
+  step: text(512).optional(),
+  cursor: cursor.optional(),
+  follow: flag.optional(),
+})
+
+// The worker exchange
+
+const held = z.array(z.strictObject({ step: id, fence: count })).max(LIMITS.capacityMax)
+
+export const RegisterSchema = z.strictObject({
+  worker: id,
+  version: id,
+  host: id,
+  pid: z.int().min(0),
+  pidStart: id.nullable(),
+  clock,
+  capacity: z.int().min(1).max(LIMITS.capacityMax),
+  labels,
+  namespaces: z.array(id).max(1000).nullable(),
+  backends: z.array(z.enum(['function', 'process'])).max(2),
+  modules: z.array(id).max(1000),
+  replaces: id.nullable(),
+  held,
+})
+
+export const PollSchema = z.strictObject({ session: id, free: slots, held, draining: z.boolean() })
+export const HeartbeatSchema = z.strictObject({ session: id, clock })
+
+export const FailureRecordSchema = z
+  .strictObject({
+    code,
+    message: z.string(),
+    get cause() {
+      return z.union([FailureRecordSchema, z.strictObject({ message: z.string() })]).optional()
+    },
+    evidence: jsonObject.optional(),
+    remediation: z.string(),
+    retryable: z.boolean(),
+  })
+  .meta({ id: 'FailureRecord' })
+
+const common = {
+  step: id,
+  fence: count,
+  seq: count,
+  startedAgoMs: agoMs.nullable(),
+  endedAgoMs: agoMs.nullable(),
+}
+const stream = z.enum(['stdout', 'stderr', 'system'])
+const segment = z.strictObject({ index: count, stream, agoMs, text: text(LIMITS.logSegmentBytes) })
+
+export const ReportSchema = z.strictObject({
+  session: id,
+  free: slots,
+  draining: z.boolean(),
+  reports: z
+    .array(
+      z.discriminatedUnion('kind', [
+        z.strictObject({ ...common, kind: z.literal('started') }),
+        z.strictObject({ ...common, kind: z.literal('log'), segments: z.array(segment).max(LIMITS.reportsMax) }),
+        z.strictObject({ ...common, kind: z.literal('succeeded'), output: json }),
+        z.strictObject({ ...common, kind: z.literal('failed'), failure: FailureRecordSchema }),
+        z.strictObject({ ...common, kind: z.literal('canceled') }),
+        z.strictObject({ ...common, kind: z.literal('returned') }),
+      ]),
+    )
+    .max(LIMITS.reportsMax),
+})
+
+// Answers. They are described, not checked: the types hold them.
+
+const attempt = z.object({ step: z.string(), fence: z.int() })
+const assignment = z.object({
+  step: z.string(),
+  fence: z.int(),
+  runId: z.string(),
+  name: z.string(),
+  workflow: z.string(),
+  namespace: z.string(),
+  tries: z.int(),
+  timeoutMs: z.number().nullable(),
+  repeatable: z.boolean(),
+  path: z.array(z.int()),
+  outputSchema: jsonObject.nullable(),
+  work: z.union([
+    z.object({ kind: z.literal('function'), function: z.string(), input: json }),
+    z.object({
+      kind: z.literal('command'),
+      command: z.array(z.string()),
+      env: labels,
+      stdin: z.string().nullable(),
+      workdir: z.string().nullable(),
+      keepOnFailureMs: z.number().nullable(),
+    }),
+  ]),
+})
+const orders = {
+  sessionState: z.enum(['live', 'ended']),
+  assignments: z.array(assignment),
+  cancels: z.array(
+    z.object({ step: z.string(), fence: z.int(), reason: z.enum(['run.canceled', 'attempt.stale_lease']) }),
+  ),
+  drain: z.boolean(),
+}
+
+export const RegisterResponseSchema = z.object({
+  session: z.string(),
+  leaseMs: z.number(),
+  heartbeatMs: z.number(),
+  pollMs: z.number(),
+  serverVersion: z.string(),
+  adopted: z.array(attempt),
+})
+export const PollResponseSchema = z.object(orders)
+export const ReportResponseSchema = z.object({
+  ...orders,
+  acks: z.array(
+    z.object({
+      step: z.string(),
+      fence: z.int(),
+      seq: z.int(),
+      outcome: z.enum(['recorded', 'duplicate', 'stale', 'rejected']),
+      failure: FailureRecordSchema.optional(),
+    }),
+  ),
+})
+export const HeartbeatResponseSchema = z.object({ sessionState: z.enum(['live', 'ended']), leaseMs: z.number() })
+
+export const DefinitionViewSchema = z
+  .object({
+    hash: z.string(),
+    namespace: z.string(),
+    name: z.string(),
+    nodes: z.array(z.object({ name: z.string(), kind: z.string(), needs: z.array(z.string()) })),
+  })
+  .meta({ id: 'DefinitionView' })
+
+const summary = {
+  id: z.string(),
+  namespace: z.string(),
+  workflow: z.string(),
+  state: z.enum(stateNames),
+  canceling: z.boolean().meta({ description: 'A cancel was asked for and work is being stopped.' }),
+  epoch: z.int().meta({ description: 'Counts manual retries, from 1.' }),
+  createdAt: time,
+  startedAt: time.nullable(),
+  endedAt: time.nullable(),
+  labels,
+  steps: z.object({ total: z.int(), open: z.int(), bad: z.int() }),
+  failure: FailureRecordSchema.nullable(),
+}
+export const RunSummarySchema = z.object(summary).meta({ id: 'RunSummary' })
+export const RunCreatedSchema = z
+  .object({ id: z.string(), state: z.literal('pending'), definition: z.string(), createdAt: time })
+  .meta({ id: 'RunCreated' })
+
+const view = {
+  worker: z.string().nullable(),
+  startedAt: time.nullable(),
+  endedAt: time.nullable(),
+  failure: FailureRecordSchema.nullable(),
+}
+export const StepViewSchema = z
+  .object({
+    ...view,
+    name: z.string().meta({ description: 'Name with indices: measure[3].' }),
+    id: z.string(),
+    kind: z.enum(['function', 'command']),
+    state: z.enum(['pending', 'queued', 'running', 'waiting', 'succeeded', 'failed', 'skipped', 'blocked', 'canceled']),
+    reason: z
+      .union([
+        FailureRecordSchema,
+        z.object({ code: z.string(), message: z.string(), until: z.string().optional() }),
+        z.null(),
+      ])
+      .meta({ description: 'Why a step that has not ended does not go on.' }),
+    needs: z.array(z.string()),
+    fence: z.int(),
+    tries: z.int(),
+    losses: z.int(),
+    queuedAt: time.nullable(),
+    output: json,
+    kept: z.object({ worker: z.string(), path: z.string(), until: time }).nullable(),
+    attempts: z.array(
+      z.object({
+        ...view,
+        fence: z.int(),
+        state: z.enum(['leased', 'running', 'succeeded', 'failed', 'lost', 'parked', 'canceled']),
+      }),
+    ),
+    activations: z.object({ total: z.int(), succeeded: z.int(), failed: z.int() }).nullable(),
+  })
+  .meta({ id: 'StepView' })
+export const RunViewSchema = z
+  .object({ ...summary, definition: z.string(), inputs: jsonObject, stepList: z.array(StepViewSchema) })
+  .meta({ id: 'RunView' })
+
+export const pageOf = <T extends z.ZodType>(item: T) =>
+  z.object({ items: z.array(item), next: z.string().nullable().meta({ description: 'Cursor of the next page.' }) })
+
+const change = z.object({
+  of: z.string(),
+  to: z.string(),
+  fence: z.int().optional(),
+  worker: z.string().optional(),
+  code: z.string().optional(),
+  at: time.optional(),
+  note: z.string().optional(),
+})
+export const RunEventSchema = z
+  .object({ seq: z.int(), at: time, changes: z.array(change), terminal: z.boolean() })
+  .meta({ id: 'RunEvent' })
+export const LogLineSchema = z
+  .object({ step: z.string(), fence: z.int(), index: z.int(), stream, at: time, text: z.string(), cursor: z.string() })
+  .meta({ id: 'LogLine' })
+export const WorkerViewSchema = z
+  .object({
+    worker: z.string(),
+    session: z.string(),
+    state: z.enum(['live', 'draining', 'lost', 'ended']),
+    capacity: z.int(),
+    held: z.int(),
+    labels,
+    modules: z.array(z.string()),
+    backends: z.array(z.string()),
+    version: z.string(),
+    heartbeatAgoMs: z.number(),
+  })
+  .meta({ id: 'WorkerView' })
+
+export const CreateRunsResponseSchema = z.object({ ids: z.array(z.string()) })
+export const WorkersResponseSchema = z.object({ items: z.array(WorkerViewSchema) })
+export const HealthSchema = z.object({ status: z.literal('ok'), version: z.string() })
+export const ProblemSchema = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    instance: z.string(),
+    code: z.string(),
+    remediation: z.string(),
+    retryable: z.boolean(),
+    requestId: z.string(),
+    cause: z.union([FailureRecordSchema, z.object({ message: z.string() })]).optional(),
+    evidence: jsonObject.optional(),
+    problems: z
+      .array(
+        z.object({
+          code: z.string(),
+          message: z.string(),
+          path: z.string(),
+          file: z.string().optional(),
+          line: z.int().optional(),
+          column: z.int().optional(),
+          nearest: z.string().optional(),
+        }),
+      )
+      .optional(),
+  })
+  .meta({ id: 'ProblemDetails' })

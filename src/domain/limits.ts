@@ -1,0 +1,113 @@
+/** Every bound of the product, by name. Sizes in bytes, times in milliseconds. */
+export const LIMITS = {
+  /** A manifest file or inline workflow. */
+  manifestBytes: 4 * 1024 * 1024,
+  /** Time that parsing one manifest may take. */
+  manifestMs: 10_000,
+  /** Nesting of objects and lists in a manifest or a request. */
+  nestingMax: 64,
+  /** YAML aliases that one document may expand. */
+  yamlAliasMax: 100,
+  /** Values that the aliases of one document may expand to. */
+  yamlAliasValuesMax: 100_000,
+  /** Nodes of one workflow. */
+  nodesMax: 20_000,
+  /** `needs` of one step. */
+  needsMax: 20_000,
+  /** Items of one forEach. */
+  forEachItemsMax: 50_000,
+  /** Steps of one run, expanded ones included. */
+  stepsPerRunMax: 100_000,
+  /** Body of a request that is no bulk request. */
+  bodyBytes: 5 * 1024 * 1024,
+  /** Body of a bulk request or of a report. */
+  bulkBodyBytes: 32 * 1024 * 1024,
+  /** Runs of one bulk request. */
+  bulkRunsMax: 5_000,
+  /** Inputs of one run, as JSON. */
+  inputBytes: 1024 * 1024,
+  /** Output of one step, as JSON. */
+  outputBytes: 1024 * 1024,
+  /** Outputs up to this size stay in the step's row; larger ones have a table of their own. */
+  inlineOutputBytes: 8 * 1024,
+  /** Evidence of one failure, as JSON. */
+  evidenceBytes: 64 * 1024,
+  /** Last bytes of a command's output that a failure carries. */
+  tailBytes: 4 * 1024,
+  /** One log segment. */
+  logSegmentBytes: 64 * 1024,
+  /** Log of one attempt; later output is counted and dropped, and the log says so. */
+  logAttemptBytes: 64 * 1024 * 1024,
+  /** Log bytes that a worker holds in memory for one attempt before it stops reading. */
+  logBufferBytes: 1024 * 1024,
+  /** Rows of one flush of a plural verb. */
+  flushItemsMax: 500,
+  /** Rows that one tick moves. */
+  tickItemsMax: 500,
+  /** Page of a list. */
+  pageDefault: 50,
+  pageMax: 500,
+  /** Requests that may wait for one flush before the server says rate_limited. */
+  batchQueueMax: 50_000,
+  /** A worker session's lease. */
+  leaseMs: 8_000,
+  /** Heartbeat of a worker session. */
+  heartbeatMs: 2_000,
+  /** How often a server renews, sweeps and looks for what is due. */
+  tickMs: 1_000,
+  /** A poll answers at the latest after this, also when there is nothing to say. */
+  pollMs: 20_000,
+  /** SSE comment frames, so that proxies keep the stream open. */
+  sseHeartbeatMs: 15_000,
+  /** Grace between TERM and KILL. */
+  killGraceMs: 5_000,
+  /** A queued step shows why it waits after this. */
+  dispatchGraceMs: 2_000,
+  /** A run without progress for this long is looked at. */
+  stallMs: 300_000,
+  /** Losses of one step before it is quarantined. */
+  lossesMax: 3,
+  /** An assignment that is not confirmed for this long is given to another. */
+  acknowledgeMs: 16_000,
+  /** Unacknowledged reports older than this go to the worker's disk. */
+  outboxAfterMs: 50,
+  /** Idempotency keys are remembered this long. */
+  idempotencyMs: 24 * 3_600_000,
+  /** A `Prefer: wait` never holds a request longer. */
+  waitMaxMs: 60_000,
+  /** Time one expression may take is bounded by its size: characters of source. */
+  expressionChars: 4_096,
+  /** Time that one expression may take; only a pattern or a nest of loops over large data comes near. */
+  expressionMs: 1_000,
+  /** What one expression may give, as JSON. */
+  expressionResultBytes: 4 * 1024 * 1024,
+  /** Compiled expressions kept in memory. */
+  expressionCacheMax: 5_000,
+  /** Time that one check against a JSON Schema may take; only a pattern made to explode comes near. */
+  schemaMs: 1_000,
+  /** Different JSON Schemas of one workflow. */
+  schemasMax: 1_000,
+  /** Compiled JSON Schemas kept in memory. */
+  schemaCacheMax: 1_000,
+  /** Problems listed with one failure; the last says when there are more. */
+  problemsMax: 500,
+  /** Connection attempts to the database at start. */
+  storageStartTries: 5,
+  /** Labels of one run or worker. */
+  labelsMax: 64,
+  labelValueChars: 256,
+  /** Reports of one request, and log segments of one report. */
+  reportsMax: 10_000,
+  /** Events of one run that are answered as a list. */
+  eventsMax: 10_000,
+  /** A request must have arrived whole after this. */
+  requestMs: 60_000,
+  /** Headers of a request must have arrived after this. */
+  requestHeadersMs: 15_000,
+  /** An idle kept-alive connection is closed after this; longer than the usual load balancer's. */
+  keepAliveMs: 75_000,
+  /** Connections that one server holds. */
+  connectionsMax: 20_000,
+  /** Slots of one worker. */
+  capacityMax: 10_000,
+} as const

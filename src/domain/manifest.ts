@@ -1,0 +1,346 @@
+import type { z } from 'zod'
+import type { Json, JsonObject } from '../base/json.ts'
+import { nearest } from '../base/nearest.ts'
+import { failureOfProblems, type Problem } from './failure.ts'
+import { compileGraph, type Graph, type GraphStep } from './graph.ts'
+import { schemaKey, schemaProblems } from './json-schema.ts'
+import { LIMITS } from './limits.ts'
+import { formatPath, type Path } from './place.ts'
+import { conflictsOf, knownKeysAt, type StepManifest, type WorkflowManifest, workflowSchema } from './schema.ts'
+import { bareExpression } from './template.ts'
+import { compileStepExpressions } from './templates-of-step.ts'
+import type { Definition, WorkflowNode } from './workflow.ts'
+import { readYaml } from './yaml.ts'
+
+export type CompiledWorkflow =
+  { ok: true; workflow: WorkflowManifest; definition: Definition } | { ok: false; problems: Problem[] }
+
+/** A problem that still knows its path in parts, so that its line can be found, and what was meant once it is asked: that costs time. */
+type Placed = Problem & { parts: Path; at: 'key' | 'value'; meant?: () => string | null }
+
+/** The workflow of a manifest in YAML or JSON. Throws one failure with every problem and its place. */
+export function parseManifest(
+  text: string,
+  from: { file: string },
+): { workflow: WorkflowManifest; definition: Definition } {
+  const read = readManifest(text, from)
+  if (!read.ok) throw failureOfProblems(read.problems, `reading ${from.file}`)
+  return { workflow: read.workflow, definition: read.definition }
+}
+
+/** Like parseManifest, with the problems as a value. Never throws. */
+export function readManifest(text: string, from: { file: string }): CompiledWorkflow {
+  const yaml = readYaml(text)
+  const compiled = yaml.value === undefined ? null : compileValue(yaml.value)
+  // Capped before the places are sought: that costs a walk for each.
+  const kept = capped(compiled?.problems ?? [])
+  const placed = kept.map((found) => ({ ...unplaced(found), ...yaml.placeOf(found.parts, found.at) }))
+  const problems = [...yaml.problems, ...placed]
+  if (problems.length === 0 && compiled?.result) return { ok: true, ...compiled.result }
+  const sorted = problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0))
+  return { ok: false, problems: sorted.map((problem) => ({ ...problem, file: from.file })) }
+}
+
+/** The workflow of a body that was parsed already. The same problems, without lines. Never throws. */
+export function compileWorkflow(value: unknown): CompiledWorkflow {
+  const foreign = foreignIn(value)
+  if (foreign) return { ok: false, problems: [foreign] }
+  const { result, problems } = compileValue(value as Json) // as foreignIn has just proven
+  if (result && problems.length === 0) return { ok: true, ...result }
+  return { ok: false, problems: capped(problems).map(unplaced) }
+}
+
+function unplaced({ parts: _parts, at: _at, meant, ...found }: Placed): Problem {
+  const near = meant?.() ?? null
+  return near === null ? found : { ...found, nearest: near }
+}
+
+function capped(problems: Placed[]): Placed[] {
+  if (problems.length <= LIMITS.problemsMax) return problems
+  const shown = problems.slice(0, LIMITS.problemsMax - 1)
+  return [...shown, placedProblem('manifest.invalid', `and ${problems.length - shown.length} more problems`, [])]
+}
+
+/** Everything after the text: schema, names, expressions, graph. The later checks run on whatever is well-formed. */
+function compileValue(value: Json): {
+  result: { workflow: WorkflowManifest; definition: Definition } | null
+  problems: Placed[]
+} {
+  const parsed = workflowSchema.safeParse(value, { reportInput: true })
+  const spec = isObject(value) && isObject(value['spec']) ? value['spec'] : {}
+  const steps = Array.isArray(spec['steps']) ? spec['steps'] : []
+  const isBounded = steps.length <= LIMITS.nodesMax
+  const { graph, problems: graphProblems } = checkGraph(steps)
+  const problems = [
+    ...(parsed.success ? [] : parsed.error.issues.flatMap(problemsOfIssue)),
+    ...(isBounded ? checkKinds(steps) : []),
+    ...(isBounded ? checkModules(spec, steps) : []),
+    ...(isBounded ? checkSchemas(spec, steps) : []),
+    ...graphProblems,
+  ]
+  if (!parsed.success || problems.length > 0) return { result: null, problems }
+  return { result: { workflow: parsed.data, definition: definitionOf(parsed.data, graph) }, problems }
+}
+
+function placedProblem(code: Problem['code'], message: string, parts: Path, meant?: () => string | null): Placed {
+  return { code, message, path: formatPath(parts), parts, at: 'value', ...(meant ? { meant } : {}) }
+}
+
+function problemsOfIssue(issue: z.core.$ZodIssue): Placed[] {
+  const parts = issue.path.map((part) => (typeof part === 'number' ? part : String(part)))
+  switch (issue.code) {
+    case 'unrecognized_keys':
+      return issue.keys.slice(0, LIMITS.problemsMax + 1).map((key) => {
+        const known = knownKeysAt(issue.path)
+        const here = formatPath(parts) || 'the manifest'
+        const found = placedProblem(
+          'manifest.invalid',
+          `${JSON.stringify(key)} is no key of ${here}`,
+          [...parts, key],
+          () => nearest(key, known),
+        )
+        return { ...found, at: 'key' }
+      })
+    case 'invalid_key':
+      return issue.issues.map((inner) => ({ ...placedProblem('manifest.invalid', inner.message, parts), at: 'key' }))
+    case 'invalid_value': {
+      if (issue.input === undefined) return [placedProblem('manifest.invalid', 'is required', parts)]
+      const values = issue.values.map(String)
+      const shown = values.length > 12 ? `${values.slice(0, 12).join(', ')}, …` : values.join(', ')
+      const { input } = issue
+      const near = (): string | null => (typeof input === 'string' ? nearest(input, values) : null)
+      return [placedProblem('manifest.invalid', `must be ${values.length > 1 ? 'one of ' : ''}${shown}`, parts, near)]
+    }
+    case 'invalid_type': {
+      if (issue.input === undefined) return [placedProblem('manifest.invalid', 'is required', parts)]
+      const isOwn = !issue.message.startsWith('Invalid input')
+      const expected = isOwn ? issue.message : `must be ${KINDS[issue.expected] ?? issue.expected}`
+      return [placedProblem('manifest.invalid', `${expected}; this is ${kindOf(issue.input)}`, parts)]
+    }
+    case 'too_small':
+      return [
+        placedProblem(
+          'manifest.invalid',
+          issue.message.startsWith('Too')
+            ? `must be at least ${issue.minimum} ${issue.origin === 'array' ? 'long' : ''}`.trim()
+            : issue.message,
+          parts,
+        ),
+      ]
+    case 'too_big':
+      return [
+        placedProblem(
+          'manifest.invalid',
+          issue.message.startsWith('Too')
+            ? `must be at most ${issue.maximum} ${issue.origin === 'array' || issue.origin === 'string' ? 'long' : ''}`.trim()
+            : issue.message,
+          parts,
+        ),
+      ]
+    default:
+      return [placedProblem('manifest.invalid', issue.message, parts)]
+  }
+}
+
+const KINDS: Record<string, string> = {
+  string: 'a string',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'a map',
+  record: 'a map',
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return 'empty'
+  if (Array.isArray(value)) return 'a list'
+  return KINDS[typeof value] ?? typeof value
+}
+
+function checkKinds(steps: Json[]): Placed[] {
+  return steps.flatMap((step, i) => {
+    const path = ['spec', 'steps', i]
+    const conflicts = isObject(step) ? conflictsOf(step) : []
+    return conflicts.map(({ key, message }) =>
+      placedProblem('manifest.invalid', message, key === null ? path : [...path, key]),
+    )
+  })
+}
+
+function checkModules(spec: JsonObject, steps: Json[]): Placed[] {
+  const modules = spec['modules']
+  if (!isObject(modules)) return []
+  const names = Object.keys(modules)
+  return steps.flatMap((step, i) => {
+    const target = isObject(step) ? step['function'] : undefined
+    if (typeof target !== 'string' || !target.includes('.')) return []
+    const name = target.split('.')[0] ?? ''
+    if (Object.hasOwn(modules, name)) return []
+    const message = `the function is of module ${JSON.stringify(name)}, which is not in spec.modules`
+    return [
+      placedProblem('workflow.reference_unknown', message, ['spec', 'steps', i, 'function'], () =>
+        nearest(name, names),
+      ),
+    ]
+  })
+}
+
+function checkSchemas(spec: JsonObject, steps: Json[]): Placed[] {
+  const problems: Placed[] = []
+  const seen = new Set<string>()
+
+  function check(schema: Json | undefined, path: Path): void {
+    if (!isObject(schema)) return
+    const key = schemaKey(schema)
+    if (seen.has(key)) return
+    seen.add(key)
+    if (seen.size > LIMITS.schemasMax) {
+      if (seen.size === LIMITS.schemasMax + 1)
+        problems.push(
+          placedProblem('manifest.invalid', `there are more than ${LIMITS.schemasMax} different schemas`, path),
+        )
+      return
+    }
+    for (const found of schemaProblems(schema))
+      problems.push(
+        placedProblem('manifest.invalid', `is no valid JSON Schema: ${found.message}`, [...path, ...found.path]),
+      )
+  }
+
+  const inputs = spec['inputs']
+  check(inputs, ['spec', 'inputs'])
+  if (isObject(inputs) && inputs['type'] !== undefined && inputs['type'] !== 'object')
+    problems.push(
+      placedProblem('manifest.invalid', 'must be object: the inputs of a run have names', ['spec', 'inputs', 'type']),
+    )
+  for (const [i, step] of steps.entries())
+    if (isObject(step)) check(step['outputSchema'], ['spec', 'steps', i, 'outputSchema'])
+  return problems
+}
+
+/** The graph of the steps that have a name, with what their expressions read. */
+function checkGraph(steps: Json[]): { graph: Graph; problems: Placed[] } {
+  const parts = new Map<string, Path>()
+  const remember = (path: Path): Path => {
+    parts.set(formatPath(path), path)
+    return path
+  }
+  const problems: Problem[] = []
+  const graphSteps: GraphStep[] = []
+  for (const [i, step] of steps.entries()) {
+    if (!isObject(step) || typeof step['name'] !== 'string') continue
+    const path = remember(['spec', 'steps', i])
+    remember([...path, 'name'])
+    const listed = Array.isArray(step['needs']) ? step['needs'] : []
+    const needs = listed.flatMap((name, j) =>
+      typeof name === 'string' ? [{ name, path: remember([...path, 'needs', j]) }] : [],
+    )
+    const expressions =
+      steps.length > LIMITS.nodesMax ? { reads: [], problems: [] } : compileStepExpressions(step, path)
+    for (const read of expressions.reads) remember(read.path)
+    // One by one: a spread of arguments has a limit, and a step may hold more problems than that.
+    for (const found of expressions.problems) problems.push(found)
+    graphSteps.push({ name: step['name'], needs, reads: expressions.reads, path })
+  }
+  const graph = compileGraph(graphSteps)
+  return {
+    graph,
+    problems: [...problems, ...graph.problems].map((p) => ({
+      ...p,
+      parts: parts.get(p.path) ?? partsOf(p.path),
+      at: 'value',
+    })),
+  }
+}
+
+/** The parts of a path below the steps; deeper ones are found again from their text. */
+function partsOf(path: string): Path {
+  return [...path.matchAll(/\[(\d+)\]|\["((?:[^"\\]|\\.)*)"\]|([^.[\]]+)/g)].map(([, index, quoted, name]) =>
+    index !== undefined ? Number(index) : quoted !== undefined ? String(JSON.parse(`"${quoted}"`)) : (name ?? ''),
+  )
+}
+
+function definitionOf(workflow: WorkflowManifest, graph: Graph): Definition {
+  const { metadata, spec } = workflow
+  return {
+    namespace: metadata.namespace,
+    name: metadata.name,
+    labels: metadata.labels,
+    inputs: spec.inputs ?? null,
+    failFast: spec.failFast,
+    modules: spec.modules ?? {},
+    nodes: spec.steps.map((step, i) => nodeOf(step, graph.needs[i] ?? [], graph.refs[i] ?? [])),
+  }
+}
+
+function nodeOf(step: StepManifest, needs: number[], refs: number[]): WorkflowNode {
+  const { retry } = step
+  const common = {
+    name: step.name,
+    needs,
+    if: step.if === undefined ? null : (bareExpression(step.if) ?? step.if),
+    forEach: step.forEach ?? null,
+    maxParallel: step.maxParallel ?? null,
+    retry: {
+      max: retry.max,
+      initialMs: retry.initial,
+      maxMs: retry.maxDelay,
+      factor: retry.factor,
+      jitter: retry.jitter,
+      on: retry.on,
+    },
+    timeoutMs: step.timeout ?? null,
+    queueTimeoutMs: step.queueTimeout ?? null,
+    outputSchema: step.outputSchema ?? null,
+    onFailure: step.onFailure,
+    repeatable: step.repeatable,
+    runsOn: step.runsOn,
+    refs,
+  }
+  if (step.function !== undefined)
+    return { ...common, kind: 'function', function: step.function, with: step.with ?? {} }
+  return {
+    ...common,
+    kind: 'command',
+    command: step.command ?? [],
+    env: step.env ?? {},
+    stdin: step.stdin ?? null,
+    workdir: step.workdir ?? null,
+    keepOnFailureMs: step.keepOnFailure ?? null,
+  }
+}
+
+const isObject = (value: unknown): value is JsonObject =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** The first thing in a value that JSON cannot have or a manifest may not; null when there is none. */
+function foreignIn(root: unknown): Problem | null {
+  const work: { value: unknown; path: Path }[] = [{ value: root, path: [] }]
+  let left = LIMITS.manifestBytes
+  for (let next = work.pop(); next; next = work.pop()) {
+    const { value, path } = next
+    if (--left < 0) return { code: 'manifest.too_large', message: 'the workflow has too many values', path: '' }
+    if (path.length > LIMITS.nestingMax) return problemAt(`nested deeper than ${LIMITS.nestingMax}`, path.slice(0, 8))
+    if (value === null || typeof value === 'string' || typeof value === 'boolean') continue
+    if (typeof value === 'number' && Number.isFinite(value)) continue
+    if (typeof value !== 'object') return problemAt('this is no JSON value', path)
+    if (Array.isArray(value)) {
+      for (const [i, entry] of value.entries()) work.push({ value: entry, path: [...path, i] })
+      continue
+    }
+    const prototype: unknown = Object.getPrototypeOf(value)
+    if (prototype !== Object.prototype && prototype !== null) return problemAt('this is no JSON value', path)
+    for (const [key, entry] of Object.entries(value)) {
+      if (key === '__proto__') return problemAt('the key __proto__ is not allowed', [...path, key])
+      work.push({ value: entry, path: [...path, key] })
+    }
+  }
+  return null
+}
+
+const problemAt = (message: string, path: Path): Problem => ({
+  code: 'manifest.invalid',
+  message,
+  path: formatPath(path),
+})

@@ -1,0 +1,179 @@
+import type { RunCore, StepChange } from './advance.ts'
+import type { FailureRecord } from './failure.ts'
+import { isStepGood, isStepTerminal } from './machines.ts'
+import { indexOf, isJoinImpossible, isJoinMet, keyText, type Step, type StepKey } from './step.ts'
+import { type Definition, isDecided } from './workflow.ts'
+
+export interface ReopenInput {
+  definition: Definition
+  dependents: readonly (readonly number[])[]
+  run: RunCore
+  /** Every step of the run. */
+  steps: readonly Step[]
+  now: number
+  what: { type: 'retry' } | ({ type: 'skip' } & StepKey)
+}
+
+export interface Reopened {
+  run: RunCore
+  changed: Step[]
+  changes: StepChange[]
+  ended: 'succeeded' | 'failed' | null
+}
+
+/**
+ * What a person changes by hand in a run that stands still: `retry` re-opens what failed, was canceled or is blocked because of it; `skip` takes
+ * one step as done with another output. Joins are counted anew from what the steps are now. Pure; looks at the whole run, so it
+ * is not for hot paths. What succeeded stays as it is.
+ */
+export function reopen(input: ReopenInput): Reopened {
+  const before = new Map(input.steps.map((s) => [keyText(s), s]))
+  const rows = new Map(before)
+  const put = (step: Step) => rows.set(keyText(step), step)
+  const spread = groupsOf(input.steps)
+  if (input.what.type === 'retry')
+    for (const step of input.steps) put(retried(step, input, spread.get(step.node) ?? null))
+  else skipOne(input.what, rows, spread)
+  for (const node of topological(input)) recount(node, rows, input)
+  return summary(input, before, rows)
+}
+
+interface Group {
+  count: number
+  released: number
+}
+
+/** forEach nodes that have spread, with how many activations they have and how many were let go. */
+function groupsOf(steps: readonly Step[]): Map<number, Group> {
+  const groups = new Map<number, Group>()
+  for (const s of steps)
+    if (s.path !== '') groups.set(s.node, { count: (groups.get(s.node)?.count ?? 0) + 1, released: 0 })
+  for (const s of steps) {
+    const group = s.path === '' ? groups.get(s.node) : undefined
+    if (group) group.released = s.released
+  }
+  return groups
+}
+
+/** The step without what belonged to the state it was in. */
+const bare = (s: Step) => ({
+  node: s.node,
+  path: s.path,
+  need: s.need,
+  ok: s.ok,
+  bad: s.bad,
+  total: s.total,
+  fence: s.fence,
+  tries: 0,
+  losses: 0,
+  released: s.released,
+  dueAt: null,
+  item: s.item,
+})
+
+function retried(step: Step, { definition, now }: ReopenInput, group: Group | null): Step {
+  const node = definition.nodes[step.node]
+  if (!node || (step.state !== 'failed' && step.state !== 'canceled' && step.state !== 'blocked')) return step
+  // Taken for success by what follows: to run it again now would change the past.
+  if (step.state === 'failed' && step.path === '' && node.onFailure === 'continue') return step
+  if (step.path !== '') {
+    return { ...bare(step), state: group && indexOf(step.path) < group.released ? 'queued' : 'pending' }
+  }
+  if (group) return { ...bare(step), state: 'waiting', waits: 'children', need: group.count, total: group.count }
+  if (step.state === 'blocked' || step.state === 'canceled') return { ...bare(step), state: 'pending' }
+  // It failed before it ever had an attempt: the decision itself failed, and is made again.
+  if (isDecided(node) && step.fence === 0) return { ...bare(step), state: 'pending', dueAt: now }
+  return { ...bare(step), state: 'queued' }
+}
+
+function skipOne(key: StepKey, rows: Map<string, Step>, spread: ReadonlyMap<number, Group>): void {
+  const step = rows.get(keyText(key))
+  if (!step) return
+  rows.set(keyText(step), { ...bare(step), tries: step.tries, losses: step.losses, state: 'skipped' })
+  if (!spread.has(step.node) || step.path !== '') return
+  for (const child of [...rows.values()]) {
+    if (child.node === step.node && child.path !== '' && !isStepTerminal(child.state) && child.state !== 'running') {
+      rows.set(keyText(child), { ...bare(child), state: 'canceled', failure: null })
+    }
+  }
+}
+
+/** Nodes in an order in which needs come first. */
+function topological({ definition, dependents }: ReopenInput): number[] {
+  const open = definition.nodes.map((n) => n.needs.length)
+  const ready = open.flatMap((n, i) => (n === 0 ? [i] : []))
+  const order: number[] = []
+  for (let node = ready.pop(); node !== undefined; node = ready.pop()) {
+    order.push(node)
+    for (const to of dependents[node] ?? []) {
+      open[to] = (open[to] ?? 0) - 1
+      if (open[to] === 0) ready.push(to)
+    }
+  }
+  return order
+}
+
+function recount(nodeIndex: number, rows: Map<string, Step>, { definition, now }: ReopenInput): void {
+  const node = definition.nodes[nodeIndex]
+  const step = rows.get(keyText({ node: nodeIndex, path: '' }))
+  if (!node || !step) return
+  if (step.state === 'waiting' && step.waits === 'children') {
+    const children = [...rows.values()].filter((s) => s.node === nodeIndex && s.path !== '')
+    const ok = children.filter((c) => isStepGood(c.state)).length
+    const bad = children.filter((c) => isStepTerminal(c.state) && !isStepGood(c.state)).length
+    rows.set(keyText(step), { ...step, ok, bad, dueAt: now })
+    return
+  }
+  if (step.state !== 'pending' && step.state !== 'blocked') return
+  let ok = 0
+  let bad = 0
+  for (const need of node.needs) {
+    const s = rows.get(keyText({ node: need, path: '' }))
+    if (!s || !isStepTerminal(s.state)) continue
+    if (isStepGood(s.state) || (s.state === 'failed' && definition.nodes[need]?.onFailure === 'continue')) ok += 1
+    else bad += 1
+  }
+  const counts = { ...bare(step), need: node.needs.length, total: node.needs.length, ok, bad }
+  if (isJoinImpossible(counts)) {
+    if (step.state === 'blocked') rows.set(keyText(step), { ...step, ok, bad })
+  } else if (!isJoinMet(counts)) rows.set(keyText(step), { ...counts, state: 'pending' })
+  else if (isDecided(node)) rows.set(keyText(step), { ...counts, state: 'pending', dueAt: now })
+  else
+    rows.set(keyText(step), {
+      ...counts,
+      state: 'queued',
+      dueAt: node.queueTimeoutMs === null ? null : now + node.queueTimeoutMs,
+    })
+}
+
+function summary(
+  { definition, run }: ReopenInput,
+  before: ReadonlyMap<string, Step>,
+  rows: ReadonlyMap<string, Step>,
+): Reopened {
+  const changed = [...rows.values()].filter((s) => JSON.stringify(s) !== JSON.stringify(before.get(keyText(s))))
+  const all = [...rows.values()]
+  const isBad = (s: Step) =>
+    s.path === '' &&
+    (s.state === 'blocked' || (s.state === 'failed' && definition.nodes[s.node]?.onFailure !== 'continue'))
+  const open = all.filter((s) => !isStepTerminal(s.state)).length
+  const bad = all.filter(isBad).length
+  const failed = all.find(
+    (s): s is Step & { state: 'failed'; failure: FailureRecord } => s.state === 'failed' && isBad(s),
+  )
+  return {
+    run: {
+      ...run,
+      stop: null,
+      open,
+      bad,
+      active: all.filter((s) => s.state === 'queued' || s.state === 'running').length,
+      failure: failed?.failure ?? null,
+    },
+    changed,
+    changes: changed
+      .filter((s) => s.state !== before.get(keyText(s))?.state)
+      .map((s) => ({ node: s.node, path: s.path, to: s.state })),
+    ended: open > 0 ? null : bad > 0 ? 'failed' : 'succeeded',
+  }
+}

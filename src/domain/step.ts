@@ -1,0 +1,163 @@
+import type { Json } from '../base/json.ts'
+import { assert } from '../base/assert.ts'
+import type { FailureRecord } from './failure.ts'
+import { isStepTerminal, mayStepMove } from './machines.ts'
+
+/** (node, path): names an activation inside its run. `path` is empty, or five digits of an index. */
+export interface StepKey {
+  node: number
+  path: string
+}
+
+export const keyText = (key: StepKey): string => `${key.node}/${key.path}`
+
+/** Path of activation `index`; sorts as text. */
+export const pathOf = (index: number): string => String(index).padStart(5, '0')
+export const indexOf = (path: string): number => Number(path)
+
+/** Name for people: `measure[3]`. */
+export const displayName = (name: string, path: string): string => (path === '' ? name : `${name}[${indexOf(path)}]`)
+
+/** The join of a step, or of a forEach's activations once it has spread. */
+export interface JoinCounts {
+  need: number
+  ok: number
+  bad: number
+  total: number
+}
+
+export const isJoinMet = (join: JoinCounts): boolean => join.ok >= join.need
+export const isJoinImpossible = (join: JoinCounts): boolean => join.total - join.bad < join.need
+
+interface StepCommon extends StepKey, JoinCounts {
+  fence: number
+  tries: number
+  losses: number
+  released: number
+  /** The engine owes this step a look at this time (ms, database clock); null when it does not. */
+  dueAt: number | null
+  item: Json
+}
+
+/** A step's row as the pure functions see it. A field exists only in the states that have it. */
+export type Step = StepCommon &
+  (
+    | { state: 'pending' | 'queued' | 'succeeded' | 'skipped' }
+    | { state: 'running'; session: string }
+    | { state: 'waiting'; waits: 'backoff' | 'children' }
+    | { state: 'failed' | 'blocked'; failure: FailureRecord }
+    | { state: 'canceled'; failure: FailureRecord | null }
+  )
+
+/** A fresh activation. */
+export function newStep(key: StepKey, needs: number, item: Json = null): Step {
+  return {
+    ...key,
+    state: 'pending',
+    need: needs,
+    ok: 0,
+    bad: 0,
+    total: needs,
+    fence: 0,
+    tries: 0,
+    losses: 0,
+    released: 0,
+    dueAt: null,
+    item,
+  }
+}
+
+const commonOf = (step: Step): StepCommon => ({
+  node: step.node,
+  path: step.path,
+  need: step.need,
+  ok: step.ok,
+  bad: step.bad,
+  total: step.total,
+  fence: step.fence,
+  tries: step.tries,
+  losses: step.losses,
+  released: step.released,
+  dueAt: null,
+  item: step.item,
+})
+
+export type StepEvent =
+  | { type: 'ready'; expiresAt: number | null }
+  | { type: 'spread'; count: number; released: number }
+  | { type: 'leased'; session: string; deadlineAt: number | null }
+  | { type: 'succeeded' }
+  | { type: 'failed'; failure: FailureRecord }
+  /** The failure is to be tried again, at `at`. */
+  | { type: 'backed_off'; at: number }
+  /** Lost with its session, or given back; `loss` counts toward quarantine. */
+  | { type: 'requeued'; loss: boolean; expiresAt: number | null }
+  | { type: 'skipped' }
+  | { type: 'blocked'; failure: FailureRecord }
+  | { type: 'canceled'; failure: FailureRecord | null }
+
+/**
+ * Pure and total: the same step and event give the same answer. Null when the event does not apply in this state. Every
+ * transition it makes is in STEP_EDGES.
+ */
+export function applyToStep(step: Step, event: StepEvent): Step | null {
+  const next = moved(step, event)
+  if (next) assert(mayStepMove(step.state, next.state), `step may not go from ${step.state} to ${next.state}`)
+  return next
+}
+
+function moved(step: Step, event: StepEvent): Step | null {
+  const base = commonOf(step)
+  switch (event.type) {
+    case 'ready':
+      if (step.state !== 'pending' && !(step.state === 'waiting' && step.waits === 'backoff')) return null
+      return { ...base, state: 'queued', dueAt: event.expiresAt }
+    case 'spread':
+      if (step.state !== 'pending') return null
+      return {
+        ...base,
+        state: 'waiting',
+        waits: 'children',
+        need: event.count,
+        ok: 0,
+        bad: 0,
+        total: event.count,
+        released: event.released,
+      }
+    case 'leased':
+      if (step.state !== 'queued') return null
+      return { ...base, state: 'running', session: event.session, fence: step.fence + 1, dueAt: event.deadlineAt }
+    case 'succeeded':
+      if (isStepTerminal(step.state) || step.state === 'queued') return null
+      return { ...base, state: 'succeeded' }
+    case 'failed':
+      if (isStepTerminal(step.state)) return null
+      return {
+        ...base,
+        state: 'failed',
+        failure: event.failure,
+        tries: step.state === 'running' ? step.tries + 1 : step.tries,
+      }
+    case 'backed_off':
+      if (step.state !== 'running') return null
+      return { ...base, state: 'waiting', waits: 'backoff', tries: step.tries + 1, dueAt: event.at }
+    case 'requeued':
+      if (step.state !== 'running') return null
+      return { ...base, state: 'queued', losses: step.losses + (event.loss ? 1 : 0), dueAt: event.expiresAt }
+    case 'skipped':
+      if (
+        step.state === 'running' ||
+        step.state === 'succeeded' ||
+        step.state === 'skipped' ||
+        step.state === 'canceled'
+      )
+        return null
+      return { ...base, state: 'skipped' }
+    case 'blocked':
+      if (step.state !== 'pending') return null
+      return { ...base, state: 'blocked', failure: event.failure }
+    case 'canceled':
+      if (isStepTerminal(step.state)) return null
+      return { ...base, state: 'canceled', failure: event.failure }
+  }
+}

@@ -1,0 +1,126 @@
+import type { Json, JsonObject } from '../base/json.ts'
+
+/**
+ * A workflow as it is compiled from its manifest and stored: content-addressed, so a run holds its hash and later edits of the
+ * manifest never touch it. Node numbers are positions in `nodes`.
+ */
+export interface Definition {
+  namespace: string
+  name: string
+  labels: Record<string, string>
+  /** JSON Schema (2020-12) of the run's inputs; null takes any object. */
+  inputs: JsonObject | null
+  failFast: boolean
+  /** Module name to path as the author wrote it; workers load modules, the server never does. */
+  modules: Record<string, string>
+  nodes: WorkflowNode[]
+}
+
+export interface RetryPolicy {
+  /** Retries after the first failure. */
+  max: number
+  initialMs: number
+  maxMs: number
+  factor: number
+  jitter: number
+  /** Only these codes are retried; null means every failure of the step itself. */
+  on: string[] | null
+}
+
+interface NodeCommon {
+  name: string
+  /** Node numbers that must end before this one. */
+  needs: number[]
+  /** CEL source without `${{ }}`; null means always. */
+  if: string | null
+  /** A template that gives a list; null means the step runs once. */
+  forEach: Json | null
+  /** How many activations of a forEach run at once; null means no limit. */
+  maxParallel: number | null
+  retry: RetryPolicy
+  timeoutMs: number | null
+  /** How long the step may wait in its queue; null means for ever. */
+  queueTimeoutMs: number | null
+  /** JSON Schema of the output; null takes anything. */
+  outputSchema: JsonObject | null
+  onFailure: 'fail' | 'continue'
+  /** True (the default): after a lost result the step may simply run again. */
+  repeatable: boolean
+  /** Labels that a worker must have. */
+  runsOn: Record<string, string>
+  /** Nodes whose output the step's templates read. */
+  refs: number[]
+}
+
+export interface FunctionNode extends NodeCommon {
+  kind: 'function'
+  /** `module.export`. */
+  function: string
+  /** Input template. */
+  with: Json
+}
+
+export interface CommandNode extends NodeCommon {
+  kind: 'command'
+  /** argv as templates; never split by a shell. */
+  command: string[]
+  env: Record<string, string>
+  /** Template; what the command reads on its standard input. */
+  stdin: string | null
+  /** Directory below the workspace, or an absolute path; a template. */
+  workdir: string | null
+  /** Keep the workspace of an attempt that failed, for this long. */
+  keepOnFailureMs: number | null
+}
+
+export type WorkflowNode = FunctionNode | CommandNode
+
+/**
+ * A plain node is readied by the statement that completes its last need. A decided one has to be looked at by the pure
+ * function first.
+ */
+export const isDecided = (node: WorkflowNode): boolean => node.if !== null || node.forEach !== null
+
+/** What a worker must offer to take a step. Two steps with equal requirements wait in one queue. */
+export interface Requirements {
+  namespace: string
+  backend: 'function' | 'process'
+  /** Module that must be loaded; null for commands. */
+  module: string | null
+  labels: Record<string, string>
+}
+
+export function requirementsOf(definition: Definition, node: WorkflowNode): Requirements {
+  return {
+    namespace: definition.namespace,
+    backend: node.kind === 'function' ? 'function' : 'process',
+    module: node.kind === 'function' ? (node.function.split('.')[0] ?? '') : null,
+    labels: node.runsOn,
+  }
+}
+
+/** Canonical text of requirements: equal sets give equal keys. */
+export function queueKey(r: Requirements): string {
+  const labels = Object.keys(r.labels).sort()
+  return JSON.stringify([r.namespace, r.backend, r.module, labels.map((k) => [k, r.labels[k]])])
+}
+
+/** What a worker offers. */
+export interface Offer {
+  namespaces: string[] | null
+  backends: string[]
+  modules: string[]
+  labels: Record<string, string>
+}
+
+/** What `offer` lacks for `r`; empty when the worker may take the step. */
+export function missingFor(r: Requirements, offer: Offer): string[] {
+  const missing: string[] = []
+  if (offer.namespaces && !offer.namespaces.includes(r.namespace)) missing.push(`namespace ${r.namespace}`)
+  if (!offer.backends.includes(r.backend)) missing.push(`backend ${r.backend}`)
+  if (r.module !== null && !offer.modules.includes(r.module)) missing.push(`module ${r.module}`)
+  for (const [key, value] of Object.entries(r.labels)) {
+    if (offer.labels[key] !== value) missing.push(`label ${key}=${value}`)
+  }
+  return missing
+}

@@ -1,0 +1,113 @@
+import type { Json, JsonObject } from '../base/json.ts'
+import type { Assignment } from '../contract/exchange.ts'
+import type { Scope } from '../domain/expression.ts'
+import { Failure, type FailureRecord } from '../domain/failure.ts'
+import { displayName, indexOf } from '../domain/step.ts'
+import { evaluateTemplate } from '../domain/template.ts'
+import type { WorkflowNode } from '../domain/workflow.ts'
+import { assert } from '../base/assert.ts'
+import type { LeasedStep } from '../store/steps/complete-steps.ts'
+import { loadOutputs } from '../store/steps/step-rows.ts'
+import type { EngineContext } from './context.ts'
+import type { Compiled } from './definitions.ts'
+import { stepIdOf } from './step-id.ts'
+
+export type Rendered =
+  | { kind: 'assignment'; leased: LeasedStep; assignment: Assignment }
+  /** A template could not be evaluated: the attempt fails before it is sent. */
+  | { kind: 'failed'; leased: LeasedStep; failure: FailureRecord }
+
+/** Makes assignments of leased steps: loads what their templates read and evaluates them. One query however many steps, none when no template reads an output. */
+export async function renderAssignments(ctx: EngineContext, leased: readonly LeasedStep[]): Promise<Rendered[]> {
+  if (leased.length === 0) return []
+  const compiled = new Map<string, Compiled>()
+  for (const step of leased) {
+    if (!compiled.has(step.definition)) compiled.set(step.definition, await ctx.definitions.get(step.definition))
+  }
+  const at = (step: LeasedStep) => {
+    const c = compiled.get(step.definition)
+    const node = c?.definition.nodes[step.node]
+    assert(c && node, `definition ${step.definition} has no node ${step.node}`)
+    return { c, node }
+  }
+  const wanted = new Map<string, { runId: string; node: number }>()
+  for (const step of leased) {
+    const { c, node } = at(step)
+    if (!c.isConstant[step.node])
+      for (const ref of node.refs) wanted.set(`${step.runId}.${ref}`, { runId: step.runId, node: ref })
+  }
+  const outputs = new Map<string, { state: string; output: Json }>()
+  if (wanted.size > 0) {
+    for (const row of await loadOutputs(ctx.db, [...wanted.values()])) outputs.set(`${row.run_id}.${row.node}`, row)
+  }
+  return leased.map((step) => {
+    const { c, node } = at(step)
+    try {
+      const scope = c.isConstant[step.node] ? null : scopeOf(c, step, node, outputs)
+      return { kind: 'assignment', leased: step, assignment: assignmentOf(c, step, node, scope) }
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      return { kind: 'failed', leased: step, failure: error.toRecord() }
+    }
+  })
+}
+
+function scopeOf(
+  c: Compiled,
+  step: LeasedStep,
+  node: WorkflowNode,
+  outputs: ReadonlyMap<string, { state: string; output: Json }>,
+): Scope {
+  const { definition } = c
+  const steps: Scope['steps'] = {}
+  for (const ref of node.refs) {
+    const found = outputs.get(`${step.runId}.${ref}`)
+    if (found) steps[definition.nodes[ref]?.name ?? ''] = { output: found.output, state: found.state }
+  }
+  return {
+    inputs: (step.inputs ?? {}) as JsonObject, // checked to be an object when the run is created
+    steps,
+    ...(step.path === '' ? {} : { item: step.item as Json, index: indexOf(step.path) }), // jsonb
+    run: { id: step.runId, workflow: definition.name, namespace: definition.namespace },
+  }
+}
+
+function assignmentOf(c: Compiled, step: LeasedStep, node: WorkflowNode, scope: Scope | null): Assignment {
+  const { definition } = c
+  return {
+    step: stepIdOf(step),
+    fence: step.fence,
+    runId: step.runId,
+    name: displayName(node.name, step.path),
+    workflow: definition.name,
+    namespace: definition.namespace,
+    tries: step.tries,
+    timeoutMs: node.timeoutMs,
+    repeatable: node.repeatable,
+    path: step.path === '' ? [] : [indexOf(step.path)],
+    outputSchema: node.outputSchema,
+    work: workOf(node, scope),
+  }
+}
+
+function workOf(node: WorkflowNode, scope: Scope | null): Assignment['work'] {
+  const value = (template: Json): Json => (scope ? evaluateTemplate(template, scope) : template)
+  const text = (template: string, what: string): string => {
+    const got = value(template)
+    if (typeof got === 'string') return got
+    if (typeof got === 'number' || typeof got === 'boolean') return String(got)
+    throw new Failure(
+      'expression.unresolved',
+      `filling in ${what}: ${template} gives ${got === null ? 'null' : typeof got}, not text`,
+    )
+  }
+  if (node.kind === 'function') return { kind: 'function', function: node.function, input: value(node.with) }
+  return {
+    kind: 'command',
+    command: node.command.map((arg, i) => text(arg, `command[${i}]`)),
+    env: Object.fromEntries(Object.entries(node.env).map(([k, v]) => [k, text(v, `env.${k}`)])),
+    stdin: node.stdin === null ? null : text(node.stdin, 'stdin'),
+    workdir: node.workdir === null ? null : text(node.workdir, 'workdir'),
+    keepOnFailureMs: node.keepOnFailureMs,
+  }
+}

@@ -1,0 +1,83 @@
+import { type Deferred, deferred } from '../base/deferred.ts'
+import { Failure } from '../domain/failure.ts'
+
+export interface BatcherOptions<I, O> {
+  /** Does all items in one go; the answer has one outcome an item, in order. */
+  flush(items: I[]): Promise<O[]>
+  maxItems: number
+  /** Flushes under way at once. There is no timer: the next flush is whatever gathered meanwhile. */
+  maxInFlight: number
+  /** More waiting items than this are refused with `request.rate_limited`. */
+  maxQueued: number
+  /** The same flush may be tried again after this error. */
+  isConflict(error: unknown): boolean
+}
+
+export interface Batcher<I, O> {
+  add(item: I): Promise<O>
+  /** Items waiting or under way. */
+  readonly load: number
+}
+
+const CONFLICT_TRIES = 5
+
+/**
+ * Group commit. Callers that come while a flush is under way share the next one. One bad item cannot fail its batch: a flush
+ * that throws for another reason than the database being away is halved until the bad item stands alone.
+ */
+export function createBatcher<I, O>(options: BatcherOptions<I, O>): Batcher<I, O> {
+  const waiting: { item: I; outcome: Deferred<O> }[] = []
+  let inFlight = 0
+  let busy = 0
+
+  const flushSome = async (batch: { item: I; outcome: Deferred<O> }[]): Promise<void> => {
+    for (let tries = 1; ; tries++) {
+      try {
+        const outcomes = await options.flush(batch.map((b) => b.item))
+        for (const [i, b] of batch.entries()) b.outcome.resolve(outcomes[i] as O) // flush answers one for one
+        return
+      } catch (error) {
+        if (options.isConflict(error) && tries < CONFLICT_TRIES) continue
+        if (batch.length === 1 || error instanceof Failure) {
+          for (const b of batch) b.outcome.reject(error)
+          return
+        }
+        const half = Math.ceil(batch.length / 2)
+        await flushSome(batch.slice(0, half))
+        await flushSome(batch.slice(half))
+        return
+      }
+    }
+  }
+
+  const pump = (): void => {
+    while (inFlight < options.maxInFlight && waiting.length > 0) {
+      const batch = waiting.splice(0, options.maxItems)
+      inFlight += 1
+      busy += batch.length
+      void flushSome(batch).finally(() => {
+        inFlight -= 1
+        busy -= batch.length
+        pump()
+      })
+    }
+  }
+
+  return {
+    add(item) {
+      if (waiting.length >= options.maxQueued) {
+        return Promise.reject(
+          new Failure('request.rate_limited', 'queueing a request', { evidence: { waiting: waiting.length } }),
+        )
+      }
+      const outcome = deferred<O>()
+      waiting.push({ item, outcome })
+      // Not at once: what the same turn of the event loop adds shares the flush.
+      if (inFlight < options.maxInFlight) queueMicrotask(pump)
+      return outcome.promise
+    },
+    get load() {
+      return waiting.length + busy
+    },
+  }
+}

@@ -1,0 +1,134 @@
+import type { Json } from '../base/json.ts'
+import { Failure } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { reopen } from '../domain/reopen.ts'
+import { displayName, type StepKey } from '../domain/step.ts'
+import type { Queryable } from '../store/db.ts'
+import { findRun } from '../store/runs/read-runs.ts'
+import { type LockedRun, lockRun, saveAdvance } from '../store/steps/save-advance.ts'
+import { loadAllSteps } from '../store/steps/step-rows.ts'
+import type { EngineContext } from './context.ts'
+import type { Compiled } from './definitions.ts'
+import { settleRun } from './settle.ts'
+import { createNameIndex } from './views.ts'
+
+/** What a change by hand made possible: queues that got steps. */
+export interface ByHand {
+  queued: number[]
+}
+
+const gone = (runId: string) => new Failure('run.not_found', `looking for run ${runId}`)
+
+async function mustSee(ctx: EngineContext, runId: string, namespaces: readonly string[] | null): Promise<void> {
+  if (!(await findRun(ctx.db, runId, namespaces))) throw gone(runId)
+}
+
+/** Stops a run. Twice is safe; a run that has ended is refused with `run.finished`. */
+export async function cancelRun(
+  ctx: EngineContext,
+  runId: string,
+  namespaces: readonly string[] | null,
+): Promise<void> {
+  const row = await findRun(ctx.db, runId, namespaces)
+  if (!row) throw gone(runId)
+  if (row.ended_at !== null)
+    throw new Failure('run.finished', `canceling run ${runId}`, { evidence: { state: row.state } })
+  await settleRun(ctx, runId, [{ type: 'stop', why: 'cancel' }])
+}
+
+/** Re-opens what failed or was canceled. `run.not_recoverable` when the run has not ended, or ended well. */
+export async function retryRun(
+  ctx: EngineContext,
+  runId: string,
+  namespaces: readonly string[] | null,
+): Promise<ByHand> {
+  await mustSee(ctx, runId, namespaces)
+  return change(ctx, runId, async (tx, run, compiled) => {
+    if (run.state !== 'failed' && run.state !== 'canceled') {
+      throw new Failure('run.not_recoverable', `retrying run ${runId}`, {
+        evidence: { state: run.state, allowed: run.ended ? [] : ['cancel'] },
+        remediation: run.ended
+          ? 'The run succeeded; start a new one.'
+          : 'The run has not ended: wait for it, or cancel it first.',
+      })
+    }
+    const steps = await loadAllSteps(tx, runId)
+    return {
+      ...reopen({ ...compiled, run, steps, now: run.now, what: { type: 'retry' } }),
+      epoch: run.epoch + 1,
+      outputs: [],
+    }
+  })
+}
+
+/** Takes a step as done with the given output. `step.not_skippable` when it runs or has ended well. */
+export async function skipStep(
+  ctx: EngineContext,
+  runId: string,
+  name: string,
+  output: Json,
+  namespaces: readonly string[] | null,
+): Promise<ByHand> {
+  await mustSee(ctx, runId, namespaces)
+  return change(ctx, runId, async (tx, run, compiled) => {
+    const key = createNameIndex(compiled.definition).find(name)
+    const steps = key ? await loadAllSteps(tx, runId) : []
+    const step = steps.find((s) => s.node === key?.node && s.path === key.path)
+    if (!key || !step) throw new Failure('step.not_found', `looking for step ${name} of run ${runId}`)
+    const childRuns = steps.some((s) => s.node === step.node && s.path !== '' && s.state === 'running')
+    if (
+      !['pending', 'queued', 'waiting', 'failed', 'blocked'].includes(step.state) ||
+      (step.path === '' && childRuns) ||
+      run.state === 'canceled'
+    ) {
+      throw new Failure('step.not_skippable', `skipping step ${name} of run ${runId}`, {
+        evidence: { state: childRuns ? 'running' : step.state, run: run.state },
+      })
+    }
+    return {
+      ...reopen({ ...compiled, run, steps, now: run.now, what: { type: 'skip', ...key } }),
+      epoch: run.epoch,
+      outputs: [{ ...key, output }],
+    }
+  })
+}
+
+type Change = ReturnType<typeof reopen> & { epoch: number; outputs: (StepKey & { output: Json })[] }
+
+async function change(
+  ctx: EngineContext,
+  runId: string,
+  decide: (tx: Queryable, run: LockedRun, compiled: Compiled) => Promise<Change>,
+): Promise<ByHand> {
+  const queued = await ctx.db.transaction(async (tx) => {
+    const run = await lockRun(tx, runId)
+    if (!run) throw gone(runId)
+    const compiled = await ctx.definitions.get(run.definition, tx)
+    const result = await decide(tx, run, compiled)
+    const named = result.changes.map((c) => ({
+      of: displayName(compiled.definition.nodes[c.node]?.name ?? '', c.path),
+      to: c.to,
+    }))
+    await saveAdvance(
+      tx,
+      runId,
+      { ...result, created: [], attempts: [] },
+      {
+        state: result.ended ?? (run.state === 'pending' ? 'pending' : 'running'),
+        ended: result.ended !== null,
+        epoch: result.epoch,
+        cancelRequested: false,
+      },
+      [
+        ...(run.ended && !result.ended ? [{ of: 'run', to: 'running' }] : []),
+        ...named,
+        ...(result.ended ? [{ of: 'run', to: result.ended }] : []),
+      ],
+      LIMITS.inlineOutputBytes,
+    )
+    return [...new Set(result.changed.filter((s) => s.state === 'queued').map((s) => compiled.queueIds[s.node] ?? 0))]
+  })
+  ctx.watch.notify(runId)
+  ctx.tickWithin(0)
+  return { queued }
+}

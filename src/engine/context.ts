@@ -1,0 +1,48 @@
+import type { Clock } from '../base/clock.ts'
+import type { Ids } from '../base/ids.ts'
+import type { Log } from '../base/log.ts'
+import type { Metrics } from '../base/metrics.ts'
+import type { Random } from '../base/random.ts'
+import type { Db } from '../store/db.ts'
+import type { DefinitionCache, QueueRegistry } from './definitions.ts'
+import type { Watch } from './watch.ts'
+
+/** How long things take; a test may shorten them. */
+export interface EngineTimes {
+  leaseMs: number
+  heartbeatMs: number
+  pollMs: number
+  tickMs: number
+  acknowledgeMs: number
+  dispatchGraceMs: number
+  stallMs: number
+  /** Added to a step's time-out before the server itself ends the attempt. */
+  deadlineGraceMs: number
+}
+
+/** What the engine is handed. */
+export interface EngineDeps {
+  db: Db
+  clock: Clock
+  ids: Ids
+  random: Random
+  log: Log
+  metrics: Metrics
+  serverId: string
+  version: string
+  address: string | null
+  /** Names this machine and boot; sessions from the same host can be checked for life. */
+  host: string
+  /** Whether a process of this host is alive; null when it cannot be told. */
+  isAlive: (pid: number, pidStart: string | null) => boolean | null
+  times: EngineTimes
+}
+
+/** What the parts of the engine share. */
+export interface EngineContext extends EngineDeps {
+  definitions: DefinitionCache
+  queues: QueueRegistry
+  watch: Watch
+  /** Asks for a tick no later than in `ms`. */
+  tickWithin(ms: number): void
+}

@@ -1,0 +1,220 @@
+import { Failure } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { TokenRow } from '../store/tokens/tokens.ts'
+import { findToken, tokenHash } from '../store/tokens/tokens.ts'
+import { putDefinition } from '../store/definitions/put-definition.ts'
+import { cancelRun, retryRun, skipStep } from './by-hand.ts'
+import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
+import { Creator } from './creator.ts'
+import { createDefinitionCache, createQueueRegistry } from './definitions.ts'
+import { Dispatcher } from './dispatcher.ts'
+import type { Engine } from './engine.ts'
+import { Hints } from './hints.ts'
+import { createReads } from './reads.ts'
+import { Reporter } from './reporter.ts'
+import { Ticker } from './ticks.ts'
+import { createWatch } from './watch.ts'
+
+export const DEFAULT_TIMES: EngineTimes = {
+  leaseMs: LIMITS.leaseMs,
+  heartbeatMs: LIMITS.heartbeatMs,
+  pollMs: LIMITS.pollMs,
+  tickMs: LIMITS.tickMs,
+  acknowledgeMs: LIMITS.acknowledgeMs,
+  dispatchGraceMs: LIMITS.dispatchGraceMs,
+  stallMs: LIMITS.stallMs,
+  deadlineGraceMs: LIMITS.killGraceMs + 10_000,
+}
+
+/** How long an answer about a token is remembered: a revoked one works at most this much longer. */
+const TOKEN_CACHE_MS = 5_000
+const TOKEN_CACHE_MAX = 1_000
+/** How often runs that another server moves are looked at for those who wait for them here. */
+const WATCH_MS = 250
+
+export interface RunningEngine extends Engine {
+  /** One round of what keeps time; for tests and the loop. Gives ms until the next. */
+  tick(): Promise<number>
+  /** Keeps time until the signal aborts. */
+  run(signal: AbortSignal): Promise<void>
+}
+
+/** An engine over a migrated store. Nothing runs by itself until `run` is called. */
+export function createEngine(deps: EngineDeps): RunningEngine {
+  let wakeTicker: () => void = () => {}
+  let nextWithin = Infinity
+  const ctx: EngineContext = {
+    ...deps,
+    queues: createQueueRegistry(deps.db, () => dispatcher.resubscribe()),
+    definitions: createDefinitionCache(deps.db, {
+      refresh: (on) => ctx.queues.refresh(on),
+      all: () => ctx.queues.all(),
+      idOf: (r) => ctx.queues.idOf(r),
+    }),
+    watch: createWatch((ms, signal) => deps.clock.sleep(ms, signal)),
+    tickWithin(ms) {
+      nextWithin = Math.min(nextWithin, ms)
+      wakeTicker()
+    },
+  }
+  const dispatcher: Dispatcher = new Dispatcher(ctx)
+  const creator = new Creator(ctx, dispatcher)
+  const reporter = new Reporter(ctx, dispatcher)
+  const ticker = new Ticker(ctx, dispatcher)
+  const hints = new Hints(ctx)
+  const reads = createReads(ctx)
+  const tokens = new Map<string, { row: TokenRow | null; until: number }>()
+  const watchSeen = new Map<string, number>()
+
+  hints.isAlone = () => ticker.servers <= 1
+  dispatcher.onUnserved = (queues) => hints.send({ queues })
+
+  const tick = async (): Promise<number> => {
+    nextWithin = Infinity
+    const next = await ticker.tick()
+    return Math.min(next, nextWithin)
+  }
+
+  const tickLoop = async (signal: AbortSignal): Promise<void> => {
+    while (!signal.aborted) {
+      let wait: number
+      try {
+        wait = await tick()
+      } catch (error) {
+        deps.log.warn('tick failed', { error: error instanceof Error ? error.message : String(error) })
+        wait = deps.times.tickMs
+      }
+      const asked = Promise.withResolvers<void>()
+      const stop = new AbortController()
+      wakeTicker = () => {
+        if (nextWithin < wait) asked.resolve()
+      }
+      wakeTicker()
+      await Promise.race([
+        asked.promise,
+        deps.clock.sleep(wait, AbortSignal.any([signal, stop.signal])).catch(() => {}),
+      ])
+      const soon = Math.min(nextWithin, wait)
+      if (soon > 0 && soon < wait && !signal.aborted) await deps.clock.sleep(soon, signal).catch(() => {})
+      stop.abort()
+      wakeTicker = () => {}
+    }
+  }
+
+  const watchLoop = async (signal: AbortSignal): Promise<void> => {
+    while (!signal.aborted) {
+      await deps.clock.sleep(WATCH_MS, signal).catch(() => {})
+      if (ticker.servers <= 1 || signal.aborted) continue
+      await ticker
+        .lookAtWatched(watchSeen)
+        .catch((error: unknown) => deps.log.debug('cannot look at watched runs', { error: String(error) }))
+    }
+  }
+
+  return {
+    tick,
+    async run(signal) {
+      const onHint = (hint: { queues: number[]; runs: string[]; stopping: boolean }) => {
+        if (hint.queues.some((q) => !ctx.queues.all().has(q))) void ctx.queues.refresh().catch(() => {})
+        dispatcher.hint(hint.queues, { old: true })
+        for (const run of hint.runs) ctx.watch.notify(run)
+        if (hint.stopping) ctx.tickWithin(0)
+      }
+      await Promise.all([tickLoop(signal), watchLoop(signal), hints.listen(onHint, signal)])
+    },
+
+    async putDefinition(caller, definition) {
+      if (caller.namespaces && !caller.namespaces.includes(definition.namespace)) {
+        throw new Failure('client.forbidden', `storing a workflow in namespace ${definition.namespace}`, {
+          evidence: { namespaces: caller.namespaces },
+        })
+      }
+      const hash = await putDefinition(deps.db, definition)
+      await ctx.definitions.get(hash)
+      return { hash }
+    },
+    async getDefinition(caller, hash) {
+      const { definition } = await ctx.definitions.get(hash)
+      if (caller.namespaces && !caller.namespaces.includes(definition.namespace))
+        throw new Failure('definition.not_found', `looking for definition ${hash}`)
+      return {
+        hash,
+        namespace: definition.namespace,
+        name: definition.name,
+        nodes: definition.nodes.map((n) => ({
+          name: n.name,
+          kind: n.kind,
+          needs: n.needs.map((i) => definition.nodes[i]?.name ?? ''),
+        })),
+        definition,
+      }
+    },
+    createRuns: (caller, runs) => creator.create(caller, runs),
+    getRun: (caller, runId) => reads.getRun(runId, caller.namespaces),
+    listRuns: (caller, f) => {
+      // A namespace that the caller may not see is one without runs.
+      const namespaces =
+        f.namespace === null
+          ? caller.namespaces
+          : caller.namespaces === null || caller.namespaces.includes(f.namespace)
+            ? [f.namespace]
+            : []
+      return reads.listRuns({ ...f, namespaces })
+    },
+    listSteps: (caller, runId, filter) => reads.listSteps(runId, caller.namespaces, filter),
+    async cancelRun(caller, runId) {
+      await cancelRun(ctx, runId, caller.namespaces)
+      ctx.tickWithin(0)
+      hints.send({ stopping: true, runs: [runId] })
+      return reads.getSummary(runId, caller.namespaces)
+    },
+    async retryRun(caller, runId) {
+      const { queued } = await retryRun(ctx, runId, caller.namespaces)
+      dispatcher.hint(queued, { old: true })
+      return reads.getSummary(runId, caller.namespaces)
+    },
+    async skipStep(caller, runId, step, output) {
+      const { queued } = await skipStep(ctx, runId, step, output, caller.namespaces)
+      dispatcher.hint(queued, { old: true })
+      return reads.getSummary(runId, caller.namespaces)
+    },
+    followEvents: (caller, runId, afterSeq, signal) => reads.followEvents(runId, caller.namespaces, afterSeq, signal),
+    waitForRun: (caller, runId, waitMs, signal) => reads.waitForRun(runId, caller.namespaces, waitMs, signal),
+    followLogs: (caller, runId, filter, signal) => reads.followLogs(runId, caller.namespaces, filter, signal),
+    listWorkers: (caller) => reads.listWorkers(caller.namespaces),
+
+    register: (caller, request) => dispatcher.register(caller, request),
+    async poll(caller, request, signal) {
+      const response = await dispatcher.poll(caller, request, signal)
+      const session = dispatcher.get(request.session)
+      // The connection was cut: perhaps because the process is gone, which on this host can be seen at once.
+      if (
+        signal.aborted &&
+        session &&
+        session.host === deps.host &&
+        deps.isAlive(session.pid, session.pidStart) === false
+      ) {
+        await ticker.endDead([session.id])
+        ctx.tickWithin(0)
+      }
+      return response
+    },
+    report: (caller, request) => reporter.report(caller, request),
+    heartbeat: (caller, request) => dispatcher.heartbeat(caller, request),
+
+    async authenticate(token) {
+      const key = tokenHash(token)
+      const known = tokens.get(key)
+      const now = deps.clock.monotonic()
+      if (known && known.until > now)
+        return known.row && { actor: known.row.id, role: known.row.role, namespaces: known.row.namespaces }
+      const row = await findToken(deps.db, token)
+      if (tokens.size >= TOKEN_CACHE_MAX) tokens.clear()
+      tokens.set(key, { row, until: now + TOKEN_CACHE_MS })
+      return row && { actor: row.id, role: row.role, namespaces: row.namespaces }
+    },
+    async checkReady() {
+      await deps.db.query('select 1')
+    },
+  }
+}

@@ -1,0 +1,151 @@
+import { checkInputs } from '../domain/inputs.ts'
+import { Failure } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { createRuns, findIdempotent, type RunRow } from '../store/runs/create-runs.ts'
+import { isRetryableConflict } from '../store/storage-failure.ts'
+import { type Batcher, createBatcher } from './batcher.ts'
+import type { EngineContext } from './context.ts'
+import type { Compiled } from './definitions.ts'
+import type { Dispatcher } from './dispatcher.ts'
+import type { Caller, CreateOutcome, NewRun } from './engine.ts'
+import type { WorkerSession } from './sessions.ts'
+import { settleRun } from './settle.ts'
+
+interface Item {
+  row: RunRow
+  compiled: Compiled
+}
+
+/** Creates runs by group commit; the first root of each is born leased when a worker here has room. */
+export class Creator {
+  readonly #ctx: EngineContext
+  readonly #dispatcher: Dispatcher
+  readonly #batcher: Batcher<Item, CreateOutcome>
+
+  constructor(ctx: EngineContext, dispatcher: Dispatcher) {
+    this.#ctx = ctx
+    this.#dispatcher = dispatcher
+    this.#batcher = createBatcher({
+      maxItems: LIMITS.flushItemsMax,
+      maxInFlight: 2,
+      maxQueued: LIMITS.batchQueueMax,
+      isConflict: isRetryableConflict,
+      flush: (items: Item[]) => this.#flush(items),
+    })
+  }
+
+  async create(caller: Caller, runs: readonly NewRun[]): Promise<CreateOutcome[]> {
+    const items: Item[] = []
+    for (const run of runs) {
+      const compiled = this.#ctx.definitions.peek(run.definition) ?? (await this.#ctx.definitions.get(run.definition))
+      const { definition } = compiled
+      if (caller.namespaces && !caller.namespaces.includes(definition.namespace)) {
+        throw new Failure('definition.not_found', `looking for definition ${run.definition}`)
+      }
+      items.push({ compiled, row: this.#rowOf(caller, run, compiled) })
+    }
+    return Promise.all(items.map((item) => this.#batcher.add(item)))
+  }
+
+  #rowOf(caller: Caller, run: NewRun, { definition, hash, roots, firstChanges }: Compiled): RunRow {
+    const inputs = JSON.stringify(definition.inputs === null ? run.inputs : checkInputs(definition, run.inputs))
+    if (inputs.length > LIMITS.inputBytes) {
+      throw new Failure('request.too_large', `creating a run of ${definition.name}`, {
+        evidence: { inputBytes: inputs.length, limit: LIMITS.inputBytes },
+      })
+    }
+    const { idempotencyKey: key, fingerprint } = run
+    return {
+      id: this.#ctx.ids.make('run'),
+      namespace: definition.namespace,
+      workflow: definition.name,
+      definition: hash,
+      inputs,
+      labels: JSON.stringify({ ...definition.labels, ...run.labels }),
+      nodes: definition.nodes.length,
+      roots: roots.length,
+      changes: firstChanges,
+      idempotency: key === null ? null : { scope: caller.actor, key, fingerprint: fingerprint ?? '' },
+      born: null,
+    }
+  }
+
+  async #flush(items: Item[]): Promise<CreateOutcome[]> {
+    const reserved = new Map<string, WorkerSession>()
+    const rows = items.map(({ row, compiled }) => {
+      const root = compiled.roots[0]
+      const session = root === undefined ? null : this.#dispatcher.reserve(compiled.queueIds[root] ?? 0)
+      if (root === undefined || !session) return row
+      reserved.set(row.id, session)
+      return { ...row, born: { node: root, session: session.id } }
+    })
+    try {
+      const { created, leased } = await createRuns(this.#ctx.db, rows, this.#ctx.times.deadlineGraceMs)
+      const byId = new Map(items.map((i) => [i.row.id, i]))
+      await this.#dispatcher.hand(
+        leased.map((b) => {
+          const item = byId.get(b.runId) as Item // the statement gives back only ids that it was given
+          return {
+            runId: b.runId,
+            node: b.node,
+            path: '',
+            fence: 1,
+            tries: 0,
+            session: b.session,
+            definition: item.row.definition,
+            inputs: this.#inputsFor(item, b.node),
+            item: null,
+          }
+        }),
+      )
+      for (const b of leased) this.#dispatcher.get(b.session)?.wake()
+      this.#after(items, created, new Set(leased.map((l) => l.runId)))
+      const taken = items.filter((i) => !created.has(i.row.id))
+      const existing = taken.length > 0 ? await this.#existing(taken) : new Map<string, CreateOutcome>()
+      return rows.map((row) => existing.get(row.id) ?? { kind: 'created', runId: row.id })
+    } finally {
+      for (const session of reserved.values()) session.reserved -= 1
+    }
+  }
+
+  #inputsFor({ row, compiled }: Item, node: number): unknown {
+    return compiled.isConstant[node] ? null : JSON.parse(row.inputs)
+  }
+
+  #after(items: readonly Item[], created: ReadonlySet<string>, leased: ReadonlySet<string>): void {
+    this.#ctx.metrics.count('orrery_runs_created_total', created.size)
+    const queues = new Set<number>()
+    for (const { row, compiled } of items) {
+      if (!created.has(row.id)) continue
+      for (const [i, root] of compiled.roots.entries())
+        if (i > 0 || !leased.has(row.id)) queues.add(compiled.queueIds[root] ?? 0)
+      if (compiled.owedRoots.length > 0) this.#decide(row.id, compiled)
+    }
+    this.#dispatcher.hint([...queues], { old: false })
+  }
+
+  #decide(runId: string, compiled: Compiled): void {
+    const happenings = compiled.owedRoots.map((node) => ({ type: 'due' as const, node, path: '' }))
+    settleRun(this.#ctx, runId, happenings).then(
+      (s) => this.#dispatcher.hint(s?.queued ?? [], { old: true }),
+      (error: unknown) => this.#ctx.log.warn('decision put off to the next tick', { runId, error: String(error) }),
+    )
+  }
+
+  /** Runs whose idempotency key was taken: by the same request before, or by another. */
+  async #existing(taken: readonly Item[]): Promise<Map<string, CreateOutcome>> {
+    const keys = taken.flatMap((i) => (i.row.idempotency ? [i.row.idempotency] : []))
+    const found = await findIdempotent(this.#ctx.db, keys)
+    return new Map(
+      taken.map(({ row }): [string, CreateOutcome] => {
+        const key = row.idempotency
+        const known = found.find((f) => f.scope === key?.scope && f.key === key.key)
+        if (!known) throw new Failure('storage.unreachable', `looking for the run of Idempotency-Key ${key?.key ?? ''}`)
+        return [
+          row.id,
+          { kind: known.fingerprint === key?.fingerprint ? 'existing' : 'key_reused', runId: known.runId },
+        ]
+      }),
+    )
+  }
+}

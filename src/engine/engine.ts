@@ -1,0 +1,100 @@
+import type { JsonObject, Json } from '../base/json.ts'
+import type {
+  HeartbeatRequest,
+  HeartbeatResponse,
+  PollRequest,
+  PollResponse,
+  RegisterRequest,
+  RegisterResponse,
+  ReportRequest,
+  ReportResponse,
+} from '../contract/exchange.ts'
+import type {
+  LogLine,
+  Page,
+  RunEvent,
+  RunSummary,
+  RunView,
+  StepView,
+  WorkerView,
+  DefinitionView,
+  RunState,
+} from '../contract/api-types.ts'
+import type { Definition } from '../domain/workflow.ts'
+
+/** Who asks. Every call carries it; what a caller may not see looks absent. */
+export interface Caller {
+  /** Token id or `embedded`. */
+  actor: string
+  role: 'admin' | 'worker'
+  /** Null: every namespace. */
+  namespaces: string[] | null
+  requestId: string
+}
+
+export interface NewRun {
+  definition: string
+  inputs: JsonObject
+  labels: Record<string, string>
+  /** From `Idempotency-Key`; unique per caller's token. */
+  idempotencyKey: string | null
+  /** Hash of the whole request; another one under the same key is refused. */
+  fingerprint: string | null
+}
+
+export type CreateOutcome =
+  | { kind: 'created'; runId: string }
+  /** The key was used by the same request before. */
+  | { kind: 'existing'; runId: string }
+  | { kind: 'key_reused'; runId: string }
+
+/** What the api (and nothing else) calls. Throws Failure. */
+export interface Engine {
+  putDefinition(caller: Caller, definition: Definition): Promise<{ hash: string }>
+  getDefinition(caller: Caller, hash: string): Promise<DefinitionView & { definition: Definition }>
+  /** Inputs are checked against the definition's schema: `input.invalid`. */
+  createRuns(caller: Caller, runs: NewRun[]): Promise<CreateOutcome[]>
+  getRun(caller: Caller, runId: string): Promise<RunView>
+  listRuns(
+    caller: Caller,
+    filter: {
+      namespace: string | null
+      workflow: string | null
+      states: RunState[]
+      cursor: string | null
+      limit: number
+    },
+  ): Promise<Page<RunSummary>>
+  listSteps(caller: Caller, runId: string, filter: { cursor: string | null; limit: number }): Promise<Page<StepView>>
+  cancelRun(caller: Caller, runId: string): Promise<RunSummary>
+  retryRun(caller: Caller, runId: string): Promise<RunSummary>
+  /** Manual skip with a replacement output; dependents may run. */
+  skipStep(caller: Caller, runId: string, step: string, output: Json): Promise<RunSummary>
+  /** Events after `afterSeq`, as they come; ends after the run's terminal event. */
+  followEvents(
+    caller: Caller,
+    runId: string,
+    afterSeq: number,
+    signal: AbortSignal,
+  ): AsyncIterable<RunEvent & { terminal: boolean }>
+  /** Resolves with the run when it has ended, or as it is when the time is over. */
+  waitForRun(caller: Caller, runId: string, waitMs: number, signal: AbortSignal): Promise<RunView>
+  /** Log lines of a run after a cursor; `follow` keeps going until the run has ended and everything was given out. */
+  followLogs(
+    caller: Caller,
+    runId: string,
+    filter: { step: string | null; cursor: string | null; follow: boolean },
+    signal: AbortSignal,
+  ): AsyncIterable<LogLine & { cursor: string }>
+  listWorkers(caller: Caller): Promise<WorkerView[]>
+
+  register(caller: Caller, request: RegisterRequest): Promise<RegisterResponse>
+  poll(caller: Caller, request: PollRequest, signal: AbortSignal): Promise<PollResponse>
+  report(caller: Caller, request: ReportRequest): Promise<ReportResponse>
+  heartbeat(caller: Caller, request: HeartbeatRequest): Promise<HeartbeatResponse>
+
+  /** Answers for a token: who it is, or null. Cached for seconds. */
+  authenticate(token: string): Promise<Omit<Caller, 'requestId'> | null>
+  /** Throws `storage.unreachable` and the like when the server cannot work. */
+  checkReady(): Promise<void>
+}

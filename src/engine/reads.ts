@@ -1,0 +1,259 @@
+import type { LogLine, Page, RunEvent, RunSummary, RunView, StepView, WorkerView } from '../contract/api-types.ts'
+import { Failure, failureRecord } from '../domain/failure.ts'
+import { isRunTerminal, type RunState } from '../domain/machines.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { displayName } from '../domain/step.ts'
+import { listEvents } from '../store/events/events.ts'
+import { listSegments, type LogCursor } from '../store/logs/logs.ts'
+import { findRun, listRuns, type RunReadRow } from '../store/runs/read-runs.ts'
+import { listSessions } from '../store/sessions/sessions.ts'
+import { listAttempts, listSteps, type StepReadRow } from '../store/steps/read-steps.ts'
+import type { EngineContext } from './context.ts'
+import { reasonOf } from './reasons.ts'
+import { createNameIndex, viewRun, viewStep } from './views.ts'
+
+/** Steps shown with a run; the rest are listed page by page. */
+const STEPS_SHOWN = 500
+const EVENTS_PAGE = 200
+const SEGMENTS_PAGE = 100
+/** A follower that was not woken looks by itself after this. */
+const FOLLOW_MS = 5_000
+/** Attempts of a page of steps that are shown. */
+const ATTEMPTS_SHOWN = 1_000
+/** Reasons that cost a query each are given for this many queued steps of a page. */
+const REASONS_MAX = 20
+
+export interface Reads {
+  getRun(runId: string, namespaces: readonly string[] | null): Promise<RunView>
+  getSummary(runId: string, namespaces: readonly string[] | null): Promise<RunSummary>
+  listRuns(filter: {
+    namespaces: readonly string[] | null
+    workflow: string | null
+    states: RunState[]
+    cursor: string | null
+    limit: number
+  }): Promise<Page<RunSummary>>
+  listSteps(
+    runId: string,
+    namespaces: readonly string[] | null,
+    filter: { cursor: string | null; limit: number },
+  ): Promise<Page<StepView>>
+  followEvents(
+    runId: string,
+    namespaces: readonly string[] | null,
+    afterSeq: number,
+    signal: AbortSignal,
+  ): AsyncIterable<RunEvent & { terminal: boolean }>
+  waitForRun(runId: string, namespaces: readonly string[] | null, waitMs: number, signal: AbortSignal): Promise<RunView>
+  followLogs(
+    runId: string,
+    namespaces: readonly string[] | null,
+    filter: { step: string | null; cursor: string | null; follow: boolean },
+    signal: AbortSignal,
+  ): AsyncIterable<LogLine & { cursor: string }>
+  listWorkers(namespaces: readonly string[] | null): Promise<WorkerView[]>
+}
+
+export function createReads(ctx: EngineContext): Reads {
+  const mustFind = async (runId: string, namespaces: readonly string[] | null): Promise<RunReadRow> => {
+    const row = await findRun(ctx.db, runId, namespaces)
+    if (!row) throw new Failure('run.not_found', `looking for run ${runId}`)
+    return row
+  }
+
+  const viewSteps = async (run: RunReadRow, rows: StepReadRow[]): Promise<StepView[]> => {
+    const { definition } = await ctx.definitions.get(run.definition)
+    const attempts = await listAttempts(ctx.db, run.id, rows, ATTEMPTS_SHOWN)
+    let asked = 0
+    const views: StepView[] = []
+    for (const row of rows) {
+      const costly = row.state === 'queued'
+      const reason =
+        run.ended_at !== null || (costly && ++asked > REASONS_MAX)
+          ? null
+          : await reasonOf(ctx, run.id, definition, row, rows)
+      views.push(viewStep(run.id, definition, row, attempts, reason))
+    }
+    return views
+  }
+
+  const viewWhole = async (run: RunReadRow): Promise<RunView> => {
+    const rows = await listSteps(ctx.db, { runId: run.id, after: null, plainOnly: true, limit: STEPS_SHOWN })
+    return {
+      ...viewRun(run),
+      definition: run.definition,
+      inputs: run.inputs,
+      stepList: await viewSteps(run, rows),
+      ...stalledOf(ctx, run),
+    }
+  }
+
+  return {
+    getRun: async (runId, namespaces) => viewWhole(await mustFind(runId, namespaces)),
+    getSummary: async (runId, namespaces) => viewRun(await mustFind(runId, namespaces)),
+    async listRuns({ namespaces, workflow, states, cursor, limit }) {
+      const size = Math.min(limit, LIMITS.pageMax)
+      const rows = await listRuns(ctx.db, { namespaces, workflow, states, before: cursor, limit: size + 1 })
+      return { items: rows.slice(0, size).map(viewRun), next: rows.length > size ? (rows[size - 1]?.id ?? null) : null }
+    },
+    async listSteps(runId, namespaces, { cursor, limit }) {
+      const run = await mustFind(runId, namespaces)
+      const [node = '', path = ''] = cursor?.split('.') ?? []
+      if (cursor !== null && !/^\d+(\.\d{5})?$/.test(cursor))
+        throw new Failure('request.invalid', 'reading the cursor of a page of steps')
+      const size = Math.min(limit, LIMITS.pageMax)
+      const rows = await listSteps(ctx.db, {
+        runId,
+        after: cursor === null ? null : { node: Number(node), path },
+        plainOnly: false,
+        limit: size + 1,
+      })
+      const last = rows[size - 1]
+      const next = rows.length > size && last ? `${last.node}${last.path === '' ? '' : `.${last.path}`}` : null
+      return { items: await viewSteps(run, rows.slice(0, size)), next }
+    },
+    async *followEvents(runId, namespaces, afterSeq, signal) {
+      await mustFind(runId, namespaces)
+      let seq = afterSeq
+      while (!signal.aborted) {
+        // Subscribe before reading: a change that fell between the two would otherwise go unseen until the next look.
+        const stop = new AbortController()
+        const moved = ctx.watch.wait(runId, FOLLOW_MS, AbortSignal.any([signal, stop.signal]))
+        const rows = await listEvents(ctx.db, runId, seq, EVENTS_PAGE)
+        for (const [i, row] of rows.entries()) {
+          seq = row.seq
+          const terminal =
+            i === rows.length - 1 &&
+            rows.length < EVENTS_PAGE &&
+            row.changes.some((c) => c.of === 'run' && isRunTerminal(c.to as RunState)) // an unknown word is not terminal
+          yield { seq: row.seq, at: row.at.toISOString(), changes: row.changes, terminal }
+          if (terminal) {
+            stop.abort()
+            return
+          }
+        }
+        if (
+          rows.length === 0 &&
+          afterSeq > 0 &&
+          seq === afterSeq &&
+          (await mustFind(runId, namespaces)).ended_at !== null
+        ) {
+          const last = await listEvents(ctx.db, runId, seq, 1)
+          if (last.length === 0) {
+            // Resumed after the end: the reader has everything.
+            stop.abort()
+            return
+          }
+        }
+        if (rows.length === EVENTS_PAGE) stop.abort()
+        await moved
+      }
+    },
+    async waitForRun(runId, namespaces, waitMs, signal) {
+      const until = ctx.clock.monotonic() + waitMs
+      for (;;) {
+        const stop = new AbortController()
+        const left = Math.max(0, until - ctx.clock.monotonic())
+        const moved = ctx.watch.wait(runId, Math.min(left, FOLLOW_MS), AbortSignal.any([signal, stop.signal]))
+        const run = await mustFind(runId, namespaces)
+        if (run.ended_at !== null || left === 0 || signal.aborted) {
+          stop.abort()
+          return viewWhole(run)
+        }
+        await moved
+      }
+    },
+    async *followLogs(runId, namespaces, filter, signal) {
+      const run = await mustFind(runId, namespaces)
+      const { definition } = await ctx.definitions.get(run.definition)
+      const key = filter.step === null ? null : createNameIndex(definition).find(filter.step)
+      if (filter.step !== null && !key)
+        throw new Failure('step.not_found', `looking for step ${filter.step} of run ${runId}`)
+      let after = parseCursor(filter.cursor)
+      while (!signal.aborted) {
+        const stop = new AbortController()
+        const moved = ctx.watch.wait(runId, FOLLOW_MS, AbortSignal.any([signal, stop.signal]))
+        const ended = (await mustFind(runId, namespaces)).ended_at !== null
+        const rows = await listSegments(ctx.db, {
+          runId,
+          node: key?.node ?? null,
+          path: filter.step?.includes('[') ? (key?.path ?? null) : null,
+          after,
+          limit: SEGMENTS_PAGE,
+        })
+        for (const r of rows) {
+          after = { recordedAt: r.recorded_at.getTime(), node: r.node, path: r.path, fence: r.fence, idx: r.idx }
+          yield {
+            step: displayName(definition.nodes[r.node]?.name ?? '', r.path),
+            fence: r.fence,
+            index: r.idx,
+            stream: r.stream,
+            at: r.at.toISOString(),
+            text: r.body,
+            cursor: `${after.recordedAt}.${r.node}.${r.path}.${r.fence}.${r.idx}`,
+          }
+        }
+        if (rows.length === SEGMENTS_PAGE) {
+          stop.abort()
+          continue
+        }
+        if (!filter.follow || ended) {
+          stop.abort()
+          return
+        }
+        await moved
+      }
+    },
+    async listWorkers(namespaces) {
+      const rows = await listSessions(ctx.db, LIMITS.pageMax)
+      return rows
+        .filter((r) => namespaces === null || (r.namespaces?.some((n) => namespaces.includes(n)) ?? false))
+        .map((r) => ({
+          worker: r.worker,
+          session: r.id,
+          state:
+            r.state === 'ended'
+              ? r.ended_code === 'worker.lost'
+                ? 'lost'
+                : 'ended'
+              : r.expired
+                ? 'lost'
+                : r.draining
+                  ? 'draining'
+                  : 'live',
+          capacity: r.capacity,
+          held: r.held,
+          labels: r.labels,
+          modules: r.modules,
+          backends: r.backends,
+          version: r.version,
+          heartbeatAgoMs: Math.round(r.seen_ago_ms),
+        }))
+    },
+  }
+}
+
+/** A live run that has not moved for long says so, with what it waits for on its steps. */
+function stalledOf(ctx: EngineContext, run: RunReadRow): { stalled?: RunView['failure'] } {
+  if (run.ended_at !== null || run.still_ms < ctx.times.stallMs) return {}
+  return {
+    stalled: failureRecord('run.stalled', `no progress for ${Math.round(run.still_ms / 1000)} s`, {
+      evidence: { stillMs: Math.round(run.still_ms), queuedOrRunning: run.active },
+      remediation: 'The reason stands at the step that waits; see stepList[].reason.',
+    }),
+  }
+}
+
+function parseCursor(text: string | null): LogCursor | null {
+  if (text === null) return null
+  const [, recordedAt, node, path, fence, idx] =
+    /^(\d{1,16})\.(\d{1,6})\.(\d{5})?\.(\d{1,9})\.(\d{1,9})$/.exec(text) ?? []
+  if (recordedAt === undefined) throw new Failure('request.invalid', 'reading the cursor of a log')
+  return {
+    recordedAt: Number(recordedAt),
+    node: Number(node),
+    path: path ?? '',
+    fence: Number(fence),
+    idx: Number(idx),
+  }
+}

@@ -1,0 +1,265 @@
+import type { Report, ReportAck, ReportRequest, ReportResponse } from '../contract/exchange.ts'
+import type { Happening } from '../domain/advance.ts'
+import { failureRecord } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { appendSegments, type NewSegment } from '../store/logs/logs.ts'
+import {
+  type CompletedRows,
+  type Completion,
+  completeSteps,
+  type LeasedStep,
+  type SessionRoom,
+} from '../store/steps/complete-steps.ts'
+import { findAttemptFates } from '../store/steps/find-steps.ts'
+import { recordStarts, type Start } from '../store/steps/record-starts.ts'
+import { isRetryableConflict } from '../store/storage-failure.ts'
+import { type Batcher, createBatcher } from './batcher.ts'
+import type { EngineContext } from './context.ts'
+import type { Dispatcher } from './dispatcher.ts'
+import type { Caller } from './engine.ts'
+import type { WorkerSession } from './sessions.ts'
+import { settleRun } from './settle.ts'
+import { attemptKey, parseStepId, type StepAddress } from './step-id.ts'
+
+type Outcome = Pick<ReportAck, 'outcome' | 'failure'>
+type Addressed<R extends Report = Report> = { report: R; at: StepAddress & { fence: number } }
+
+const RECORDED: Outcome = { outcome: 'recorded' }
+const STALE: Outcome = { outcome: 'stale' }
+
+/** Takes the reports of workers: successes by the hot path, the rest by the pure function, all by group commit. */
+export class Reporter {
+  readonly #ctx: EngineContext
+  readonly #dispatcher: Dispatcher
+  readonly #completions: Batcher<Completion, { recorded: boolean; leased: LeasedStep[] }>
+  readonly #starts: Batcher<Start, boolean>
+  readonly #segments: Batcher<NewSegment, boolean>
+
+  constructor(ctx: EngineContext, dispatcher: Dispatcher) {
+    this.#ctx = ctx
+    this.#dispatcher = dispatcher
+    const common = {
+      maxItems: LIMITS.flushItemsMax,
+      maxInFlight: 2,
+      maxQueued: LIMITS.batchQueueMax,
+      isConflict: isRetryableConflict,
+    }
+    this.#completions = createBatcher({ ...common, flush: (items) => this.#complete(items) })
+    this.#starts = createBatcher({
+      ...common,
+      flush: async (items: Start[]) => {
+        const held = await recordStarts(ctx.db, items)
+        for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
+        return items.map((i) => held.has(attemptKey(i)))
+      },
+    })
+    this.#segments = createBatcher({
+      ...common,
+      flush: async (items: NewSegment[]) => {
+        const held = await appendSegments(ctx.db, items)
+        for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
+        return items.map((i) => held.has(attemptKey(i)))
+      },
+    })
+  }
+
+  async report(caller: Caller, request: ReportRequest): Promise<ReportResponse> {
+    const session = await this.#dispatcher.session(caller, request.session)
+    if (session === 'ended') {
+      const acks = request.reports.map((r) => ({ step: r.step, fence: r.fence, seq: r.seq, ...STALE }))
+      return { sessionState: 'ended', acks, assignments: [], cancels: [], drain: false }
+    }
+    session.draining = request.draining
+    const acks = await this.#takeAll(session, request.reports)
+    await this.#dispatcher.claimFor(session)
+    if (session.ended) return { sessionState: 'ended', acks, assignments: [], cancels: [], drain: false }
+    return { sessionState: 'live', acks, ...this.#dispatcher.takeOrders(session, 'report') }
+  }
+
+  async #takeAll(session: WorkerSession, reports: readonly Report[]): Promise<ReportAck[]> {
+    const outcomes = new Map<Report, Promise<Outcome>>()
+    const perRun = new Map<string, Addressed[]>()
+    for (const report of reports) {
+      const address = parseStepId(report.step)
+      if (!address) {
+        outcomes.set(
+          report,
+          Promise.resolve({
+            outcome: 'rejected',
+            failure: failureRecord('request.invalid', `reading the step id ${report.step.slice(0, 80)}`),
+          }),
+        )
+        continue
+      }
+      const at = { ...address, fence: report.fence }
+      const owned = session.owned.get(`${report.step}@${report.fence}`)
+      if (owned) owned.confirmed = true
+      if (report.kind === 'succeeded') outcomes.set(report, this.#succeeded(session, { report, at }))
+      else if (report.kind === 'started') outcomes.set(report, this.#started(session, { report, at }))
+      else if (report.kind === 'log') outcomes.set(report, this.#logged(session, { report, at }))
+      else perRun.set(at.runId, [...(perRun.get(at.runId) ?? []), { report, at }])
+    }
+    for (const [runId, items] of perRun) {
+      const settled = this.#settled(session, runId, items)
+      for (const [i, item] of items.entries())
+        outcomes.set(
+          item.report,
+          settled.then((o) => o[i] ?? STALE),
+        )
+    }
+    return Promise.all(
+      reports.map(async (r) => ({ step: r.step, fence: r.fence, seq: r.seq, ...((await outcomes.get(r)) ?? STALE) })),
+    )
+  }
+
+  async #succeeded(
+    session: WorkerSession,
+    { report, at }: Addressed<Extract<Report, { kind: 'succeeded' }>>,
+  ): Promise<Outcome> {
+    const output = JSON.stringify(report.output)
+    if (output.length > LIMITS.outputBytes) {
+      return {
+        outcome: 'rejected',
+        failure: failureRecord('output.too_large', `recording the output of ${report.step}`, {
+          evidence: { bytes: output.length, limit: LIMITS.outputBytes },
+        }),
+      }
+    }
+    const result = await this.#completions.add({
+      ...at,
+      session: session.id,
+      output,
+      startedAgoMs: Math.max(0, Math.round(report.startedAgoMs ?? report.endedAgoMs ?? 0)),
+      endedAgoMs: Math.max(0, Math.round(report.endedAgoMs ?? 0)),
+    })
+    session.disown(report.step, report.fence)
+    if (result.recorded) return RECORDED
+    return this.#fate(session, { report, at })
+  }
+
+  /** The hot path found nothing to write: why? A run that is being stopped is for the pure function. */
+  async #fate(session: WorkerSession, { report, at }: Addressed): Promise<Outcome> {
+    const [fate] = await findAttemptFates(this.#ctx.db, [{ ...at, session: session.id }])
+    if (!fate) return STALE
+    if (fate.mine && fate.state === 'running' && fate.stopping)
+      return (await this.#settled(session, at.runId, [{ report, at }]))[0] ?? STALE
+    return (fate.mine && fate.state === 'succeeded') || fate.archived ? { outcome: 'duplicate' } : STALE
+  }
+
+  async #complete(items: Completion[]): Promise<{ recorded: boolean; leased: LeasedStep[] }[]> {
+    // The same report twice in one flush: the statement would see the row once, and so does the second sender.
+    const unique = new Map<string, Completion>()
+    for (const item of items) if (!unique.has(attemptKey(item))) unique.set(attemptKey(item), item)
+    const rooms = this.#rooms([...unique.values()])
+    for (const [session, { spare }] of rooms) session.reserved += spare
+    let rows: CompletedRows
+    try {
+      rows = await completeSteps(
+        this.#ctx.db,
+        [...unique.values()],
+        [...rooms].map(([session, { ended, spare }]): SessionRoom => ({
+          session: session.id,
+          slots: ended + spare,
+          queues: session.queues,
+        })),
+        { inlineOutputBytes: LIMITS.inlineOutputBytes, graceMs: this.#ctx.times.deadlineGraceMs },
+      )
+      await this.#dispatcher.hand(rows.leased)
+    } finally {
+      for (const [session, { spare }] of rooms) session.reserved -= spare
+    }
+    this.#after(items, rows)
+    return items.map((item) => ({ recorded: rows.done.has(attemptKey(item)), leased: [] }))
+  }
+
+  /** Slots of each reporting session: what its reports free, and what is free already. */
+  #rooms(items: readonly Completion[]): Map<WorkerSession, { ended: number; spare: number }> {
+    const rooms = new Map<WorkerSession, { ended: number; spare: number }>()
+    for (const item of items) {
+      const session = this.#dispatcher.get(item.session)
+      if (!session || session.draining || session.ended) continue
+      const room = rooms.get(session) ?? { ended: 0, spare: session.free }
+      room.ended += 1
+      rooms.set(session, room)
+    }
+    return rooms
+  }
+
+  #after(items: readonly Completion[], rows: CompletedRows): void {
+    const { metrics, watch } = this.#ctx
+    metrics.count('orrery_steps_ended_total', rows.done.size, { state: 'succeeded' })
+    for (const run of new Set(items.map((i) => i.runId))) watch.notify(run)
+    for (const run of rows.ended) metrics.count('orrery_runs_ended_total', 1, { state: run.state })
+    this.#dispatcher.hint(rows.queued, { old: true })
+    const owed = new Map<string, Happening[]>()
+    for (const { runId, node, path } of rows.owed)
+      owed.set(runId, [...(owed.get(runId) ?? []), { type: 'due', node, path }])
+    for (const [runId, happenings] of owed) {
+      // Not waited for: the reporter is not the one who needs it. Should it fail, the due time is in the row and a tick looks again.
+      settleRun(this.#ctx, runId, happenings).then(
+        (s) => this.#dispatcher.hint(s?.queued ?? [], { old: true }),
+        (error: unknown) => this.#ctx.log.warn('decision put off to the next tick', { runId, error: String(error) }),
+      )
+    }
+  }
+
+  async #started(session: WorkerSession, { report, at }: Addressed): Promise<Outcome> {
+    const held = await this.#starts.add({
+      ...at,
+      session: session.id,
+      startedAgoMs: Math.max(0, Math.round(report.startedAgoMs ?? 0)),
+    })
+    return held ? RECORDED : STALE
+  }
+
+  async #logged(session: WorkerSession, { report, at }: Addressed<Extract<Report, { kind: 'log' }>>): Promise<Outcome> {
+    const held = await Promise.all(
+      report.segments.map((s) =>
+        this.#segments.add({
+          ...at,
+          session: session.id,
+          index: s.index,
+          stream: s.stream,
+          agoMs: Math.max(0, Math.round(s.agoMs)),
+          text: s.text,
+        }),
+      ),
+    )
+    return held.every(Boolean) ? RECORDED : STALE
+  }
+
+  async #settled(session: WorkerSession, runId: string, items: readonly Addressed[]): Promise<Outcome[]> {
+    // That it began belongs in the history, also when it failed at once.
+    const began = items.filter((i) => i.report.startedAgoMs !== null)
+    await Promise.all(began.map((i) => this.#started(session, i)))
+    const happenings = items.map(({ report, at }): Happening => {
+      const common = { node: at.node, path: at.path, fence: at.fence, session: session.id }
+      switch (report.kind) {
+        case 'failed':
+          return { ...common, type: 'attempt_failed', failure: report.failure }
+        case 'canceled':
+          return { ...common, type: 'attempt_canceled' }
+        case 'succeeded':
+          return { ...common, type: 'attempt_succeeded', output: report.output }
+        default:
+          return { ...common, type: 'attempt_returned' }
+      }
+    })
+    const settled = await settleRun(this.#ctx, runId, happenings)
+    for (const { report } of items) session.disown(report.step, report.fence)
+    if (!settled) return items.map(() => STALE)
+    this.#dispatcher.hint(settled.queued, { old: true })
+    if (settled.ended) this.#ctx.metrics.count('orrery_runs_ended_total', 1, { state: settled.ended })
+    if (settled.stopping) this.#ctx.tickWithin(0)
+    if (settled.stale.length === 0) return items.map(() => RECORDED)
+    const fates = await findAttemptFates(
+      this.#ctx.db,
+      items.map((i) => ({ ...i.at, session: session.id })),
+    )
+    return items.map((item, i) => {
+      if (!settled.stale.includes(happenings[i] as Happening)) return RECORDED // one happening was made per item
+      const fate = fates.find((f) => f.node === item.at.node && f.path === item.at.path && f.fence === item.at.fence)
+      return fate?.archived ? { outcome: 'duplicate' } : STALE
+    })
+  }
+}

@@ -1,0 +1,168 @@
+import {
+  advance,
+  type AdvanceResult,
+  type Given,
+  type Happening,
+  type Need,
+  type StopHappening,
+} from '../domain/advance.ts'
+import type { JsonObject } from '../base/json.ts'
+import type { Scope } from '../domain/expression.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { displayName } from '../domain/step.ts'
+import type { Queryable } from '../store/db.ts'
+import { areLive } from '../store/sessions/sessions.ts'
+import { type LockedRun, lockRun, type NamedChange, saveAdvance } from '../store/steps/save-advance.ts'
+import { loadFailedActivation, loadIdleSteps, loadOutputs, loadSteps } from '../store/steps/step-rows.ts'
+import { isRetryableConflict } from '../store/storage-failure.ts'
+import type { EngineContext } from './context.ts'
+import type { Compiled } from './definitions.ts'
+
+export interface Settled {
+  /** Happenings that did not apply. */
+  stale: Happening[]
+  /** Queues that got steps. */
+  queued: number[]
+  /** When the earliest of the changed steps is due, in ms from now; null when none is. */
+  dueInMs: number | null
+  ended: AdvanceResult['ended']
+  /** The run is being stopped: sessions that hold its steps must hear of it. */
+  stopping: boolean
+}
+
+const CONFLICT_TRIES = 5
+
+/**
+ * Everything that is not the hot path: locks the run, asks the pure function what follows from what happened, writes it, in one
+ * transaction. Null when there is no such run.
+ */
+export async function settleRun(
+  ctx: EngineContext,
+  runId: string,
+  happenings: readonly (Happening | StopHappening)[],
+): Promise<Settled | null> {
+  for (let tries = 1; ; tries++) {
+    try {
+      const settled = await ctx.db.transaction((tx) => settleIn(ctx, tx, runId, happenings))
+      if (settled) ctx.watch.notify(runId)
+      if (settled?.dueInMs != null) ctx.tickWithin(settled.dueInMs)
+      return settled
+    } catch (error) {
+      if (!isRetryableConflict(error) || tries >= CONFLICT_TRIES) throw error
+    }
+  }
+}
+
+const sessionOf = (h: Happening | StopHappening): string | null =>
+  'session' in h && h.type !== 'attempt_lost' ? h.session : null
+
+async function settleIn(
+  ctx: EngineContext,
+  tx: Queryable,
+  runId: string,
+  happenings: readonly (Happening | StopHappening)[],
+): Promise<Settled | null> {
+  const run = await lockRun(tx, runId)
+  if (!run) return null
+  if (run.ended) {
+    return {
+      stale: happenings.filter((h): h is Happening => h.type !== 'stop'),
+      queued: [],
+      dueInMs: null,
+      ended: null,
+      stopping: false,
+    }
+  }
+  // A worker's word counts only while its session lives. Whoever ends the session requeues its steps under this same lock.
+  const sessions = [...new Set(happenings.map(sessionOf).filter((s) => s !== null))]
+  const live = sessions.length > 0 ? await areLive(tx, sessions) : new Set<string>()
+  const speaks = (h: Happening | StopHappening) => {
+    const session = sessionOf(h)
+    return session === null || live.has(session)
+  }
+  const compiled = await ctx.definitions.get(run.definition, tx)
+  const result = await drive(ctx, tx, run, compiled, happenings.filter(speaks))
+  const stale = [...result.stale, ...happenings.filter((h): h is Happening => h.type !== 'stop' && !speaks(h))]
+  if (
+    result.changed.length === 0 &&
+    result.created.length === 0 &&
+    result.run.stop === run.stop &&
+    result.outputs.length === 0
+  ) {
+    return { stale, queued: [], dueInMs: null, ended: null, stopping: run.stop !== null }
+  }
+  const began = run.state === 'pending' && happenings.some((h) => h.type.startsWith('attempt_'))
+  await saveAdvance(
+    tx,
+    runId,
+    result,
+    {
+      state: result.ended ?? (began ? 'running' : run.state),
+      ended: result.ended !== null,
+      epoch: run.epoch,
+      cancelRequested: result.run.stop === 'cancel',
+    },
+    namedChanges(compiled, run, result, began),
+    LIMITS.inlineOutputBytes,
+  )
+  const rows = [...result.changed, ...result.created]
+  const dues = rows.flatMap((s) => (s.dueAt === null ? [] : [Math.max(0, s.dueAt - run.now)]))
+  return {
+    stale,
+    queued: [...new Set(rows.filter((s) => s.state === 'queued').map((s) => compiled.queueIds[s.node] ?? 0))],
+    dueInMs: dues.length > 0 ? Math.min(...dues) : null,
+    ended: result.ended,
+    stopping: result.run.stop !== null,
+  }
+}
+
+async function drive(
+  ctx: EngineContext,
+  tx: Queryable,
+  run: LockedRun,
+  compiled: Compiled,
+  happenings: (Happening | StopHappening)[],
+): Promise<AdvanceResult> {
+  const { definition, dependents } = compiled
+  const machine = advance({ definition, dependents, run, happenings, now: run.now, random: ctx.random })
+  let at = machine.next({})
+  while (!at.done) at = machine.next(await give(tx, run, compiled, at.value))
+  return at.value
+}
+
+async function give(tx: Queryable, run: LockedRun, compiled: Compiled, need: Need): Promise<Given> {
+  switch (need.type) {
+    case 'steps':
+      return { steps: await loadSteps(tx, run.id, need.keys) }
+    case 'idle_steps':
+      return { steps: await loadIdleSteps(tx, run.id) }
+    case 'failed_activation':
+      return { steps: await loadFailedActivation(tx, run.id, need.node) }
+    case 'scope': {
+      const rows = await loadOutputs(
+        tx,
+        need.nodes.map((node) => ({ runId: run.id, node })),
+      )
+      const steps: Scope['steps'] = {}
+      for (const row of rows)
+        steps[compiled.definition.nodes[row.node]?.name ?? ''] = { output: row.output, state: row.state }
+      return { scope: { inputs: run.inputs as JsonObject, steps } } // inputs are checked to be an object when the run is created
+    }
+  }
+}
+
+function namedChanges(compiled: Compiled, run: LockedRun, result: AdvanceResult, began: boolean): NamedChange[] {
+  const stopChange =
+    result.run.stop !== run.stop
+      ? [{ of: 'run', to: 'canceling', ...(result.run.stop === 'fail_fast' ? { note: 'failFast' } : {}) }]
+      : []
+  return [
+    ...(began ? [{ of: 'run', to: 'running' }] : []),
+    ...stopChange,
+    ...result.changes.map(({ node, path, ...rest }) => ({
+      of: displayName(compiled.definition.nodes[node]?.name ?? '', path),
+      ...rest,
+    })),
+    ...(result.ended ? [{ of: 'run', to: result.ended }] : []),
+  ]
+}

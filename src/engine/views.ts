@@ -1,0 +1,89 @@
+import type { AttemptView, RunSummary, StepView } from '../contract/api-types.ts'
+import type { FailureRecord } from '../domain/failure.ts'
+import { runStateShown } from '../domain/machines.ts'
+import { displayName, pathOf, type StepKey } from '../domain/step.ts'
+import type { Definition } from '../domain/workflow.ts'
+import type { RunReadRow } from '../store/runs/read-runs.ts'
+import type { AttemptReadRow, StepReadRow } from '../store/steps/read-steps.ts'
+import { stepIdOf } from './step-id.ts'
+
+const iso = (date: Date | null): string | null => date?.toISOString() ?? null
+
+export function viewRun(row: Omit<RunReadRow, 'inputs'>): RunSummary {
+  return {
+    id: row.id,
+    namespace: row.namespace,
+    workflow: row.workflow,
+    state: runStateShown(row),
+    canceling: row.stop !== null && row.ended_at === null,
+    epoch: row.epoch,
+    createdAt: row.created_at.toISOString(),
+    startedAt: iso(row.started_at),
+    endedAt: iso(row.ended_at),
+    labels: row.labels,
+    steps: { total: row.total, open: row.open, bad: row.bad },
+    failure: row.failure,
+  }
+}
+
+function viewAttempt(row: AttemptReadRow): AttemptView {
+  return {
+    fence: row.fence,
+    state: row.state,
+    worker: row.worker,
+    startedAt: iso(row.started_at),
+    endedAt: iso(row.ended_at),
+    failure: row.failure,
+  }
+}
+
+/** Where a failed command's workspace was kept, when it was. */
+function keptOf(failure: FailureRecord | null): StepView['kept'] {
+  const kept = failure?.evidence?.['kept']
+  if (typeof kept !== 'object' || kept === null || Array.isArray(kept)) return null
+  const { worker, path, until } = kept
+  return typeof path === 'string' ? { worker: String(worker ?? ''), path, until: String(until ?? '') } : null
+}
+
+export function viewStep(
+  runId: string,
+  definition: Definition,
+  row: StepReadRow,
+  attempts: readonly AttemptReadRow[],
+  reason: StepView['reason'],
+): StepView {
+  const node = definition.nodes[row.node]
+  const isGroup = row.path === '' && node?.forEach != null && (row.state === 'waiting' || row.released > 0)
+  return {
+    name: displayName(node?.name ?? '', row.path),
+    id: stepIdOf({ runId, node: row.node, path: row.path }),
+    kind: node?.kind ?? 'function',
+    state: row.state,
+    reason,
+    needs: (node?.needs ?? []).map((i) => definition.nodes[i]?.name ?? ''),
+    fence: row.fence,
+    tries: row.tries,
+    losses: row.losses,
+    worker: row.worker,
+    queuedAt: iso(row.queued_at),
+    startedAt: iso(row.started_at),
+    endedAt: iso(row.ended_at),
+    output: row.output,
+    failure: row.failure,
+    kept: keptOf(row.failure),
+    attempts: attempts.filter((a) => a.node === row.node && a.path === row.path).map(viewAttempt),
+    activations: isGroup ? { total: row.total, succeeded: row.ok, failed: row.bad } : null,
+  }
+}
+
+/** From a step's name with indices to its key. */
+export function createNameIndex(definition: Definition): { find(name: string): StepKey | null } {
+  const nodes = new Map(definition.nodes.map((n, i) => [n.name, i]))
+  return {
+    find(name) {
+      const [, base = name, index] = /^(.*?)(?:\[(\d{1,5})\])?$/.exec(name) ?? []
+      const node = nodes.get(base)
+      return node === undefined ? null : { node, path: index === undefined ? '' : pathOf(Number(index)) }
+    },
+  }
+}

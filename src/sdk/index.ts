@@ -1,0 +1,6 @@
+export {
+  type FunctionContext,
+  type FunctionDefinition,
+  defineFunction,
+  type StandardSchema,
+} from './define-function.ts'

@@ -1,0 +1,132 @@
+import pg from 'pg'
+import type { Log } from '../base/log.ts'
+import { Failure } from '../domain/failure.ts'
+import type { Db, Queryable } from './db.ts'
+import { storageFailure } from './storage-failure.ts'
+
+const INT8_OID = 20
+
+/**
+ * Plans are pinned: with fresh or churning statistics the planner may fall for sequential scans of tables that are about to be
+ * large, and one such plan costs more than every index lookup saved. The engine's statements are all index lookups.
+ */
+const SESSION_SETTINGS = [
+  'plan_cache_mode=force_generic_plan',
+  'enable_seqscan=off',
+  'enable_hashjoin=off',
+  'enable_mergejoin=off',
+  'jit=off',
+  'timezone=UTC',
+  'lock_timeout=30000',
+  'idle_in_transaction_session_timeout=60000',
+]
+
+export interface PostgresOptions {
+  dsn: string
+  /** Connections of the pool; one more is used to listen. */
+  connections: number
+  log: Log
+  /** Sets the database's clock, for tests. */
+  now?: () => string
+}
+
+/** PostgreSQL through `pg`. Connects lazily; `storage.unreachable` when it cannot. */
+export function openPostgres(options: PostgresOptions): Db {
+  const types = {
+    getTypeParser: (oid: number, format?: 'text' | 'binary'): ((text: string) => unknown) =>
+      oid === INT8_OID ? Number : (pg.types.getTypeParser(oid, format as 'text') as (text: string) => unknown),
+  }
+  const config = {
+    connectionString: options.dsn,
+    application_name: 'orrery',
+    options: SESSION_SETTINGS.map((s) => `-c ${s}`).join(' '),
+    connectionTimeoutMillis: 5_000,
+    keepAlive: true,
+    types: types as unknown as pg.CustomTypesConfig, // pg's type asks for overloads that one function satisfies
+  }
+  const pool = new pg.Pool({ ...config, max: options.connections, idleTimeoutMillis: 60_000 })
+  // A broken idle connection is replaced by the pool; the next query tells whether the database is gone.
+  pool.on('error', (error) => options.log.warn('database connection lost', { error: error.message }))
+
+  const run = async <R>(client: pg.Pool | pg.PoolClient, sql: string, params: readonly unknown[], name?: string) => {
+    try {
+      const result = await client.query<R & pg.QueryResultRow>({
+        text: sql,
+        values: params as unknown[],
+        ...(name ? { name } : {}),
+      })
+      return result.rows as R[]
+    } catch (error) {
+      throw storageFailure(error)
+    }
+  }
+
+  return {
+    kind: 'postgres',
+    query: (sql, params = [], o) => run(pool, sql, params, o?.name),
+    async transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
+      let client: pg.PoolClient
+      try {
+        client = await pool.connect()
+      } catch (error) {
+        throw storageFailure(error)
+      }
+      const holder = client
+      let broken: Error | undefined
+      try {
+        await run(holder, 'begin', [])
+        const result = await work({ query: (sql, params = [], o) => run(holder, sql, params, o?.name) })
+        await run(holder, 'commit', [])
+        return result
+      } catch (error) {
+        try {
+          await holder.query('rollback')
+        } catch (rollbackError) {
+          broken = rollbackError as Error
+        }
+        throw error
+      } finally {
+        // A connection whose rollback failed is in an unknown state and must not go back to the pool.
+        holder.release(broken)
+      }
+    },
+    async listen(channel, onMessage, onLost) {
+      let closed = false
+      let client: pg.Client | null = null
+      const connect = async (): Promise<void> => {
+        const next = new pg.Client(config)
+        next.on('notification', (message) => onMessage(message.payload ?? ''))
+        next.on('error', () => {}) // `end` follows
+        next.on('end', () => {
+          if (closed) return
+          client = null
+          onLost()
+        })
+        await next.connect()
+        await next.query(`listen ${pg.escapeIdentifier(channel)}`)
+        client = next
+      }
+      try {
+        await connect()
+      } catch (error) {
+        throw storageFailure(error)
+      }
+      return async () => {
+        closed = true
+        await client?.end()
+      }
+    },
+    close: () => pool.end(),
+  }
+}
+
+/** Refuses a DSN that `pg` cannot read, before anything is tried. */
+export function checkDsn(dsn: string): void {
+  if (!/^postgres(ql)?:\/\//.test(dsn) || !URL.canParse(dsn)) {
+    throw new Failure('config.value_unsupported', 'reading the PostgreSQL address', {
+      evidence: { accepted: 'postgres://USER:PASSWORD@HOST:PORT/DATABASE' },
+      remediation:
+        'Write the address as postgres://USER:PASSWORD@HOST:PORT/DATABASE; encode special characters in the password.',
+    })
+  }
+}

@@ -1,0 +1,98 @@
+import { createHash } from 'node:crypto'
+import { type Definition, isDecided, queueKey, type Requirements, requirementsOf } from '../../domain/workflow.ts'
+import type { Db, Queryable } from '../db.ts'
+
+/** JSON with sorted keys: equal values give equal text. */
+export function canonicalJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`
+  if (value !== null && typeof value === 'object') {
+    const entries = Object.entries(value).filter(([, v]) => v !== undefined)
+    return `{${entries
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([k, v]) => `${JSON.stringify(k)}:${canonicalJson(v)}`)
+      .join(',')}}`
+  }
+  return JSON.stringify(value)
+}
+
+/** Names a definition by its content: SHA-256, base64url. */
+export const definitionHash = (definition: Definition): string =>
+  createHash('sha256').update(canonicalJson(definition)).digest('base64url')
+
+/** Text that a template may read the run's inputs with. Errs on the side of sending them. */
+const readsInputs = (node: Definition['nodes'][number]): boolean =>
+  JSON.stringify(node.kind === 'function' ? node.with : [node.command, node.env, node.stdin, node.workdir]).includes(
+    'inputs',
+  )
+
+/** Keeps a definition under its hash. Twice is safe. */
+export async function putDefinition(db: Db, definition: Definition): Promise<string> {
+  const hash = definitionHash(definition)
+  const known = await db.query(`select 1 from definition where hash = $1`, [hash], { name: 'definition_known' })
+  if (known.length > 0) return hash
+  await db.transaction(async (tx) => {
+    const requirements = new Map<string, Requirements>()
+    for (const node of definition.nodes) {
+      const r = requirementsOf(definition, node)
+      requirements.set(queueKey(r), r)
+    }
+    const ids = await putQueues(tx, requirements)
+    const inserted = await tx.query(
+      `insert into definition (hash, namespace, name, body, created_at)
+       values ($1, $2, $3, $4::text::jsonb, clock_now()) on conflict do nothing returning hash`,
+      [hash, definition.namespace, definition.name, JSON.stringify(definition)],
+    )
+    if (inserted.length === 0) return
+    const nodes = definition.nodes
+    await tx.query(
+      `insert into definition_node (definition, node, name, queue_id, total, decided, uses_inputs, timeout_ms, queue_timeout_ms)
+       select $1, * from unnest($2::int[], $3::text[], $4::int[], $5::int[], $6::boolean[], $7::boolean[], $8::int[], $9::int[])`,
+      [
+        hash,
+        nodes.map((_, i) => i),
+        nodes.map((n) => n.name),
+        nodes.map((n) => ids.get(queueKey(requirementsOf(definition, n)))),
+        nodes.map((n) => n.needs.length),
+        nodes.map(isDecided),
+        nodes.map(readsInputs),
+        nodes.map((n) => n.timeoutMs),
+        nodes.map((n) => n.queueTimeoutMs),
+      ],
+    )
+    const edges = nodes.flatMap((n, to) => n.needs.map((from) => ({ from, to })))
+    await tx.query(
+      `insert into definition_edge (definition, from_node, to_node) select $1, * from unnest($2::int[], $3::int[])`,
+      [hash, edges.map((e) => e.from), edges.map((e) => e.to)],
+    )
+  })
+  return hash
+}
+
+/** Queue ids of requirement sets, made when new. */
+async function putQueues(tx: Queryable, requirements: ReadonlyMap<string, Requirements>): Promise<Map<string, number>> {
+  const keys = [...requirements.keys()].sort()
+  await tx.query(
+    `insert into queue (key, requirements) select k, r::jsonb from unnest($1::text[], $2::text[]) as u(k, r) on conflict (key) do nothing`,
+    [keys, keys.map((k) => JSON.stringify(requirements.get(k)))],
+  )
+  const rows = await tx.query<{ key: string; id: number }>(`select key, id from queue where key = any($1::text[])`, [
+    keys,
+  ])
+  return new Map(rows.map((r) => [r.key, r.id]))
+}
+
+/** The definition under a hash, or null. */
+export async function findDefinition(db: Queryable, hash: string): Promise<Definition | null> {
+  const rows = await db.query<{ body: Definition }>(`select body from definition where hash = $1`, [hash], {
+    name: 'find_definition',
+  })
+  return rows[0]?.body ?? null
+}
+
+/** All queues: there are as many as there are different requirement sets, which is few. */
+export async function listQueues(
+  db: Queryable,
+  afterId: number,
+): Promise<{ id: number; requirements: Requirements }[]> {
+  return db.query(`select id, requirements from queue where id > $1 order by id`, [afterId], { name: 'list_queues' })
+}

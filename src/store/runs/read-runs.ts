@@ -1,0 +1,104 @@
+import type { FailureRecord } from '../../domain/failure.ts'
+import type { JsonObject } from '../../base/json.ts'
+import type { Queryable } from '../db.ts'
+
+export interface RunReadRow {
+  id: string
+  namespace: string
+  workflow: string
+  definition: string
+  state: 'pending' | 'running' | 'succeeded' | 'failed' | 'canceled'
+  stop: 'cancel' | 'fail_fast' | null
+  epoch: number
+  open: number
+  active: number
+  bad: number
+  total: number
+  inputs: JsonObject
+  labels: Record<string, string>
+  failure: FailureRecord | null
+  created_at: Date
+  started_at: Date | null
+  ended_at: Date | null
+  /** ms since anything moved. */
+  still_ms: number
+}
+
+const COLUMNS = `id, namespace, workflow, definition, state, stop, epoch, open, active, bad, total, labels, failure, created_at, started_at, ended_at,
+  (extract(epoch from clock_now() - moved_at) * 1000)::float8 as still_ms`
+
+/** A run, or null when there is none in these namespaces (null: all). */
+export async function findRun(
+  db: Queryable,
+  id: string,
+  namespaces: readonly string[] | null,
+): Promise<RunReadRow | null> {
+  const rows = await db.query<RunReadRow>(
+    `select ${COLUMNS}, inputs from run where id = $1 and ($2::text[] is null or namespace = any($2::text[]))`,
+    [id, namespaces],
+    { name: 'find_run' },
+  )
+  return rows[0] ?? null
+}
+
+export interface RunFilter {
+  namespaces: readonly string[] | null
+  workflow: string | null
+  /** Stored states, and `waiting`; empty means all. */
+  states: readonly string[]
+  /** Runs before this id; null from the newest. */
+  before: string | null
+  limit: number
+}
+
+/** Newest first. `inputs` are left out of a list. */
+export async function listRuns(db: Queryable, f: RunFilter): Promise<Omit<RunReadRow, 'inputs'>[]> {
+  const live = f.states.length > 0 && f.states.every((s) => s === 'pending' || s === 'running' || s === 'waiting')
+  return db.query(
+    `select ${COLUMNS} from run
+      where ($1::text[] is null or namespace = any($1::text[])) and ($2::text is null or workflow = $2)
+        and (cardinality($3::text[]) = 0 or (case when state = 'running' and active = 0 then 'waiting' else state end) = any($3::text[]))
+        and ($4::text is null or id < $4) ${live ? 'and ended_at is null' : ''}
+      order by id desc limit $5`,
+    [f.namespaces, f.workflow, f.states, f.before, f.limit],
+  )
+}
+
+/** What those who wait for runs on another server have to know. */
+export async function findProgress(
+  db: Queryable,
+  ids: readonly string[],
+): Promise<{ id: string; seq: number; ended: boolean }[]> {
+  return db.query(
+    `select id, event_seq as seq, ended_at is not null as ended from run where id = any($1::text[])`,
+    [ids],
+    { name: 'find_progress' },
+  )
+}
+
+/** Live runs that nothing has moved for a while and of which nothing runs, waits in a queue or is due: page by id. */
+export async function findStill(
+  db: Queryable,
+  params: { stillMs: number; after: string; limit: number },
+): Promise<{ id: string; active: number }[]> {
+  return db.query(
+    `select id, active from run
+      where ended_at is null and id > $2 and moved_at < (select clock_now()) - $1::int * interval '1 ms'
+      order by id limit $3`,
+    [params.stillMs, params.after, params.limit],
+    { name: 'find_still' },
+  )
+}
+
+/** Steps of a run that could run and that nobody will look at: the repair for what a lost message or a bug left behind. Arms them. */
+export async function rearmSteps(db: Queryable, runId: string): Promise<{ node: number; path: string }[]> {
+  return db.query(
+    `update step s set due_at = (select clock_now())
+      where s.run_id = $1 and s.due_at is null
+        and ((s.state = 'pending' and s.path = '' and (s.ok >= s.need or s.total - s.bad < s.need))
+          or (s.state = 'waiting' and (s.waits = 'backoff' or s.ok + s.bad >= s.total)))
+      returning s.node, s.path`,
+    [runId],
+    { name: 'rearm_steps' },
+  )
+}

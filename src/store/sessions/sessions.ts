@@ -1,0 +1,209 @@
+import type { Queryable } from '../db.ts'
+
+export interface NewSession {
+  id: string
+  worker: string
+  tokenId: string
+  host: string
+  pid: number
+  pidStart: string | null
+  version: string
+  capacity: number
+  labels: Record<string, string>
+  namespaces: string[] | null
+  backends: string[]
+  modules: string[]
+  clockSkewMs: number
+}
+
+/** Opens a worker's session; its lease begins now. */
+export async function openSession(db: Queryable, s: NewSession, leaseMs: number): Promise<void> {
+  await db.query(
+    `insert into session (id, worker, token_id, host, pid, pid_start, version, capacity, labels, namespaces, backends, modules, clock_skew_ms,
+                          state, started_at, seen_at, expires_at)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10::text[], $11::text[], $12::text[], $13, 'live', clock_now(), clock_now(),
+             clock_now() + $14::int * interval '1 ms')`,
+    [
+      s.id,
+      s.worker,
+      s.tokenId,
+      s.host,
+      s.pid,
+      s.pidStart,
+      s.version,
+      s.capacity,
+      JSON.stringify(s.labels),
+      s.namespaces,
+      s.backends,
+      s.modules,
+      s.clockSkewMs,
+      leaseMs,
+    ],
+    { name: 'open_session' },
+  )
+}
+
+/** Ends sessions. What they hold is requeued by the sweep. Gives those that this call ended. */
+export async function endSessions(
+  db: Queryable,
+  ids: readonly string[],
+  code: 'worker.lost' | 'worker.restarted' | 'worker.left',
+): Promise<string[]> {
+  const rows = await db.query<{ id: string }>(
+    `update session set state = 'ended', ended_at = clock_now(), ended_code = $2 where id = any($1::text[]) and state = 'live' returning id`,
+    [ids, code],
+    { name: 'end_sessions' },
+  )
+  return rows.map((r) => r.id)
+}
+
+export interface SessionRow {
+  id: string
+  worker: string
+  token_id: string
+  host: string
+  pid: number
+  pid_start: string | null
+  version: string
+  capacity: number
+  labels: Record<string, string>
+  namespaces: string[] | null
+  backends: string[]
+  modules: string[]
+  draining: boolean
+  held: number
+  state: 'live' | 'ended'
+  ended_code: string | null
+  seen_ago_ms: number
+  expired: boolean
+}
+
+const COLUMNS = `id, worker, token_id, host, pid, pid_start, version, capacity, labels, namespaces, backends, modules, draining, held, state, ended_code,
+  (extract(epoch from clock_now() - seen_at) * 1000)::float8 as seen_ago_ms, expires_at < clock_now() as expired`
+
+export async function findSession(db: Queryable, id: string): Promise<SessionRow | null> {
+  const rows = await db.query<SessionRow>(`select ${COLUMNS} from session where id = $1`, [id], {
+    name: 'find_session',
+  })
+  return rows[0] ?? null
+}
+
+/** Live sessions, and those that ended in the last ten minutes; newest first. */
+export async function listSessions(db: Queryable, limit: number): Promise<SessionRow[]> {
+  return db.query<SessionRow>(
+    `select ${COLUMNS} from session where state = 'live' or ended_at > clock_now() - interval '10 minutes' order by state desc, id desc limit $1`,
+    [limit],
+  )
+}
+
+export interface Seen {
+  session: string
+  held: number
+  draining: boolean
+}
+
+export interface TickRow {
+  /** Sessions of ours that are not live any more. */
+  gone: string[]
+  /** Live sessions of anybody whose lease ran out. */
+  expired: string[]
+  /** When something is due next, in ms from now; null when nothing is. */
+  dueInMs: number | null
+  /** Some step is queued. */
+  hasQueued: boolean
+  /** Some ended session still holds steps. */
+  hasOrphans: boolean
+  /** Live servers, this one included. */
+  servers: number
+}
+
+/**
+ * The one statement a second: renews the leases of the sessions that this server heard of since the last one, tells which of
+ * them are gone and whose lease ran out, whether anything is due or queued, and says that this server is alive.
+ */
+export async function tickSessions(
+  db: Queryable,
+  params: {
+    server: string
+    version: string
+    address: string | null
+    seen: readonly Seen[]
+    known: readonly string[]
+    leaseMs: number
+  },
+): Promise<TickRow> {
+  const rows = await db.query<{
+    gone: string[]
+    expired: string[]
+    due_in_ms: number | null
+    has_queued: boolean
+    has_orphans: boolean
+    servers: number
+  }>(
+    `with me as (
+       insert into server (id, version, address, started_at, seen_at) values ($1, $2, $3, clock_now(), clock_now())
+       on conflict (id) do update set seen_at = excluded.seen_at
+     ),
+     renewed as (
+       update session s set expires_at = (select clock_now()) + $8::int * interval '1 ms', seen_at = (select clock_now()), held = u.held, draining = u.draining
+         from unnest($4::text[], $5::int[], $6::boolean[]) as u(id, held, draining)
+        where s.id = u.id and s.state = 'live'
+       returning s.id
+     )
+     select coalesce((select array_agg(k) from unnest($7::text[]) as k where not exists (select 1 from session s where s.id = k and s.state = 'live')), '{}') as gone,
+            coalesce((select array_agg(id order by id) from session where state = 'live' and expires_at < (select clock_now()) and not id = any($4::text[])), '{}') as expired,
+            (select (extract(epoch from min(due_at) - (select clock_now())) * 1000)::float8 from step where due_at is not null) as due_in_ms,
+            exists (select 1 from step where state = 'queued') as has_queued,
+            exists (select 1 from (select distinct session from step where state = 'running') x join session w on w.id = x.session where w.state = 'ended') as has_orphans,
+            (select count(*)::int from server where seen_at > (select clock_now()) - interval '5 seconds' and id <> $1) + 1 as servers`,
+    [
+      params.server,
+      params.version,
+      params.address,
+      params.seen.map((s) => s.session),
+      params.seen.map((s) => s.held),
+      params.seen.map((s) => s.draining),
+      params.known,
+      params.leaseMs,
+    ],
+    { name: 'tick_sessions' },
+  )
+  const row = rows[0]
+  return {
+    gone: row?.gone ?? [],
+    expired: row?.expired ?? [],
+    dueInMs: row?.due_in_ms ?? null,
+    hasQueued: row?.has_queued ?? false,
+    hasOrphans: row?.has_orphans ?? false,
+    servers: row?.servers ?? 1,
+  }
+}
+
+/** Sessions whose lease is over, ended now. Guarded: one that was renewed meanwhile stays. */
+export async function sweepSessions(db: Queryable, ids: readonly string[]): Promise<string[]> {
+  const rows = await db.query<{ id: string }>(
+    `update session set state = 'ended', ended_at = (select clock_now()), ended_code = 'worker.lost'
+      where id = any($1::text[]) and state = 'live' and expires_at < (select clock_now()) returning id`,
+    [ids],
+    { name: 'sweep_sessions' },
+  )
+  return rows.map((r) => r.id)
+}
+
+/** Whether these sessions are live; the heartbeat's answer when this server has not heard of them. */
+export async function areLive(db: Queryable, ids: readonly string[]): Promise<Set<string>> {
+  const rows = await db.query<{ id: string }>(
+    `select id from session where id = any($1::text[]) and state = 'live'`,
+    [ids],
+    { name: 'are_live' },
+  )
+  return new Set(rows.map((r) => r.id))
+}
+
+/** Live sessions of one host, with the process that each belongs to. */
+export async function findLiveOnHost(
+  db: Queryable,
+  host: string,
+): Promise<{ id: string; pid: number; pid_start: string | null }[]> {
+  return db.query(`select id, pid, pid_start from session where state = 'live' and host = $1`, [host])
+}

@@ -1,0 +1,45 @@
+import type { Queryable } from '../db.ts'
+import type { LeasedStep } from './complete-steps.ts'
+
+export interface Claim {
+  session: string
+  /** Queues that the session serves, in the order in which they are looked at. */
+  queues: readonly number[]
+  limit: number
+  /** Nothing older than this run id is looked at: what was claimed leaves dead entries that an old snapshot keeps from being cleaned. */
+  from: string
+  graceMs: number
+}
+
+const SQL = `
+with picked as materialized (
+  select p.run_id, p.node, p.path
+    from unnest($2::int[]) with ordinality as q(id, place)
+    cross join lateral (
+      select s.run_id, s.node, s.path from step s
+       where s.state = 'queued' and s.queue_id = q.id and s.run_id >= $4
+       order by s.queue_id, s.run_id, s.node, s.path
+       limit $3 for update skip locked) p
+   where exists (select 1 from session w where w.id = $1 and w.state = 'live')
+   limit $3
+),
+leased as (
+  update step s
+     set state = 'running', session = $1, fence = s.fence + 1, leased_at = (select clock_now()),
+         due_at = (select clock_now()) + dn.timeout_ms * interval '1 ms' + $5::int * interval '1 ms'
+    from picked p, run, definition_node dn
+   where s.run_id = p.run_id and s.node = p.node and s.path = p.path and s.state = 'queued'
+     and run.id = p.run_id and dn.definition = run.definition and dn.node = p.node
+  returning s.run_id, s.node, s.path, s.fence, s.tries, s.item, run.definition, case when dn.uses_inputs then run.inputs end as inputs
+)
+select * from leased order by run_id, node, path`
+
+/** Takes queued steps for a session, oldest run first. Never waits for another claim; empty when the session is no longer live. */
+export async function claimSteps(db: Queryable, claim: Claim): Promise<LeasedStep[]> {
+  const rows = await db.query<Omit<LeasedStep, 'session' | 'runId'> & { run_id: string }>(
+    SQL,
+    [claim.session, claim.queues, claim.limit, claim.from, claim.graceMs],
+    { name: 'claim_steps' },
+  )
+  return rows.map(({ run_id: runId, ...rest }) => ({ runId, session: claim.session, ...rest }))
+}

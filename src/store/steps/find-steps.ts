@@ -1,0 +1,116 @@
+import type { Queryable } from '../db.ts'
+
+export interface StepRef {
+  runId: string
+  node: number
+  path: string
+}
+
+/** Steps that the engine owes a look, most overdue first. */
+export async function findDue(db: Queryable, limit: number): Promise<StepRef[]> {
+  return db.query(
+    `select run_id as "runId", node, path from step where due_at <= (select clock_now()) order by due_at limit $1`,
+    [limit],
+    { name: 'find_due' },
+  )
+}
+
+export interface HeldStep extends StepRef {
+  fence: number
+  tries: number
+  definition: string
+  inputs: unknown
+  item: unknown
+  session: string
+  /** Its run is being stopped. */
+  stopping: boolean
+}
+
+/** What sessions hold, as the store knows it. */
+export async function findHeld(db: Queryable, sessions: readonly string[]): Promise<HeldStep[]> {
+  return db.query(
+    `select s.run_id as "runId", s.node, s.path, s.fence, s.tries, s.session, s.item, run.definition, run.inputs, run.stop is not null as stopping
+       from step s join run on run.id = s.run_id
+      where s.state = 'running' and s.session = any($1::text[]) order by s.run_id, s.node, s.path`,
+    [sessions],
+    { name: 'find_held' },
+  )
+}
+
+/** Steps of sessions whose runs are being stopped. */
+export async function findStopping(
+  db: Queryable,
+  sessions: readonly string[],
+): Promise<(StepRef & { fence: number; session: string })[]> {
+  return db.query(
+    `select s.run_id as "runId", s.node, s.path, s.fence, s.session
+       from step s join run on run.id = s.run_id and run.stop is not null
+      where s.state = 'running' and s.session = any($1::text[])`,
+    [sessions],
+    { name: 'find_stopping' },
+  )
+}
+
+/** Steps still marked as running under sessions that have ended: to be requeued. */
+export async function findOrphans(
+  db: Queryable,
+  limit: number,
+): Promise<(StepRef & { fence: number; session: string; worker: string; code: string })[]> {
+  return db.query(
+    `select s.run_id as "runId", s.node, s.path, s.fence, s.session, w.worker, coalesce(w.ended_code, 'worker.lost') as code
+       from (select distinct session from step where state = 'running') x
+       join session w on w.id = x.session and w.state = 'ended'
+       join step s on s.session = w.id and s.state = 'running'
+      order by s.run_id, s.node, s.path limit $1`,
+    [limit],
+    { name: 'find_orphans' },
+  )
+}
+
+/** What became of attempts: for reports whose write found nothing. */
+export async function findAttemptFates(
+  db: Queryable,
+  attempts: readonly (StepRef & { fence: number; session: string })[],
+): Promise<(StepRef & { fence: number; state: string; mine: boolean; archived: boolean; stopping: boolean })[]> {
+  return db.query(
+    `select k.run_id as "runId", k.node, k.path, k.fence, s.state, s.fence = k.fence and s.session = k.session as mine,
+            exists (select 1 from attempt a where a.run_id = k.run_id and a.node = k.node and a.path = k.path and a.fence = k.fence and a.session = k.session
+                      and a.state <> 'lost') as archived,
+            run.stop is not null as stopping
+       from unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::text[]) as k(run_id, node, path, fence, session)
+       join run on run.id = k.run_id
+       join step s on s.run_id = k.run_id and s.node = k.node and s.path = k.path`,
+    [
+      attempts.map((a) => a.runId),
+      attempts.map((a) => a.node),
+      attempts.map((a) => a.path),
+      attempts.map((a) => a.fence),
+      attempts.map((a) => a.session),
+    ],
+    { name: 'find_attempt_fates' },
+  )
+}
+
+/** Gives commands that are still alive on a restarted worker to its new session. Only what the old session still holds. */
+export async function adoptSteps(
+  db: Queryable,
+  params: { from: string; to: string; steps: readonly (StepRef & { fence: number })[] },
+): Promise<(StepRef & { fence: number })[]> {
+  return db.query(
+    `update step s set session = $2
+       from unnest($3::text[], $4::int[], $5::text[], $6::int[]) as k(run_id, node, path, fence)
+      where s.run_id = k.run_id and s.node = k.node and s.path = k.path and s.state = 'running' and s.session = $1 and s.fence = k.fence
+        and exists (select 1 from session w where w.id = $1 and w.state = 'live')
+        and exists (select 1 from session w where w.id = $2 and w.state = 'live')
+      returning s.run_id as "runId", s.node, s.path, s.fence`,
+    [
+      params.from,
+      params.to,
+      params.steps.map((s) => s.runId),
+      params.steps.map((s) => s.node),
+      params.steps.map((s) => s.path),
+      params.steps.map((s) => s.fence),
+    ],
+    { name: 'adopt_steps' },
+  )
+}

@@ -1,0 +1,109 @@
+import type { Json } from '../../base/json.ts'
+import type { FailureRecord } from '../../domain/failure.ts'
+import type { StepState } from '../../domain/machines.ts'
+import type { Queryable } from '../db.ts'
+
+export interface StepReadRow {
+  node: number
+  path: string
+  state: StepState
+  need: number
+  ok: number
+  bad: number
+  total: number
+  fence: number
+  tries: number
+  losses: number
+  released: number
+  queue_id: number
+  session: string | null
+  worker: string | null
+  waits: 'backoff' | 'children' | null
+  due_at: Date | null
+  queued_at: Date | null
+  leased_at: Date | null
+  started_at: Date | null
+  ended_at: Date | null
+  output: Json
+  failure: FailureRecord | null
+  queued_ms: number | null
+}
+
+/** Steps of a run in order of (node, path), after a key. `plainOnly` leaves activations of a forEach out. */
+export async function listSteps(
+  db: Queryable,
+  params: { runId: string; after: { node: number; path: string } | null; plainOnly: boolean; limit: number },
+): Promise<StepReadRow[]> {
+  return db.query<StepReadRow>(
+    `select s.node, s.path, s.state, s.need, s.ok, s.bad, s.total, s.fence, s.tries, s.losses, s.released, s.queue_id, s.session, w.worker, s.waits,
+            s.due_at, s.queued_at, s.leased_at, s.started_at, s.ended_at, s.failure,
+            case when s.output_large then (select o.body from step_output o where o.run_id = s.run_id and o.node = s.node and o.path = s.path) else s.output end as output,
+            (extract(epoch from clock_now() - s.queued_at) * 1000)::float8 as queued_ms
+       from step s left join session w on w.id = s.session
+      where s.run_id = $1 and ($2::int is null or (s.node, s.path) > ($2, $3)) and (not $4::boolean or s.path = '')
+      order by s.node, s.path limit $5`,
+    [params.runId, params.after?.node ?? null, params.after?.path ?? '', params.plainOnly, params.limit],
+    { name: 'list_steps' },
+  )
+}
+
+export interface AttemptReadRow {
+  node: number
+  path: string
+  fence: number
+  state: 'failed' | 'lost' | 'parked' | 'canceled'
+  worker: string | null
+  started_at: Date | null
+  ended_at: Date
+  failure: FailureRecord | null
+}
+
+/** Ended attempts of some steps that did not succeed, oldest first; at most `limit`. */
+export async function listAttempts(
+  db: Queryable,
+  runId: string,
+  steps: readonly { node: number; path: string }[],
+  limit: number,
+): Promise<AttemptReadRow[]> {
+  return db.query<AttemptReadRow>(
+    `select a.node, a.path, a.fence, a.state, w.worker, a.started_at, a.ended_at, a.failure
+       from unnest($2::int[], $3::text[]) as k(node, path)
+       join attempt a on a.run_id = $1 and a.node = k.node and a.path = k.path
+       left join session w on w.id = a.session
+      order by a.node, a.path, a.fence limit $4`,
+    [runId, steps.map((s) => s.node), steps.map((s) => s.path), limit],
+    { name: 'list_attempts' },
+  )
+}
+
+/** Where a queued step stands in its queue, and since when the oldest one waits. */
+export async function findQueuePlace(
+  db: Queryable,
+  params: { queueId: number; runId: string; node: number; path: string; cap: number },
+): Promise<{ ahead: number; oldestMs: number }> {
+  const rows = await db.query<{ ahead: number; oldest_ms: number | null }>(
+    `select (select count(*)::int from (select 1 from step where state = 'queued' and queue_id = $1 and (run_id, node, path) < ($2, $3, $4) limit $5) a) as ahead,
+            (select (extract(epoch from clock_now() - queued_at) * 1000)::float8 from step where state = 'queued' and queue_id = $1
+              order by run_id, node, path limit 1) as oldest_ms`,
+    [params.queueId, params.runId, params.node, params.path, params.cap],
+    { name: 'queue_place' },
+  )
+  return { ahead: rows[0]?.ahead ?? 0, oldestMs: rows[0]?.oldest_ms ?? 0 }
+}
+
+/** Depth and age of every queue that is not empty, counted up to a cap. */
+export async function listQueueDepths(
+  db: Queryable,
+  cap: number,
+): Promise<{ queueId: number; depth: number; oldestMs: number }[]> {
+  return db.query(
+    `select q.id as "queueId", d.depth, coalesce(o.oldest_ms, 0) as "oldestMs"
+       from queue q
+       cross join lateral (select count(*)::int as depth from (select 1 from step s where s.state = 'queued' and s.queue_id = q.id limit $1) x) d
+       left join lateral (select (extract(epoch from clock_now() - s.queued_at) * 1000)::float8 as oldest_ms from step s
+                           where s.state = 'queued' and s.queue_id = q.id order by s.run_id, s.node, s.path limit 1) o on true
+      where d.depth > 0 order by q.id`,
+    [cap],
+    { name: 'queue_depths' },
+  )
+}

@@ -1,0 +1,130 @@
+import type { Json } from '../../base/json.ts'
+import type { FailureRecord } from '../../domain/failure.ts'
+import { failureRecord } from '../../domain/failure.ts'
+import type { StepState } from '../../domain/machines.ts'
+import type { Step, StepKey } from '../../domain/step.ts'
+import type { Queryable } from '../db.ts'
+
+interface StepRow {
+  node: number
+  path: string
+  state: StepState
+  need: number
+  ok: number
+  bad: number
+  total: number
+  fence: number
+  tries: number
+  losses: number
+  released: number
+  session: string | null
+  waits: 'backoff' | 'children' | null
+  due_at: Date | null
+  item: Json
+  failure: FailureRecord | null
+}
+
+const COLUMNS = `node, path, state, need, ok, bad, total, fence, tries, losses, released, session, waits, due_at, item, failure`
+
+/** A row as the pure functions want it. Parsed once, here. */
+export function stepOfRow(row: StepRow): Step {
+  const common = {
+    node: row.node,
+    path: row.path,
+    need: row.need,
+    ok: row.ok,
+    bad: row.bad,
+    total: row.total,
+    fence: row.fence,
+    tries: row.tries,
+    losses: row.losses,
+    released: row.released,
+    dueAt: row.due_at === null ? null : row.due_at.getTime(),
+    item: row.item,
+  }
+  switch (row.state) {
+    case 'running':
+      return { ...common, state: 'running', session: row.session ?? '' }
+    case 'waiting':
+      return { ...common, state: 'waiting', waits: row.waits ?? 'backoff' }
+    case 'failed':
+    case 'blocked':
+      return {
+        ...common,
+        state: row.state,
+        failure: row.failure ?? failureRecord('internal.bug', 'reading a failure that is missing'),
+      }
+    case 'canceled':
+      return { ...common, state: 'canceled', failure: row.failure }
+    default:
+      return { ...common, state: row.state }
+  }
+}
+
+/** Steps of one run by key; those that do not exist are left out. The run's row must be locked. */
+export async function loadSteps(tx: Queryable, runId: string, keys: readonly StepKey[]): Promise<Step[]> {
+  const rows = await tx.query<StepRow>(
+    `select ${COLUMNS.replace(/\w+/g, 's.$&')} from unnest($2::int[], $3::text[]) as k(n, p)
+       join step s on s.run_id = $1 and s.node = k.n and s.path = k.p
+      order by s.node, s.path for update of s`,
+    [runId, keys.map((k) => k.node), keys.map((k) => k.path)],
+    { name: 'load_steps' },
+  )
+  return rows.map(stepOfRow)
+}
+
+/** Every step of a run that has not ended and does not run. */
+export async function loadIdleSteps(tx: Queryable, runId: string): Promise<Step[]> {
+  const rows = await tx.query<StepRow>(
+    `select ${COLUMNS} from step where run_id = $1 and state in ('pending', 'queued', 'waiting') order by node, path for update`,
+    [runId],
+    { name: 'load_idle_steps' },
+  )
+  return rows.map(stepOfRow)
+}
+
+/** Every step of a run. For what a person asked for by hand; never on a hot path. */
+export async function loadAllSteps(tx: Queryable, runId: string): Promise<Step[]> {
+  const rows = await tx.query<StepRow>(`select ${COLUMNS} from step where run_id = $1 order by node, path for update`, [
+    runId,
+  ])
+  return rows.map(stepOfRow)
+}
+
+/** The first activation of a forEach that failed, or nothing. */
+export async function loadFailedActivation(tx: Queryable, runId: string, node: number): Promise<Step[]> {
+  const rows = await tx.query<StepRow>(
+    `select ${COLUMNS} from step where run_id = $1 and node = $2 and path <> '' and state = 'failed' order by path limit 1`,
+    [runId, node],
+  )
+  return rows.map(stepOfRow)
+}
+
+export interface OutputRow {
+  run_id: string
+  node: number
+  state: StepState
+  /** The output; of a forEach the array in index order. */
+  output: Json
+}
+
+/** Outputs and states of nodes of several runs. A forEach's is the array of its activations' outputs. */
+export async function loadOutputs(
+  db: Queryable,
+  wanted: readonly { runId: string; node: number }[],
+): Promise<OutputRow[]> {
+  return db.query<OutputRow>(
+    `select k.run_id, k.node, s.state,
+            case when s.output_large then (select o.body from step_output o where o.run_id = k.run_id and o.node = k.node and o.path = '')
+                 when s.output is null and exists (select 1 from step c where c.run_id = k.run_id and c.node = k.node and c.path > '') then
+                   (select jsonb_agg(case when c.output_large
+                                          then (select o.body from step_output o where o.run_id = c.run_id and o.node = c.node and o.path = c.path)
+                                          else coalesce(c.output, 'null'::jsonb) end order by c.path)
+                      from step c where c.run_id = k.run_id and c.node = k.node and c.path > '')
+                 else s.output end as output
+       from unnest($1::text[], $2::int[]) as k(run_id, node)
+       join step s on s.run_id = k.run_id and s.node = k.node and s.path = ''`,
+    [wanted.map((w) => w.runId), wanted.map((w) => w.node)],
+    { name: 'load_outputs' },
+  )
+}

@@ -1,0 +1,268 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { createProcessBackend, createScriptedBackend, type Act, type Backend } from '../backends/index.ts'
+import { seededRandom, silentLog, systemClock } from '../base/index.ts'
+import { failureRecord } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { loopHeartbeats } from './heartbeats.ts'
+import { commandStep, ScriptedServer } from './scripted-server.ts'
+import { createWorker, type Worker } from './worker.ts'
+
+let root: string
+let server: ScriptedServer
+const workers: Worker[] = []
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'orrery-command-'))
+  server = new ScriptedServer()
+})
+afterEach(async () => {
+  await Promise.all(workers.splice(0).map((worker) => worker.stop()))
+  await rm(root, { recursive: true, force: true })
+})
+
+function workerOf(backend: Backend, { stateDir = null }: { stateDir?: string | null } = {}): Worker {
+  const clock = systemClock
+  const log = silentLog
+  const worker = createWorker({
+    lane: server,
+    backend,
+    modules: {},
+    name: 'w1',
+    version: '0.1.0',
+    capacity: 4,
+    labels: {},
+    namespaces: null,
+    host: 'host',
+    pid: 1,
+    pidStart: null,
+    stateDir,
+    startHeartbeats: loopHeartbeats({ lane: server, clock, log }),
+    clock,
+    random: seededRandom(1),
+    log,
+    env: { PATH: '/usr/local/bin:/usr/bin:/bin', BASE_ENV: 'yes' },
+  })
+  workers.push(worker)
+  return worker
+}
+
+const scripted = (acts: Record<string, Act[]>) =>
+  createScriptedBackend({
+    clock: systemClock,
+    root: join(root, 'work'),
+    script: (spec) => acts[spec.argv[0] ?? ''] ?? [],
+  })
+
+const stateDir = () => join(root, 'state')
+
+async function until(condition: () => boolean): Promise<void> {
+  const due = systemClock.monotonic() + 20_000
+  while (!condition()) {
+    if (systemClock.monotonic() > due) throw new Error('the state never came')
+    await systemClock.sleep(2)
+  }
+}
+
+const textOf = (name: string): string =>
+  [...server.step(`run_1.${name}`).logs.values()].map((segment) => segment.text).join('')
+
+describe('how a command ends', () => {
+  test.each<[string, Act[], object]>([
+    ['nothing more', [], { kind: 'succeeded', output: { exitCode: 0 } }],
+    ['an output', [{ output: { rows: 3 } }], { kind: 'succeeded', output: { rows: 3 } }],
+    [
+      'an exit code',
+      [{ print: 'last words\n' }, { exit: 7 }],
+      { kind: 'failed', failure: { code: 'step.exit_nonzero', evidence: { exitCode: 7, tail: 'last words\n' } } },
+    ],
+    ['a signal', [{ signal: 'SIGSEGV' }], { failure: { code: 'step.signaled', evidence: { signal: 'SIGSEGV' } } }],
+    [
+      'no status',
+      [{ print: 'hm\n' }, { lose: true }],
+      { failure: { code: 'backend.lost', evidence: { tail: 'hm\n' } } },
+    ],
+    [
+      'never having run',
+      [{ refuse: failureRecord('backend.executable_missing', 'looking for nope') }],
+      { failure: { code: 'backend.executable_missing' } },
+    ],
+  ])('with %s', async (_, acts, end) => {
+    server.add(commandStep('build', ['build']))
+    await workerOf(scripted({ build: acts })).start()
+    await until(() => server.allEnded)
+    expect(server.step('run_1.build').end).toMatchObject(end)
+  })
+
+  test('an output must fit its schema', async () => {
+    server.add(commandStep('build', ['build'], { outputSchema: { type: 'object', required: ['id'] } }))
+    await workerOf(scripted({ build: [{ print: 'built\n' }, { output: {} }] })).start()
+    await until(() => server.allEnded)
+    const failure = { code: 'output.schema_violation', evidence: { output: {}, tail: 'built\n' } }
+    expect(server.step('run_1.build').end).toMatchObject({ kind: 'failed', failure })
+  })
+
+  test('a canceled command is stopped and confirmed', async () => {
+    server.add(commandStep('build', ['build']))
+    await workerOf(scripted({ build: [{ hold: 'ever' }] })).start()
+    await until(() => server.step('run_1.build').starts === 1)
+    server.cancel('run_1.build', 'run.canceled')
+    await until(() => server.allEnded)
+    expect(server.step('run_1.build').end).toMatchObject({ kind: 'canceled' })
+  })
+
+  test('a workspace that is kept is named with the failure', async () => {
+    const backend = scripted({ build: [{ exit: 1 }] })
+    server.add(commandStep('build', ['build'], { keepOnFailureMs: 60_000 }))
+    const worker = workerOf(backend)
+    await worker.start()
+    await until(() => server.allEnded && worker.stats().held === 0)
+    const kept = { path: expect.stringContaining(root), until: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/) }
+    expect(server.step('run_1.build').end).toMatchObject({ failure: { evidence: { kept } } })
+  })
+
+  test('the workspace is forgotten once the end is recorded, and not before', async () => {
+    const backend = scripted({ build: [{ print: 'x' }] })
+    server.fate = (call) => (call === 'report' ? 'cut' : 'ok')
+    server.add(commandStep('build', ['build']))
+    const worker = workerOf(backend)
+    await worker.start()
+    await until(() => worker.stats().outages > 0 && worker.stats().finished === 1)
+    expect(await backend.recover()).toHaveLength(1)
+    server.fate = () => 'ok'
+    await until(() => server.allEnded && worker.stats().held === 0)
+    expect(await backend.recover()).toHaveLength(0)
+  })
+})
+
+describe('the output of a command', () => {
+  test('arrives whole and in order over a link that loses answers, with few reports on the way', async () => {
+    const lines = Array.from({ length: 300 }, (_, i) => `${i} ${'x'.repeat(20_000)}\n`)
+    let n = 0
+    server.fate = (call) => (call === 'report' && ++n % 3 === 0 ? 'lose' : 'ok')
+    server.add(commandStep('build', ['build']))
+    await workerOf(scripted({ build: lines.map((print) => ({ print })) })).start()
+    await until(() => server.allEnded)
+    expect(textOf('build')).toBe(lines.join(''))
+    const most = Math.max(...server.requestsOf('report').map((request) => JSON.stringify(request).length))
+    expect(most).toBeLessThan(2 * LIMITS.logBufferBytes)
+  })
+})
+
+describe('a worker that starts again', () => {
+  test('adopts its commands: no output is lost or sent twice, and the end is reported', async () => {
+    const backend = scripted({ build: [{ print: 'one\n' }, { hold: 'gate' }, { print: 'two\n' }, { output: 'built' }] })
+    server.add(commandStep('build', ['build']))
+    const first = workerOf(backend, { stateDir: stateDir() })
+    await first.start()
+    await until(() => textOf('build') === 'one\n' && server.step('run_1.build').starts === 1)
+    // The mark of the acknowledged segment is made when its answer arrives.
+    await until(() => existsSync(join(stateDir(), 'outbox.jsonl')))
+    await first.stop()
+    const reborn = backend.reborn()
+    const second = workerOf(reborn, { stateDir: stateDir() })
+    await second.start()
+    expect(server.requestsOf('register').at(-1)).toMatchObject({
+      replaces: 'ses_1',
+      held: [{ step: 'run_1.build', fence: 1 }],
+    })
+    reborn.release('gate')
+    await until(() => server.allEnded && second.stats().held === 0)
+    expect(server.step('run_1.build')).toMatchObject({ fence: 1, ends: 1, end: { kind: 'succeeded', output: 'built' } })
+    expect(textOf('build')).toBe('one\ntwo\n')
+    expect(await reborn.recover()).toHaveLength(0)
+  })
+
+  test('reports the end of a command that ended while it was away', async () => {
+    const backend = scripted({ build: [{ hold: 'gate' }, { exit: 3 }] })
+    server.add(commandStep('build', ['build']))
+    const first = workerOf(backend, { stateDir: stateDir() })
+    await first.start()
+    await until(() => server.step('run_1.build').starts === 1)
+    await first.stop()
+    backend.release('gate')
+    const second = workerOf(backend.reborn(), { stateDir: stateDir() })
+    await second.start()
+    await until(() => server.allEnded)
+    expect(server.step('run_1.build').end).toMatchObject({ failure: { code: 'step.exit_nonzero' } })
+  })
+
+  test('stops the commands that the server gave to others', async () => {
+    const backend = scripted({ build: [{ hold: 'gate' }] })
+    server.add(commandStep('build', ['build']))
+    const first = workerOf(backend, { stateDir: stateDir() })
+    await first.start()
+    await until(() => server.step('run_1.build').starts === 1)
+    await first.stop()
+    server.adopts = () => false
+    const reborn = backend.reborn()
+    const [handle] = await reborn.recover()
+    const second = workerOf(reborn, { stateDir: stateDir() })
+    await second.start()
+    expect(await handle?.ended).toMatchObject({ kind: 'canceled' })
+    await until(() => server.step('run_1.build').fence === 2)
+    expect(server.step('run_1.build').ends).toBe(0)
+  })
+
+  test('a session swept under a running command leaves it to the next session to keep it', async () => {
+    const backend = scripted({ build: [{ hold: 'gate' }] })
+    server.add(commandStep('build', ['build']))
+    const worker = workerOf(backend)
+    await worker.start()
+    await until(() => server.step('run_1.build').starts === 1)
+    // Ended, but nothing was taken from it yet.
+    server.sessions.set('ses_1', 'ended')
+    server.wake()
+    await until(() => worker.stats().session === 'ses_2')
+    backend.release('gate')
+    await until(() => server.allEnded)
+    expect(server.step('run_1.build')).toMatchObject({ fence: 1, end: { kind: 'succeeded' } })
+  })
+})
+
+describe('processes', () => {
+  const create = () =>
+    createProcessBackend({ root: join(root, 'work'), clock: systemClock, log: silentLog, idleExitMs: 200 })
+
+  test('see their environment, write output and logs, and outlive their worker', async () => {
+    const script =
+      'echo $BASE_ENV $STEP_ENV $ORRERY_RUN_ID $ORRERY_STEP; while [ ! -e "$GATE" ]; do sleep 0.02; done; echo \'"done"\' > "$ORRERY_OUTPUT"'
+    const step = commandStep('build', ['sh', '-c', script])
+    if (step.work.kind === 'command') step.work.env['GATE'] = join(root, 'gate')
+    server.add(step, commandStep('fail', ['sh', '-c', 'echo no >&2; exit 4']), commandStep('miss', ['no-such-program']))
+    const backend = await create()
+    const first = workerOf(backend, { stateDir: stateDir() })
+    await first.start()
+    await until(() => textOf('build') !== '' && server.step('run_1.fail').state === 'ended')
+    await until(() => server.step('run_1.miss').state === 'ended')
+    await first.stop()
+    await backend.close()
+    const second = await create()
+    const worker = workerOf(second, { stateDir: stateDir() })
+    await worker.start()
+    await writeFile(join(root, 'gate'), '')
+    await until(() => server.allEnded && worker.stats().held === 0)
+    expect(server.step('run_1.build').end).toMatchObject({ kind: 'succeeded', output: 'done' })
+    expect(textOf('build')).toBe('yes yes run_1 build\n')
+    expect(server.step('run_1.fail').end).toMatchObject({
+      failure: { code: 'step.exit_nonzero', evidence: { exitCode: 4 } },
+    })
+    expect(server.step('run_1.miss').end).toMatchObject({ failure: { code: 'backend.executable_missing' } })
+    await worker.stop()
+    await second.close()
+  })
+
+  test('are killed with a worker that keeps no state', async () => {
+    const backend = await create()
+    server.add(commandStep('build', ['sleep', '600']))
+    const worker = workerOf(backend)
+    await worker.start()
+    await until(() => server.step('run_1.build').starts === 1)
+    await worker.stop()
+    expect(await backend.recover()).toHaveLength(0)
+    await backend.close()
+  })
+})

@@ -1,0 +1,156 @@
+import type { Clock, Log, Random } from '../base/index.ts'
+import type { Backend, CommandHandle } from '../backends/backend.ts'
+import type { Assignment, ExchangeLane } from '../contract/exchange.ts'
+import { ExchangeLoop, type Identity, type WorkerEnd } from './exchange-loop.ts'
+import type { StartHeartbeats } from './heartbeats.ts'
+import { Outbox } from './outbox.ts'
+
+export interface WorkerDeps {
+  lane: ExchangeLane
+  /** Null: this worker runs no commands. */
+  backend: Backend | null
+  /** Module namespaces by the name that steps use. */
+  modules: Record<string, unknown>
+  name: string
+  version: string
+  capacity: number
+  labels: Record<string, string>
+  namespaces: string[] | null
+  host: string
+  pid: number
+  pidStart: string | null
+  /** Where the outbox and the session id are kept; null keeps all in memory, and commands do not outlive the worker. */
+  stateDir: string | null
+  startHeartbeats: StartHeartbeats
+  clock: Clock
+  random: Random
+  log: Log
+  /** Base environment of commands. */
+  env: Record<string, string>
+}
+
+export interface WorkerStats {
+  session: string | null
+  draining: boolean
+  capacity: number
+  free: number
+  /** Attempts held, those included whose end is not acknowledged yet. */
+  held: number
+  running: number
+  queued: number
+  finished: number
+  /** Assignments passed over because they were here already. */
+  ignored: number
+  reportRequests: number
+  outages: number
+  /** End reports on disk. */
+  outbox: number
+}
+
+export interface Worker {
+  /** Resolves when the first session is open; also when the server refuses the worker: `ended` then says why. */
+  start(): Promise<void>
+  /** Finishes what runs, takes nothing new; resolves when the server has acknowledged all of it. */
+  drain(): Promise<void>
+  /** Ends at once. */
+  stop(): Promise<void>
+  readonly ended: Promise<WorkerEnd>
+  stats(): WorkerStats
+}
+
+/** A worker is started once. */
+export function createWorker(deps: WorkerDeps): Worker {
+  const { promise: ended, resolve: resolveEnded } = Promise.withResolvers<WorkerEnd>()
+  let loop: ExchangeLoop | null = null
+  let outbox: Outbox | null = null
+  let isOver = false
+
+  const start = async () => {
+    outbox = await Outbox.open({ dir: deps.stateDir, clock: deps.clock, log: deps.log })
+    const commands = deps.backend ? await recoverCommands(deps.backend, deps.log) : []
+    if (isOver) {
+      await outbox.close()
+      return
+    }
+    loop = new ExchangeLoop({ ...deps, outbox, identity: identityOf(deps) })
+    void loop.ended.then(resolveEnded)
+    loop.supervisor.restore(commands)
+    await loop.start()
+  }
+
+  const leaveBeforeStart = (end: WorkerEnd) => {
+    isOver = true
+    resolveEnded(end)
+  }
+
+  return {
+    start,
+    drain: async () => (loop ? loop.drain() : leaveBeforeStart({ reason: 'drained' })),
+    stop: async () => (loop ? loop.stop() : leaveBeforeStart({ reason: 'stopped' })),
+    ended,
+    stats: () => ({
+      session: loop?.session ?? null,
+      draining: loop?.draining ?? false,
+      capacity: deps.capacity,
+      free: loop?.supervisor.free ?? 0,
+      ...(loop?.supervisor.counts ?? { held: 0, running: 0, queued: 0 }),
+      finished: loop?.supervisor.finished ?? 0,
+      ignored: loop?.supervisor.ignored ?? 0,
+      reportRequests: loop?.reports.requests ?? 0,
+      outages: loop?.outages ?? 0,
+      outbox: outbox?.size ?? 0,
+    }),
+  }
+}
+
+function identityOf(deps: WorkerDeps): Identity {
+  const { name, version, host, pid, pidStart, capacity, labels, namespaces, modules, backend } = deps
+  const backends: Identity['backends'] = backend ? ['function', 'process'] : ['function']
+  return {
+    worker: name,
+    version,
+    host,
+    pid,
+    pidStart,
+    capacity,
+    labels,
+    namespaces,
+    backends,
+    modules: Object.keys(modules),
+  }
+}
+
+/** Commands of an earlier life. What cannot be told to belong to a step is stopped: nobody would ever ask for it. */
+async function recoverCommands(
+  backend: Backend,
+  log: Log,
+): Promise<{ assignment: Assignment; handle: CommandHandle }[]> {
+  const found: { assignment: Assignment; handle: CommandHandle }[] = []
+  for (const handle of await backend.recover()) {
+    const assignment = parseNote(handle.note)
+    if (assignment) found.push({ assignment, handle })
+    else {
+      log.warn('command of an earlier life has no readable note; it is stopped', { key: handle.key })
+      void handle
+        .cancel()
+        .then(() => handle.ended)
+        .then(() => handle.forget({ failed: false }))
+        .catch((error: unknown) => log.warn('command could not be stopped', { key: handle.key, error: String(error) }))
+    }
+  }
+  return found
+}
+
+function parseNote(note: string): Assignment | null {
+  try {
+    const value: unknown = JSON.parse(note)
+    if (typeof value !== 'object' || value === null) return null
+    const { step, fence, work } = value as Partial<Assignment>
+    // The note is a whole assignment or none: it was written in one piece by this worker.
+    return typeof step === 'string' && typeof fence === 'number' && work?.kind === 'command'
+      ? (value as Assignment)
+      : null
+  } catch {
+    return null
+  }
+}
