@@ -24,7 +24,8 @@ export const CHECKS: readonly Stage[] = [
   check('dead code', ['knip', '--no-progress', '--no-config-hints']),
   check('docs/failures.md is fresh', ['node', 'scripts/write-failures.ts', '--check']),
   check('openapi.json is fresh', ['node', 'scripts/write-openapi.ts', '--check'], 'scripts/write-openapi.ts'),
-  check('schema.sql is fresh', ['node', 'scripts/write-schema.ts', '--check'], 'scripts/write-schema.ts'),
+  check('diagrams are fresh', ['node', 'scripts/write-diagrams.ts', '--check']),
+  check('schema.txt is fresh', ['node', 'scripts/write-schema.ts', '--check'], 'scripts/write-schema.ts'),
 ]
 
 const suite = (name: string, folder: string, boundMs: number, env: Record<string, string> = {}): Stage => ({

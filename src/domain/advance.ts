@@ -43,8 +43,8 @@ export type Happening = StepKey &
     | { type: 'attempt_lost'; fence: number; session: string; failure: FailureRecord }
     | { type: 'attempt_returned'; fence: number; session: string }
     | { type: 'attempt_canceled'; fence: number; session: string }
-    /** Its due time has come, or a need has ended and the pure function must look. */
-    | { type: 'due' }
+    /** Its due time has come, or a need has ended and the pure function must look. `waitedFor`: why a queued step was not taken. */
+    | { type: 'due'; waitedFor?: FailureRecord }
   )
 
 /** A request to stop the whole run: idle steps end at once, running ones when their worker confirms or is lost. */
@@ -147,6 +147,8 @@ class Advance {
   #ended: Step[] = []
   /** Steps whose join has moved and that must be looked at. */
   #owed = new Map<string, StepKey>()
+  /** Nodes below something bad: asked for already. */
+  readonly #sunk = new Set<number>()
 
   constructor(input: AdvanceInput) {
     this.#in = input
@@ -210,7 +212,7 @@ class Advance {
   #happen(h: Happening): void {
     const step = this.#rows.get(keyText(h))
     if (!step) return void this.#result.stale.push(h)
-    if (h.type === 'due') return this.#due(step)
+    if (h.type === 'due') return this.#due(step, h.waitedFor ?? null)
     if (step.state !== 'running' || step.fence !== h.fence || step.session !== h.session)
       return void this.#result.stale.push(h)
     // While the run is being stopped nothing revives it: what comes late is kept as evidence and the step is canceled.
@@ -280,24 +282,29 @@ class Advance {
       return
     }
     if (step.losses + 1 >= LIMITS.lossesMax) {
-      const poison = failureRecord('attempt.poison', `running ${this.#name(step)}: lost ${step.losses + 1} workers`, {
-        cause: failure.message,
-        evidence: { losses: step.losses + 1, lastLoss: failure.code },
-      })
+      const poison: FailureRecord = {
+        ...failureRecord('attempt.poison', `running ${this.#name(step)}: lost ${step.losses + 1} workers`, {
+          evidence: { losses: step.losses + 1, lastLoss: failure.code },
+        }),
+        cause: failure,
+      }
       this.#put(step, { type: 'failed', failure: poison }, { code: 'attempt.poison' })
       return
     }
     this.#put(step, { type: 'requeued', loss: true, expiresAt: this.#expiry(step) }, { code: failure.code })
   }
 
-  #due(step: Step): void {
+  #due(step: Step, waitedFor: FailureRecord | null): void {
     if (step.dueAt === null || step.dueAt > this.#in.now) return
     if (step.state === 'waiting' && step.waits === 'backoff') {
       this.#put(step, { type: 'ready', expiresAt: this.#expiry(step) })
     } else if (step.state === 'queued') {
-      const failure = failureRecord('dispatch.expired', `waiting for a worker to take ${this.#name(step)}`, {
-        evidence: { queueTimeoutMs: nodeAt(this.#in.definition, step.node).queueTimeoutMs ?? 0 },
-      })
+      const failure: FailureRecord = {
+        ...failureRecord('dispatch.expired', `waiting for a worker to take ${this.#name(step)}`, {
+          evidence: { queueTimeoutMs: nodeAt(this.#in.definition, step.node).queueTimeoutMs ?? 0 },
+        }),
+        ...(waitedFor ? { cause: waitedFor } : {}),
+      }
       this.#put(step, { type: 'failed', failure }, { code: failure.code })
     } else if (step.state === 'running') {
       // The worker enforces time-outs; this one has let the deadline and its grace pass without a word.
@@ -367,7 +374,7 @@ class Advance {
       if (this.#run.stop === null)
         for (const to of this.#in.dependents[step.node] ?? []) count({ node: to, path: '' }, good, step)
       // What is bad reaches everything below it; asking once is cheaper than asking level by level.
-      if (!good && this.#run.stop === null) wanted.push(...this.#below(step.node))
+      if (!good && this.#run.stop === null) wanted.push(...this.#sink(step.node))
     }
     yield* this.#load([...wanted, ...[...targets.values()].map((t) => t.key)])
     for (const t of targets.values()) this.#join(t)
@@ -383,30 +390,36 @@ class Advance {
     if (moved.state === 'waiting') {
       this.#owed.set(key, moved)
     } else if (moved.state === 'pending' && isJoinImpossible(moved)) {
-      const by = t.by ? displayName(nodeAt(this.#in.definition, t.by.node).name, t.by.path) : 'a need'
-      const cause =
-        t.by && (t.by.state === 'failed' || t.by.state === 'blocked') ? t.by.failure.code : (t.by?.state ?? 'failed')
-      const failure = failureRecord('step.upstream_failed', `starting ${this.#name(moved)}: ${by} did not succeed`, {
-        evidence: { blockedBy: by, code: cause },
-      })
-      this.#put(moved, { type: 'blocked', failure }, { code: failure.code })
+      this.#block(moved, t.by)
     } else if (moved.state === 'pending' && isJoinMet(moved)) {
       if (isDecided(nodeAt(this.#in.definition, moved.node))) this.#owed.set(key, moved)
       else this.#put(moved, { type: 'ready', expiresAt: this.#expiry(moved) })
     }
   }
 
-  #below(from: number): StepKey[] {
-    const seen = new Set<number>()
+  #block(step: Step, cause: Step | null): void {
+    const by = cause ? displayName(nodeAt(this.#in.definition, cause.node).name, cause.path) : 'a need'
+    const code =
+      cause && (cause.state === 'failed' || cause.state === 'blocked') ? cause.failure.code : (cause?.state ?? 'failed')
+    const failure = failureRecord('step.upstream_failed', `starting ${this.#name(step)}: ${by} did not succeed`, {
+      evidence: { blockedBy: by, code },
+    })
+    this.#put(step, { type: 'blocked', failure }, { code: failure.code })
+  }
+
+  /** What lies below a node and was not asked for yet. Each node is visited once, however many above it are bad. */
+  #sink(from: number): StepKey[] {
+    const keys: StepKey[] = []
     const stack = [from]
     for (let at = stack.pop(); at !== undefined; at = stack.pop()) {
       for (const to of this.#in.dependents[at] ?? []) {
-        if (seen.has(to)) continue
-        seen.add(to)
+        if (this.#sunk.has(to)) continue
+        this.#sunk.add(to)
+        keys.push({ node: to, path: '' })
         stack.push(to)
       }
     }
-    return [...seen].map((node) => ({ node, path: '' }))
+    return keys
   }
 
   *#lookAtOwed(): Generator<Need, void, Given> {
@@ -427,18 +440,22 @@ class Advance {
       Object.assign(scope, given.scope)
       // Outputs that came with these very happenings are not in the store yet.
       for (const o of this.#result.outputs) {
+        if (!refs.has(o.node)) continue
         const name = nodeAt(this.#in.definition, o.node).name
-        if (o.path === '' && refs.has(o.node)) scope.steps[name] = { output: o.output, state: 'succeeded' }
+        const known = scope.steps[name]?.output
+        if (o.path === '') scope.steps[name] = { output: o.output, state: 'succeeded' }
+        else if (Array.isArray(known)) known[indexOf(o.path)] = o.output
       }
-      for (const step of this.#rows.values()) {
-        const node = nodeAt(this.#in.definition, step.node)
-        const known = scope.steps[node.name]
-        if (step.path === '' && refs.has(step.node))
-          scope.steps[node.name] = { output: known?.output ?? null, state: step.state }
+      for (const ref of refs) {
+        const step = this.#rows.get(keyText({ node: ref, path: '' }))
+        if (!step) continue
+        const { name } = nodeAt(this.#in.definition, ref)
+        scope.steps[name] = { output: scope.steps[name]?.output ?? null, state: step.state }
       }
     }
     for (const step of pending) {
-      if (step.state === 'pending' && isJoinMet(step)) this.#decide(step, scope)
+      if (step.state === 'pending' && isJoinImpossible(step)) this.#block(step, null)
+      else if (step.state === 'pending' && isJoinMet(step)) this.#decide(step, scope)
       else if (step.state === 'waiting' && step.waits === 'children') yield* this.#group(step)
     }
   }
@@ -474,6 +491,7 @@ class Advance {
       })
     }
     if (items.length === 0) {
+      this.#result.outputs.push({ node: step.node, path: step.path, output: [] })
       this.#put(step, { type: 'succeeded' })
       return
     }

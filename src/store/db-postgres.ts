@@ -16,10 +16,18 @@ const SESSION_SETTINGS = [
   'enable_hashjoin=off',
   'enable_mergejoin=off',
   'jit=off',
+  // A row looked at and thrown away costs: also on a table that is still small a key lookup must win over a scan of an index.
+  'random_page_cost=1.1',
+  'cpu_tuple_cost=0.5',
+  'cpu_index_tuple_cost=0.25',
+  'cpu_operator_cost=0.1',
   'timezone=UTC',
   'lock_timeout=30000',
   'idle_in_transaction_session_timeout=60000',
 ]
+
+/** A pinned plan lives as long as its connection; a new one is made for tables as they are by then. */
+const CONNECTION_LIFE_SECONDS = 600
 
 export interface PostgresOptions {
   dsn: string
@@ -44,7 +52,12 @@ export function openPostgres(options: PostgresOptions): Db {
     keepAlive: true,
     types: types as unknown as pg.CustomTypesConfig, // pg's type asks for overloads that one function satisfies
   }
-  const pool = new pg.Pool({ ...config, max: options.connections, idleTimeoutMillis: 60_000 })
+  const pool = new pg.Pool({
+    ...config,
+    max: options.connections,
+    idleTimeoutMillis: 60_000,
+    maxLifetimeSeconds: CONNECTION_LIFE_SECONDS,
+  })
   // A broken idle connection is replaced by the pool; the next query tells whether the database is gone.
   pool.on('error', (error) => options.log.warn('database connection lost', { error: error.message }))
 
@@ -73,6 +86,9 @@ export function openPostgres(options: PostgresOptions): Db {
       }
       const holder = client
       let broken: Error | undefined
+      // The pool listens to idle clients alone. Between two statements of a transaction nobody would, and the process would end.
+      const onError = (error: Error) => (broken = error)
+      holder.on('error', onError)
       try {
         await run(holder, 'begin', [])
         const result = await work({ query: (sql, params = [], o) => run(holder, sql, params, o?.name) })
@@ -87,6 +103,7 @@ export function openPostgres(options: PostgresOptions): Db {
         throw error
       } finally {
         // A connection whose rollback failed is in an unknown state and must not go back to the pool.
+        holder.off('error', onError)
         holder.release(broken)
       }
     },
@@ -102,8 +119,13 @@ export function openPostgres(options: PostgresOptions): Db {
           client = null
           onLost()
         })
-        await next.connect()
-        await next.query(`listen ${pg.escapeIdentifier(channel)}`)
+        try {
+          await next.connect()
+          await next.query(`listen ${pg.escapeIdentifier(channel)}`)
+        } catch (error) {
+          await next.end().catch(() => {}) // never opened, or lost already
+          throw error
+        }
         client = next
       }
       try {

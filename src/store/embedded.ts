@@ -1,5 +1,7 @@
+import { cpSync } from 'node:fs'
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import type { PGliteOptions } from '@electric-sql/pglite'
 import type { Log } from '../base/log.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Db } from './db.ts'
@@ -9,7 +11,7 @@ import { migrate, readMigrations } from './migrate.ts'
 export interface EmbeddedOptions {
   /** Null keeps everything in memory. */
   dataDir: string | null
-  /** A dump of a fresh, migrated database; made when missing, if it can be. Loading it takes a sixth of the time that making one takes. */
+  /** Where a fresh, migrated database is kept; made when missing, if it can be. A copy takes a tenth of the time that making one takes. */
   seedDir: string | null
   version: string
   /** Who holds the lock, for the message of the one who comes second. */
@@ -19,60 +21,113 @@ export interface EmbeddedOptions {
   log: Log
 }
 
-/** Opens the embedded store: locks its directory, loads the prepared database, migrates. */
+/** Opens the embedded store: locks its directory, takes a copy of the prepared database when it is new, migrates. */
 export async function openEmbedded(options: EmbeddedOptions): Promise<Db> {
-  const lock = options.dataDir === null ? null : await lockDirectory(options.dataDir, options)
+  const { dataDir } = options
+  if (dataDir === null) return openInMemory(options)
+  const lock = await lockDirectory(dataDir, options)
   try {
-    const { PGlite } = await import('@electric-sql/pglite')
-    const directory = options.dataDir === null ? null : join(options.dataDir, 'pglite')
-    const isFresh = directory === null || !(await exists(join(directory, 'PG_VERSION')))
-    const seedFile = options.seedDir === null ? null : join(options.seedDir, await seedName(options.version))
-    const seed = isFresh && seedFile !== null ? await readSeed(seedFile) : null
-    const pglite = await PGlite.create({
-      ...(directory === null ? {} : { dataDir: directory }),
-      ...(seed ? { loadDataDir: seed } : {}),
-    })
-    const db = wrapPglite(pglite)
-    await db.query(`set timezone = 'UTC'`)
-    await migrate(db, { version: options.version })
-    if (isFresh && seed === null && seedFile !== null) {
-      const dump = await pglite.dumpDataDir('none')
-      await writeSeed(seedFile, Buffer.from(await dump.arrayBuffer()), options.log)
-    }
-    return { ...db, close: () => db.close().finally(() => lock?.release()) }
+    const db = await openDirectory(dataDir, options)
+    return { ...db, close: () => db.close().finally(() => lock.release()) }
   } catch (error) {
-    await lock?.release()
-    throw embeddedFailure(error, options.dataDir)
+    await lock.release()
+    throw embeddedFailure(error, dataDir)
   }
 }
 
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  )
+async function openDirectory(dataDir: string, options: EmbeddedOptions): Promise<Db> {
+  const directory = join(dataDir, 'pglite')
+  // There from before the first file until the database can be used: a process that is killed meanwhile leaves it, and what lies
+  // there then is half a database without a run.
+  const making = join(dataDir, 'pglite.making')
+  const wasCut = await exists(making)
+  if (!wasCut && (await exists(join(directory, 'PG_VERSION')))) return openMigrated({ dataDir: directory }, options)
+  await writeFile(making, '')
+  if (wasCut) await rm(directory, { recursive: true, force: true })
+  const seed = options.seedDir === null ? null : await seedOf(options.seedDir, options)
+  const db = await openCopy(seed, directory, options)
+  await rm(making)
+  return db
+}
 
-/** The seed belongs to one text of migrations and one PGlite: another one is another file. */
+/** A new database in `directory`: from the prepared one, or from nothing when that is of no use. */
+async function openCopy(seed: string | null, directory: string, options: EmbeddedOptions): Promise<Db> {
+  if (seed !== null) {
+    try {
+      // In one call: a thousand small files take eight times as long one after another through the event loop.
+      cpSync(seed, directory, { recursive: true })
+      return await openMigrated({ dataDir: directory }, options)
+    } catch (error) {
+      options.log.warn('prepared database is of no use, making a new one', { seed, error: String(error) })
+      await rm(seed, { recursive: true, force: true })
+      await rm(directory, { recursive: true, force: true })
+    }
+  }
+  return openMigrated({ dataDir: directory }, options)
+}
+
+async function openMigrated(where: PGliteOptions, { version }: { version: string }): Promise<Db> {
+  const { PGlite } = await import('@electric-sql/pglite')
+  const db = wrapPglite(await PGlite.create(where))
+  try {
+    await db.query(`set timezone = 'UTC'`)
+    await migrate(db, { version })
+    return db
+  } catch (error) {
+    await db.close()
+    throw error
+  }
+}
+
+/** The seed belongs to one text of migrations: another one is another file. */
 async function seedName(version: string): Promise<string> {
   const migrations = await readMigrations()
-  return `pglite-${version}-${migrations
-    .map((m) => m.checksum.slice(0, 8))
-    .join('-')
-    .slice(0, 80)}.tar`
+  const checksums = migrations.map((m) => m.checksum.slice(0, 8)).join('-')
+  return `pglite-${version}-${checksums.slice(0, 80)}`
 }
 
-async function readSeed(file: string): Promise<Blob | null> {
+/** The prepared database's directory, made now when it is missing; null when it cannot be made. */
+async function seedOf(seedDir: string, options: EmbeddedOptions): Promise<string | null> {
+  const seed = join(seedDir, await seedName(options.version))
+  const partial = `${seed}.${options.pid}`
   try {
-    return new Blob([new Uint8Array(await readFile(file))])
-  } catch {
-    return null
+    if (await exists(seed)) return seed
+    await mkdir(seedDir, { recursive: true })
+    await rm(partial, { recursive: true, force: true })
+    const db = await openMigrated({ dataDir: partial }, options)
+    await db.close()
+    await rename(partial, seed)
+    return seed
+  } catch (error) {
+    // Only first starts are slower. Or another process made it at the same time.
+    options.log.debug('prepared database not kept', { seed, error: String(error) })
+    await rm(partial, { recursive: true, force: true }).catch(() => {})
+    return (await exists(seed).catch(() => false)) ? seed : null
   }
 }
 
-async function writeSeed(file: string, bytes: Buffer, log: Log): Promise<void> {
+/** In memory there is no directory to copy: the prepared database is a dump. */
+async function openInMemory(options: EmbeddedOptions): Promise<Db> {
+  const file = options.seedDir === null ? null : join(options.seedDir, `${await seedName(options.version)}.tar`)
+  const bytes = file === null ? null : await readFile(file).catch(() => null)
+  if (bytes !== null) return openMigrated({ loadDataDir: new Blob([new Uint8Array(bytes)]) }, options)
+  const { PGlite } = await import('@electric-sql/pglite')
+  const pglite = await PGlite.create()
+  const db = wrapPglite(pglite)
+  await db.query(`set timezone = 'UTC'`)
+  await migrate(db, { version: options.version })
+  if (file !== null) {
+    const dump = await pglite.dumpDataDir('none')
+    await writeDump(file, Buffer.from(await dump.arrayBuffer()), options)
+  }
+  return db
+}
+
+async function writeDump(file: string, bytes: Buffer, { pid, log }: EmbeddedOptions): Promise<void> {
   try {
     await mkdir(dirname(file), { recursive: true })
-    const partial = `${file}.partial`
+    // Under a name of its own: two processes that write one file would leave a mixture.
+    const partial = `${file}.${pid}`
     await writeFile(partial, bytes)
     await rename(partial, file)
   } catch (error) {
@@ -80,6 +135,15 @@ async function writeSeed(file: string, bytes: Buffer, log: Log): Promise<void> {
     log.debug('prepared database not kept', { file, error: String(error) })
   }
 }
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return false
+      throw error
+    },
+  )
 
 interface Lock {
   release(): Promise<void>

@@ -1,6 +1,6 @@
 export { type Db, type Queryable } from './db.ts'
 export { checkDsn, openPostgres } from './db-postgres.ts'
-export { compareSchemas, describeSchema } from './drift.ts'
+export { checkSchema, describeSchema } from './drift.ts'
 export { type EmbeddedOptions, openEmbedded } from './embedded.ts'
 export { migrate, readMigrations } from './migrate.ts'
 export { putToken, revokeToken, tokenHash } from './tokens/tokens.ts'

@@ -124,6 +124,13 @@ async function checkApplied(db: Db, known: readonly Migration[]): Promise<void> 
   }
 }
 
+/** Migrations of a newer build that the database has and this build can live with. */
+export async function findNewerMigrations(db: Queryable): Promise<string[]> {
+  const last = (await readMigrations()).at(-1)?.number ?? 0
+  const rows = await db.query<{ name: string }>(`select name from migration where number > $1 order by number`, [last])
+  return rows.map((r) => r.name)
+}
+
 /** Statements of a migration. Dollar-quoted bodies and comments are kept whole. */
 export function splitStatements(sql: string): string[] {
   const out: string[] = []

@@ -18,6 +18,7 @@ const UNREACHABLE = new Set([
   '08003',
   '08004',
   '08006',
+  '25P03', // idle in a transaction for too long: the server was stopped in the middle of one
   '53300',
 ])
 

@@ -23,7 +23,7 @@ export async function appendSegments(db: Queryable, segments: readonly NewSegmen
        select u.* from u
          join step s on s.run_id = u.run_id and s.node = u.node and s.path = u.path
          join session w on w.id = u.session and w.state = 'live'
-        where s.state = 'running' and s.session = u.session and s.fence = u.fence
+        where (s.state = 'running') is true and s.session = u.session and s.fence = u.fence
      ),
      kept as (
        insert into log_segment (run_id, node, path, fence, idx, stream, at, recorded_at, body)

@@ -160,7 +160,8 @@ create table event (
   run_id text collate "C" not null,
   seq int not null,
   at timestamptz not null,
-  changes jsonb not null,
+  -- json, not jsonb: written once, read whole.
+  changes json not null,
   primary key (run_id, seq)
 ) partition by range (run_id);
 create table event_default partition of event default;

@@ -67,7 +67,7 @@ steps as (
     from n join definition_node dn on dn.definition = n.definition
 ),
 events as (
-  insert into event (run_id, seq, at, changes) select id, 1, (select clock_now()), changes::jsonb from n
+  insert into event (run_id, seq, at, changes) select id, 1, (select clock_now()), changes::json from n
 )
 select id, born, session from n`
 

@@ -23,14 +23,19 @@ with picked as materialized (
    where exists (select 1 from session w where w.id = $1 and w.state = 'live')
    limit $3
 ),
+chosen as materialized (
+  select p.run_id, p.node, p.path, run.definition, dn.timeout_ms, case when dn.uses_inputs then run.inputs end as inputs
+    from picked p
+    join run on run.id = p.run_id
+    join definition_node dn on dn.definition = run.definition and dn.node = p.node
+),
 leased as (
   update step s
      set state = 'running', session = $1, fence = s.fence + 1, leased_at = (select clock_now()),
-         due_at = (select clock_now()) + dn.timeout_ms * interval '1 ms' + $5::int * interval '1 ms'
-    from picked p, run, definition_node dn
-   where s.run_id = p.run_id and s.node = p.node and s.path = p.path and s.state = 'queued'
-     and run.id = p.run_id and dn.definition = run.definition and dn.node = p.node
-  returning s.run_id, s.node, s.path, s.fence, s.tries, s.item, run.definition, case when dn.uses_inputs then run.inputs end as inputs
+         due_at = (select clock_now()) + c.timeout_ms * interval '1 ms' + $5::int * interval '1 ms'
+    from chosen c
+   where s.run_id = c.run_id and s.node = c.node and s.path = c.path and (s.state = 'queued') is true
+  returning s.run_id, s.node, s.path, s.fence, s.tries, s.item, c.definition, c.inputs
 )
 select * from leased order by run_id, node, path`
 

@@ -58,15 +58,17 @@ export const doneKey = (c: { runId: string; node: number; path: string; fence: n
 const SQL = `
 with r as materialized (
   select run_id, node, path, session, fence, output::jsonb as output, octet_length(output) > $13::int as large,
-         (select clock_now()) - started_ago * interval '1 ms' as started_at, (select clock_now()) - ended_ago * interval '1 ms' as ended_at
+         -- Whole milliseconds, which record-starts.ts never writes: an equal time further down means that it began with this report.
+         date_trunc('milliseconds', (select clock_now()) - started_ago * interval '1 ms') as started_at,
+         (select clock_now()) - ended_ago * interval '1 ms' as ended_at
     from unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::int[], $6::text[], $7::int[], $8::int[])
       as u(run_id, node, path, session, fence, output, started_ago, ended_ago)
 ),
 room as materialized (select * from unnest($9::text[], $10::int[]) as u(session, slots)),
 serves as materialized (select * from unnest($11::text[], $12::int[]) as u(session, queue_id)),
 locked as materialized (
-  select id from run
-   where id in (select run_id from r) and ended_at is null and stop is null
+  select id, state = 'pending' as begins from run
+   where id = any($1::text[]) and (ended_at is null) is true and stop is null
    order by id for no key update
 ),
 done as (
@@ -74,14 +76,15 @@ done as (
      set state = 'succeeded', due_at = null, started_at = coalesce(s.started_at, r.started_at), ended_at = r.ended_at,
          output = case when r.large then null else r.output end, output_large = r.large
     from r
-    join run on run.id = r.run_id
-    join session w on w.id = r.session and w.state = 'live'
    where s.run_id = r.run_id and s.node = r.node and s.path = r.path
-     -- "is true" keeps this a hashed lookup: as a join it would compare every report with every run.
+     -- "is true" leaves the planner one way, the primary key: on tables that are still small it would otherwise scan a partial
+     -- index or join every report with every run, and a pinned plan stays.
      and (r.run_id in (select id from locked)) is true
-     and s.state = 'running'
+     and (r.session in (select w.id from session w where w.id = any($4::text[]) and w.state = 'live')) is true
+     and (s.state = 'running') is true
      and s.session = r.session and s.fence = r.fence -- the fence, not the session alone: one worker may lease a step twice
-  returning s.run_id, s.node, s.path, s.fence, s.session, s.started_at, s.ended_at, run.definition, w.worker, r.large, r.output,
+  returning s.run_id, s.node, s.path, s.fence, s.session, s.started_at, s.ended_at, r.large, r.output,
+            (select run.definition from run where run.id = s.run_id) as definition,
             s.started_at is not distinct from r.started_at as began_now
 ),
 large as (
@@ -90,12 +93,12 @@ large as (
   on conflict (run_id, node, path) do update set body = excluded.body
 ),
 hits as materialized (
-  select d.run_id, d.definition, e.to_node as node, max(d.session) as session, count(*)::int as n
+  select d.run_id, d.definition, e.to_node as node, ''::text as path, max(d.session) as session, count(*)::int as n
     from done d join definition_edge e on e.definition = d.definition and e.from_node = d.node
    where d.path = ''
    group by d.run_id, d.definition, e.to_node
   union all
-  select d.run_id, d.definition, d.node, null, count(*)::int
+  select d.run_id, d.definition, d.node, '', null, count(*)::int
     from done d where d.path <> ''
    group by d.run_id, d.definition, d.node
 ),
@@ -128,26 +131,25 @@ moved as (
            when a.takes then (select clock_now()) + a.timeout_ms * interval '1 ms' + $14::int * interval '1 ms'
            else (select clock_now()) + a.queue_timeout_ms * interval '1 ms' end
     from aims a
-   where t.run_id = a.run_id and t.node = a.node and t.path = '' and t.state in ('pending', 'waiting')
+   where t.run_id = a.run_id and t.node = a.node and t.path = a.path and (t.state in ('pending', 'waiting')) is true
   returning t.run_id, t.node, t.state, t.queue_id, t.fence, t.tries, t.session, t.due_at, a.definition, a.name, a.uses_inputs
 ),
+-- Changes are put together as text: step names need no escaping, and building jsonb costs more than all the rest of a row.
 lines as materialized (
   select d.run_id, 1 as rank, d.node, d.path, 1 as n, 0 as q, d.started_at,
-         case when d.began_now then jsonb_build_array(
-           jsonb_build_object('of', dn.name || case when d.path = '' then '' else '[' || d.path::int || ']' end, 'to', 'running',
-                              'fence', d.fence, 'worker', d.worker, 'at', d.started_at),
-           jsonb_build_object('of', dn.name || case when d.path = '' then '' else '[' || d.path::int || ']' end, 'to', 'succeeded',
-                              'fence', d.fence, 'at', d.ended_at))
-         else jsonb_build_array(
-           jsonb_build_object('of', dn.name || case when d.path = '' then '' else '[' || d.path::int || ']' end, 'to', 'succeeded',
-                              'fence', d.fence, 'at', d.ended_at)) end as line
+         case when d.began_now then
+           '{"of":"' || dn.name || case when d.path = '' then '' else '[' || d.path::int || ']' end || '","to":"running","fence":' || d.fence
+           || ',"worker":' || (select to_json(w.worker)::text from session w where w.id = d.session) || ',"at":' || to_json(d.started_at)::text || '},'
+         else '' end
+         || '{"of":"' || dn.name || case when d.path = '' then '' else '[' || d.path::int || ']' end || '","to":"succeeded","fence":' || d.fence
+         || ',"at":' || to_json(d.ended_at)::text || '}' as line
     from done d join definition_node dn on dn.definition = d.definition and dn.node = d.node
   union all
-  select run_id, 2, node, '', 0, 1, null, jsonb_build_array(jsonb_build_object('of', name, 'to', 'queued'))
+  select run_id, 2, node, '', 0, 1, null, '{"of":"' || name || '","to":"queued"}'
     from moved where state in ('queued', 'running')
 ),
 sums as materialized (
-  select run_id, sum(n)::int as n, sum(q)::int as q, min(started_at) as began, jsonb_agg(line order by rank, node, path) as lines
+  select run_id, sum(n)::int as n, sum(q)::int as q, min(started_at) as began, string_agg(line, ',' order by rank, node, path) as lines
     from lines group by run_id
 ),
 counted as (
@@ -158,15 +160,13 @@ counted as (
          ended_at = case when run.open - s.n = 0 then (select clock_now()) end
     from sums s
    where run.id = s.run_id
-  returning run.id, run.event_seq, run.state, run.ended_at, s.lines, run.started_at is not distinct from s.began as began_now
+  returning run.id, run.event_seq, run.state, run.ended_at, s.lines, (select l.begins from locked l where l.id = run.id) as began_now
 ),
 events as (
   insert into event (run_id, seq, at, changes)
   select id, event_seq, (select clock_now()),
-         case when began_now then '[{"of":"run","to":"running"}]'::jsonb else '[]'::jsonb end
-         -- Lines are lists of one or two changes; an event is flat.
-         || (select jsonb_agg(e order by o, p) from jsonb_array_elements(lines) with ordinality as l(line, o), jsonb_array_elements(line) with ordinality as c(e, p))
-         || case when ended_at is not null then jsonb_build_array(jsonb_build_object('of', 'run', 'to', state)) else '[]'::jsonb end
+         ('[' || case when began_now then '{"of":"run","to":"running"},' else '' end || lines
+          || case when ended_at is not null then ',{"of":"run","to":"' || state || '"}' else '' end || ']')::json
     from counted
 )
 select 'done' as kind, run_id, node, path, fence, null::int as tries, session, null::text as definition, null::int as queue_id, null::text as state, null::jsonb as inputs from done

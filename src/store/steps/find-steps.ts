@@ -1,3 +1,4 @@
+import type { StepState } from '../../domain/machines.ts'
 import type { Queryable } from '../db.ts'
 
 export interface StepRef {
@@ -7,9 +8,13 @@ export interface StepRef {
 }
 
 /** Steps that the engine owes a look, most overdue first. */
-export async function findDue(db: Queryable, limit: number): Promise<StepRef[]> {
+export async function findDue(
+  db: Queryable,
+  limit: number,
+): Promise<(StepRef & { state: StepState; queue_id: number; queued_ms: number | null })[]> {
   return db.query(
-    `select run_id as "runId", node, path from step where due_at <= (select clock_now()) order by due_at limit $1`,
+    `select run_id as "runId", node, path, state, queue_id, (extract(epoch from clock_now() - queued_at) * 1000)::float8 as queued_ms
+       from step where due_at <= (select clock_now()) order by due_at limit $1`,
     [limit],
     { name: 'find_due' },
   )
@@ -34,6 +39,34 @@ export async function findHeld(db: Queryable, sessions: readonly string[]): Prom
       where s.state = 'running' and s.session = any($1::text[]) order by s.run_id, s.node, s.path`,
     [sessions],
     { name: 'find_held' },
+  )
+}
+
+/** Everything that sessions hold, and whether it is a command: one that may outlive the process of its worker. */
+export async function findHeldKinds(
+  db: Queryable,
+  sessions: readonly string[],
+): Promise<(StepRef & { fence: number; session: string; worker: string; isCommand: boolean })[]> {
+  return db.query(
+    `select s.run_id as "runId", s.node, s.path, s.fence, s.session, w.worker, q.requirements->>'backend' = 'process' as "isCommand"
+       from step s join session w on w.id = s.session join queue q on q.id = s.queue_id
+      where s.state = 'running' and s.session = any($1::text[]) order by s.run_id, s.node, s.path`,
+    [sessions],
+    { name: 'find_held_kinds' },
+  )
+}
+
+/** Attempts that sessions hold, by key alone; those that were leased a while ago. */
+export async function findLeaseKeys(
+  db: Queryable,
+  params: { sessions: readonly string[]; olderThanMs: number },
+): Promise<(StepRef & { fence: number; session: string })[]> {
+  return db.query(
+    `select run_id as "runId", node, path, fence, session from step
+      where state = 'running' and session = any($1::text[]) and leased_at < (select clock_now()) - $2::int * interval '1 ms'
+      order by run_id, node, path`,
+    [params.sessions, params.olderThanMs],
+    { name: 'find_lease_keys' },
   )
 }
 
@@ -99,7 +132,7 @@ export async function adoptSteps(
   return db.query(
     `update step s set session = $2
        from unnest($3::text[], $4::int[], $5::text[], $6::int[]) as k(run_id, node, path, fence)
-      where s.run_id = k.run_id and s.node = k.node and s.path = k.path and s.state = 'running' and s.session = $1 and s.fence = k.fence
+      where s.run_id = k.run_id and s.node = k.node and s.path = k.path and (s.state = 'running') is true and s.session = $1 and s.fence = k.fence
         and exists (select 1 from session w where w.id = $1 and w.state = 'live')
         and exists (select 1 from session w where w.id = $2 and w.state = 'live')
       returning s.run_id as "runId", s.node, s.path, s.fence`,

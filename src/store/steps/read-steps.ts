@@ -91,6 +91,20 @@ export async function findQueuePlace(
   return { ahead: rows[0]?.ahead ?? 0, oldestMs: rows[0]?.oldest_ms ?? 0 }
 }
 
+/** Which steps of a namespace hold the slots of these sessions, the longest first; at most `limit`. */
+export async function findHolders(
+  db: Queryable,
+  params: { sessions: readonly string[]; namespace: string; limit: number },
+): Promise<{ runId: string; node: number; path: string; worker: string; heldMs: number }[]> {
+  return db.query(
+    `select s.run_id as "runId", s.node, s.path, w.worker, (extract(epoch from clock_now() - s.leased_at) * 1000)::float8 as "heldMs"
+       from step s join session w on w.id = s.session join run on run.id = s.run_id and run.namespace = $2
+      where s.state = 'running' and s.session = any($1::text[]) order by s.leased_at limit $3`,
+    [params.sessions, params.namespace, params.limit],
+    { name: 'find_holders' },
+  )
+}
+
 /** Depth and age of every queue that is not empty, counted up to a cap. */
 export async function listQueueDepths(
   db: Queryable,

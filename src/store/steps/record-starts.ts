@@ -16,23 +16,28 @@ export interface Start {
 export async function recordStarts(db: Queryable, starts: readonly Start[]): Promise<Set<string>> {
   const rows = await db.query<{ run_id: string; node: number; path: string; fence: number }>(
     `with r as materialized (
-       select run_id, node, path, session, fence, (select clock_now()) - ago * interval '1 ms' as at
+       select run_id, node, path, session, fence,
+              -- A microsecond past the millisecond, so that complete-steps.ts can tell that it was told already.
+              date_trunc('milliseconds', (select clock_now()) - ago * interval '1 ms') + interval '1 microsecond' as at
          from unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[]) as u(run_id, node, path, session, fence, ago)
      ),
      locked as materialized (
-       select id from run where id in (select run_id from r) and ended_at is null order by id for no key update
+       select id, state = 'pending' as begins from run where id = any($1::text[]) and ended_at is null order by id for no key update
      ),
      held as materialized (
        select s.run_id, s.node, s.path, s.fence from r
          join step s on s.run_id = r.run_id and s.node = r.node and s.path = r.path
-        where s.state = 'running' and s.session = r.session and s.fence = r.fence
+        where (s.state = 'running') is true and s.session = r.session and s.fence = r.fence
      ),
      begun as (
        update step s set started_at = r.at
-         from r join run on run.id = r.run_id join session w on w.id = r.session and w.state = 'live'
-        where s.run_id = r.run_id and s.node = r.node and s.path = r.path and (r.run_id in (select id from locked)) is true
-          and s.state = 'running' and s.session = r.session and s.fence = r.fence and s.started_at is null
-       returning s.run_id, s.node, s.path, s.fence, s.started_at, w.worker, run.definition
+         from r
+        where s.run_id = r.run_id and s.node = r.node and s.path = r.path
+          and (r.run_id in (select id from locked)) is true
+          and (r.session in (select w.id from session w where w.id = any($4::text[]) and w.state = 'live')) is true
+          and (s.state = 'running') is true and s.session = r.session and s.fence = r.fence and s.started_at is null
+       returning s.run_id, s.node, s.path, s.fence, s.started_at, (select w.worker from session w where w.id = s.session) as worker,
+                 (select run.definition from run where run.id = s.run_id) as definition
      ),
      sums as materialized (
        select b.run_id, min(b.started_at) as began,
@@ -43,11 +48,11 @@ export async function recordStarts(db: Queryable, starts: readonly Start[]): Pro
      moved as (
        update run set event_seq = event_seq + 1, started_at = coalesce(run.started_at, s.began), state = 'running', moved_at = (select clock_now())
          from sums s where run.id = s.run_id
-       returning run.id, run.event_seq, s.changes, run.started_at is not distinct from s.began as began_now
+       returning run.id, run.event_seq, s.changes, (select l.begins from locked l where l.id = run.id) as began_now
      ),
      events as (
        insert into event (run_id, seq, at, changes)
-       select id, event_seq, (select clock_now()), case when began_now then '[{"of":"run","to":"running"}]'::jsonb else '[]'::jsonb end || changes from moved
+       select id, event_seq, (select clock_now()), (case when began_now then '[{"of":"run","to":"running"}]'::jsonb else '[]'::jsonb end || changes)::json from moved
      )
      select * from held`,
     [

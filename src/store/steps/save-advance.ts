@@ -95,7 +95,7 @@ export async function saveAdvance(
               ended_at = case when $11::boolean then clock_now() end, moved_at = clock_now()
         where id = $1
        returning event_seq)
-     insert into event (run_id, seq, at, changes) select $1, event_seq, clock_now(), $12::text::jsonb from moved where $12::text is not null`,
+     insert into event (run_id, seq, at, changes) select $1, event_seq, clock_now(), $12::text::json from moved where $12::text is not null`,
     [
       runId,
       move.state,
@@ -117,12 +117,12 @@ export async function saveAdvance(
 async function insertAttempts(tx: Queryable, runId: string, attempts: AdvanceResult['attempts']): Promise<void> {
   await tx.query(
     `insert into attempt (run_id, node, path, fence, state, session, leased_at, started_at, ended_at, failure)
-     select $1, a.node, a.path, a.fence, a.state, a.session, s.leased_at, s.started_at, clock_now(), a.failure::jsonb
-       from unnest($2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[]) as a(node, path, fence, state, session, failure)
-       join step s on s.run_id = $1 and s.node = a.node and s.path = a.path
+     select a.run_id, a.node, a.path, a.fence, a.state, a.session, s.leased_at, s.started_at, clock_now(), a.failure::jsonb
+       from unnest($2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $1::text[]) as a(node, path, fence, state, session, failure, run_id)
+       join step s on s.run_id = a.run_id and s.node = a.node and s.path = a.path
      on conflict (run_id, node, path, fence) do nothing`,
     [
-      runId,
+      attempts.map(() => runId),
       attempts.map((a) => a.node),
       attempts.map((a) => a.path),
       attempts.map((a) => a.fence),
@@ -162,11 +162,11 @@ async function updateSteps(tx: Queryable, runId: string, steps: readonly Step[])
             started_at = case when c.state in ('queued', 'pending', 'waiting') then null else s.started_at end,
             ended_at = case when c.state in ('succeeded', 'failed', 'skipped', 'blocked', 'canceled') then coalesce(s.ended_at, clock_now()) end
        from unnest($2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::int[], $8::int[], $9::int[], $10::int[], $11::int[],
-                   $12::int[], $13::text[], $14::text[], $15::float8[], $16::text[])
-            as c(node, path, state, need, ok, bad, total, fence, tries, losses, released, session, waits, due_at, failure)
-      where s.run_id = $1 and s.node = c.node and s.path = c.path`,
+                   $12::int[], $13::text[], $14::text[], $15::float8[], $16::text[], $1::text[])
+            as c(node, path, state, need, ok, bad, total, fence, tries, losses, released, session, waits, due_at, failure, run_id)
+      where s.run_id = c.run_id and s.node = c.node and s.path = c.path`,
     [
-      runId,
+      steps.map(() => runId),
       steps.map((s) => s.node),
       steps.map((s) => s.path),
       steps.map((s) => s.state),
@@ -196,15 +196,15 @@ async function writeOutputs(
   const texts = outputs.map((o) => JSON.stringify(o.output))
   await tx.query(
     `with o as materialized (
-       select node, path, body::jsonb as body, octet_length(body) > $5 as large from unnest($2::int[], $3::text[], $4::text[]) as u(node, path, body)
+       select run_id, node, path, body::jsonb as body, octet_length(body) > $5 as large from unnest($1::text[], $2::int[], $3::text[], $4::text[]) as u(run_id, node, path, body)
      ),
      large as (
-       insert into step_output (run_id, node, path, body) select $1, node, path, body from o where large
+       insert into step_output (run_id, node, path, body) select run_id, node, path, body from o where large
        on conflict (run_id, node, path) do update set body = excluded.body
      )
      update step s set output = case when o.large then null else o.body end, output_large = o.large
-       from o where s.run_id = $1 and s.node = o.node and s.path = o.path`,
-    [runId, outputs.map((o) => o.node), outputs.map((o) => o.path), texts, inlineBytes],
+       from o where s.run_id = o.run_id and s.node = o.node and s.path = o.path`,
+    [outputs.map(() => runId), outputs.map((o) => o.node), outputs.map((o) => o.path), texts, inlineBytes],
     { name: 'write_outputs' },
   )
 }

@@ -64,10 +64,10 @@ export function stepOfRow(row: StepRow): Step {
 /** Steps of one run by key; those that do not exist are left out. The run's row must be locked. */
 export async function loadSteps(tx: Queryable, runId: string, keys: readonly StepKey[]): Promise<Step[]> {
   const rows = await tx.query<StepRow>(
-    `select ${COLUMNS.replace(/\w+/g, 's.$&')} from unnest($2::int[], $3::text[]) as k(n, p)
-       join step s on s.run_id = $1 and s.node = k.n and s.path = k.p
+    `select ${COLUMNS.replace(/\w+/g, 's.$&')} from unnest($1::text[], $2::int[], $3::text[]) as k(r, n, p)
+       join step s on s.run_id = k.r and s.node = k.n and s.path = k.p
       order by s.node, s.path for update of s`,
-    [runId, keys.map((k) => k.node), keys.map((k) => k.path)],
+    [keys.map(() => runId), keys.map((k) => k.node), keys.map((k) => k.path)],
     { name: 'load_steps' },
   )
   return rows.map(stepOfRow)
@@ -122,9 +122,9 @@ export async function loadOutputs(
                                           else coalesce(c.output, 'null'::jsonb) end order by c.path)
                       from step c where c.run_id = k.run_id and c.node = k.node and c.path > '')
                  else s.output end as output
-       from unnest($1::text[], $2::int[]) as k(run_id, node)
-       join step s on s.run_id = k.run_id and s.node = k.node and s.path = ''`,
-    [wanted.map((w) => w.runId), wanted.map((w) => w.node)],
+       from unnest($1::text[], $2::int[], $3::text[]) as k(run_id, node, path)
+       join step s on s.run_id = k.run_id and s.node = k.node and s.path = k.path`,
+    [wanted.map((w) => w.runId), wanted.map((w) => w.node), wanted.map(() => '')],
     { name: 'load_outputs' },
   )
 }
