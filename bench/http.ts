@@ -22,14 +22,20 @@ export class BenchHttp {
           method,
           path,
           agent: this.#agent,
-          headers: { authorization: `Bearer ${this.#token}`, 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...headers },
+          headers: {
+            authorization: `Bearer ${this.#token}`,
+            'content-type': 'application/json',
+            'content-length': Buffer.byteLength(text),
+            ...headers,
+          },
         },
         (response) => {
           let answer = ''
           response.setEncoding('utf8')
           response.on('data', (chunk: string) => (answer += chunk))
           response.on('end', () => {
-            if ((response.statusCode ?? 500) >= 300) reject(new Error(`${method} ${path}: ${response.statusCode} ${answer.slice(0, 500)}`))
+            if ((response.statusCode ?? 500) >= 300)
+              reject(new Error(`${method} ${path}: ${response.statusCode} ${answer.slice(0, 500)}`))
             else resolve(JSON.parse(answer) as T)
           })
         },
@@ -57,12 +63,19 @@ export interface Stats {
 
 export function statsOf(values: readonly number[]): Stats {
   const sorted = [...values].sort((a, b) => a - b)
-  const at = (p: number) => Number((sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(p * sorted.length) - 1))] ?? Number.NaN).toFixed(3))
+  const at = (p: number) =>
+    Number(
+      (sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(p * sorted.length) - 1))] ?? Number.NaN).toFixed(3),
+    )
   return { n: sorted.length, p50: at(0.5), p95: at(0.95), p99: at(0.99), max: at(1) }
 }
 
 /** `inflight` callers in a closed loop, `n` calls in all. */
-export async function closedLoop(n: number, inflight: number, call: (i: number) => Promise<void>): Promise<{ perSecond: number; ms: Stats }> {
+export async function closedLoop(
+  n: number,
+  inflight: number,
+  call: (i: number) => Promise<void>,
+): Promise<{ perSecond: number; ms: Stats }> {
   const durations: number[] = []
   let next = 0
   const begin = nowNs()

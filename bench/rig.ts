@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BenchHttp } from './http.ts'
 
-const MAIN = new URL('../src/app/main.ts', import.meta.url).pathname
+const MAIN = new URL('../bin/orrery.mjs', import.meta.url).pathname
 const FUNCTIONS = new URL('./functions.ts', import.meta.url).pathname
 
 export interface Rig {
@@ -30,15 +30,43 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
 }
 
 /** A server and its workers as processes of their own, over the public API. `dsn` null is the embedded store with its worker in process. */
-export async function startRig(options: { dsn: string | null; port: number; workers: number; capacity: number }): Promise<Rig> {
+export async function startRig(options: {
+  dsn: string | null
+  port: number
+  workers: number
+  capacity: number
+}): Promise<Rig> {
   const directory = mkdtempSync(join(tmpdir(), 'orrery-bench-'))
-  const env = { ...process.env, ORRERY_ADMIN_TOKEN: TOKEN, ORRERY_WORKER_TOKEN: WORKER_TOKEN, XDG_CACHE_HOME: join(tmpdir(), 'orrery-bench-cache') }
-  const store = options.dsn === null ? ['--store', 'embedded', '--module', `bench=${FUNCTIONS}`, '--capacity', String(options.capacity)] : ['--store', 'postgres', '--postgres-dsn', options.dsn, '--no-worker']
+  const env = {
+    ...process.env,
+    ORRERY_ADMIN_TOKEN: TOKEN,
+    ORRERY_WORKER_TOKEN: WORKER_TOKEN,
+    XDG_CACHE_HOME: join(tmpdir(), 'orrery-bench-cache'),
+  }
+  const store =
+    options.dsn === null
+      ? ['--store', 'embedded', '--module', `bench=${FUNCTIONS}`, '--capacity', String(options.capacity)]
+      : ['--store', 'postgres', '--postgres-dsn', options.dsn, '--no-worker']
   const extra = process.env['BENCH_SERVER_ARGS']?.split(' ') ?? []
-  const server = spawn(process.execPath, [...extra, MAIN, 'up', ...store, '--port', String(options.port), '--data-dir', join(directory, 'server'), '--log-level', 'warn'], {
-    env,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  })
+  const server = spawn(
+    process.execPath,
+    [
+      ...extra,
+      MAIN,
+      'up',
+      ...store,
+      '--port',
+      String(options.port),
+      '--data-dir',
+      join(directory, 'server'),
+      '--log-level',
+      'warn',
+    ],
+    {
+      env,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  )
   const http = new BenchHttp(options.port, TOKEN, 200)
   await until('the server is up', async () => (await http.ask('GET', '/readyz')) !== null)
   const workers: ChildProcess[] = []
@@ -51,11 +79,29 @@ export async function startRig(options: { dsn: string | null; port: number; work
     const extraWorker = process.env['BENCH_WORKER_ARGS']?.split(' ') ?? []
     const worker = spawn(
       process.execPath,
-      [...extraWorker, MAIN, 'worker', '--server', `http://127.0.0.1:${options.port}`, '--module', `bench=${FUNCTIONS}`, '--capacity', String(options.capacity), '--name', `w${workers.length}`, '--workspace', join(directory, `w${workers.length}`), '--log-level', 'warn'],
+      [
+        ...extraWorker,
+        MAIN,
+        'worker',
+        '--server',
+        `http://127.0.0.1:${options.port}`,
+        '--module',
+        `bench=${FUNCTIONS}`,
+        '--capacity',
+        String(options.capacity),
+        '--name',
+        `w${workers.length}`,
+        '--workspace',
+        join(directory, `w${workers.length}`),
+        '--log-level',
+        'warn',
+      ],
       { env, stdio: ['ignore', 'ignore', 'inherit'] },
     )
     workers.push(worker)
-    await until('the worker is there', () => ready(workers.filter((w) => w.exitCode === null && w.signalCode === null).length))
+    await until('the worker is there', () =>
+      ready(workers.filter((w) => w.exitCode === null && w.signalCode === null).length),
+    )
     return worker
   }
   if (options.dsn !== null) for (let i = 0; i < options.workers; i++) await addWorker()
@@ -87,6 +133,8 @@ export const workflow = (name: string, steps: object[], more: object = {}): obje
 
 /** Share of the machine that processes outside the benchmark took since the last call: prefer rows near 0. */
 export function rssMb(pid: number): number {
-  const line = readFileSync(`/proc/${pid}/status`, 'utf8').split('\n').find((l) => l.startsWith('VmRSS'))
+  const line = readFileSync(`/proc/${pid}/status`, 'utf8')
+    .split('\n')
+    .find((l) => l.startsWith('VmRSS'))
   return Math.round(Number(line?.replace(/\D+/g, '') ?? 0) / 1024)
 }

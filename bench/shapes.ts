@@ -24,7 +24,10 @@ async function stampsOf(rig: Rig, runId: string): Promise<number[]> {
   const stamps: number[] = []
   let cursor: string | null = ''
   while (cursor !== null) {
-    const page: { items: { output: unknown }[]; next: string | null } = await rig.http.ask('GET', `/v1/runs/${runId}/steps?limit=500${cursor === '' ? '' : `&cursor=${cursor}`}`)
+    const page: { items: { output: unknown }[]; next: string | null } = await rig.http.ask(
+      'GET',
+      `/v1/runs/${runId}/steps?limit=500${cursor === '' ? '' : `&cursor=${cursor}`}`,
+    )
     for (const step of page.items) {
       const at = typeof step.output === 'string' ? step.output : (step.output as { at: string } | null)?.at
       if (at) stamps.push(Number(BigInt(at)) / 1e6)
@@ -57,12 +60,18 @@ const three = [
 export async function threeStep(rig: Rig, n: number, inflight: number): Promise<Row> {
   const definition = await rig.put(workflow('three', three))
   await closedLoop(Math.max(50, inflight * 4), inflight, () => runWhole(rig, definition).then(() => {}))
-  return { shape: `3-step, ${inflight} in flight`, ...(await closedLoop(n, inflight, () => runWhole(rig, definition).then(() => {}))) }
+  return {
+    shape: `3-step, ${inflight} in flight`,
+    ...(await closedLoop(n, inflight, () => runWhole(rig, definition).then(() => {}))),
+  }
 }
 
 async function untilAllEnded(rig: Rig, workflowName: string, ids: readonly string[]): Promise<void> {
   for (;;) {
-    const live = await rig.http.ask<{ items: unknown[] }>('GET', `/v1/runs?workflow=${workflowName}&state=pending&state=running&state=waiting&limit=1`)
+    const live = await rig.http.ask<{ items: unknown[] }>(
+      'GET',
+      `/v1/runs?workflow=${workflowName}&state=pending&state=running&state=waiting&limit=1`,
+    )
     if (live.items.length === 0) break
     await sleep(5)
   }
@@ -79,13 +88,20 @@ export async function bulk(rig: Rig, n: number): Promise<Row> {
   const ids: string[] = []
   const size = 1000
   await closedLoop(n / size, 2, async () => {
-    const answer = await rig.http.ask<{ ids: string[] }>('POST', '/v1/runs:bulk', { definition, items: Array.from({ length: size }, () => ({})) })
+    const answer = await rig.http.ask<{ ids: string[] }>('POST', '/v1/runs:bulk', {
+      definition,
+      items: Array.from({ length: size }, () => ({})),
+    })
     ids.push(...answer.ids)
   })
   const created = msSince(begin)
   await untilAllEnded(rig, 'bulk', ids)
   const ms = msSince(begin)
-  return { shape: `${n} one-step runs, bulk`, createPerSecond: Math.round(n / (created / 1000)), perSecond: Math.round(n / (ms / 1000)) }
+  return {
+    shape: `${n} one-step runs, bulk`,
+    createPerSecond: Math.round(n / (created / 1000)),
+    perSecond: Math.round(n / (ms / 1000)),
+  }
 }
 
 export async function single(rig: Rig, n: number, inflight: number): Promise<Row> {
@@ -98,11 +114,19 @@ export async function single(rig: Rig, n: number, inflight: number): Promise<Row
   const created = msSince(begin)
   await untilAllEnded(rig, 'single', ids)
   const ms = msSince(begin)
-  return { shape: `${n} one-step runs, one POST each`, createPerSecond: Math.round(n / (created / 1000)), perSecond: Math.round(n / (ms / 1000)) }
+  return {
+    shape: `${n} one-step runs, one POST each`,
+    createPerSecond: Math.round(n / (created / 1000)),
+    perSecond: Math.round(n / (ms / 1000)),
+  }
 }
 
 export async function chain(rig: Rig, n: number): Promise<Row> {
-  const steps = Array.from({ length: n }, (_, i) => ({ name: `s${i}`, function: 'bench.stamp', ...(i > 0 ? { needs: [`s${i - 1}`] } : {}) }))
+  const steps = Array.from({ length: n }, (_, i) => ({
+    name: `s${i}`,
+    function: 'bench.stamp',
+    ...(i > 0 ? { needs: [`s${i - 1}`] } : {}),
+  }))
   const definition = await rig.put(workflow(`chain-${n}`, steps))
   const begin = nowNs()
   const run = await runWhole(rig, definition)
@@ -113,7 +137,14 @@ export async function chain(rig: Rig, n: number): Promise<Row> {
   const median = (values: number[]) => statsOf(values).p50
   const first = median(gaps.slice(0, tenth))
   const last = median(gaps.slice(-tenth))
-  return { shape: `chain of ${n}`, totalMs: Math.round(total), gapMs: statsOf(gaps), firstTenth: first, lastTenth: last, lastOverFirst: Number((last / first).toFixed(3)) }
+  return {
+    shape: `chain of ${n}`,
+    totalMs: Math.round(total),
+    gapMs: statsOf(gaps),
+    firstTenth: first,
+    lastTenth: last,
+    lastOverFirst: Number((last / first).toFixed(3)),
+  }
 }
 
 export async function fanOut(rig: Rig, n: number): Promise<Row> {
@@ -131,7 +162,15 @@ export async function fanOut(rig: Rig, n: number): Promise<Row> {
 
 export async function fibo(rig: Rig, steps: number, n: number): Promise<Row> {
   const definition = await rig.put(
-    workflow(`fibo-${steps}-${n}`, Array.from({ length: steps }, (_, i) => ({ name: `s${i}`, function: 'bench.fibonacci', with: { n }, ...(i > 0 ? { needs: [`s${i - 1}`] } : {}) }))),
+    workflow(
+      `fibo-${steps}-${n}`,
+      Array.from({ length: steps }, (_, i) => ({
+        name: `s${i}`,
+        function: 'bench.fibonacci',
+        with: { n },
+        ...(i > 0 ? { needs: [`s${i - 1}`] } : {}),
+      })),
+    ),
   )
   await runWhole(rig, definition)
   const values: number[] = []
@@ -146,7 +185,9 @@ export async function fibo(rig: Rig, steps: number, n: number): Promise<Row> {
 /** kill -9 of the worker in the middle of a step, a second one standing by: from the kill to the step's next start. */
 export async function recovery(rig: Rig): Promise<Row> {
   const file = join(rig.directory, 'recovery.txt')
-  const definition = await rig.put(workflow('recovery', [{ name: 's', function: 'bench.slow', with: { file, ms: 60_000 } }]))
+  const definition = await rig.put(
+    workflow('recovery', [{ name: 's', function: 'bench.slow', with: { file, ms: 60_000 } }]),
+  )
   const created = await rig.http.ask<{ id: string }>('POST', '/v1/runs', { definition, inputs: {} })
   const lines = () => {
     try {

@@ -8,7 +8,9 @@ const END = '<!-- end of diagrams -->'
 type Edges = Readonly<Record<string, Readonly<Record<string, string>>>>
 
 function diagram(title: string, first: string, edges: Edges): string {
-  const lines = Object.entries(edges).flatMap(([from, to]) => Object.entries(to).map(([state, why]) => `  ${from} --> ${state}: ${why}`))
+  const lines = Object.entries(edges).flatMap(([from, to]) =>
+    Object.entries(to).map(([state, why]) => `  ${from} --> ${state}: ${why}`),
+  )
   return [`**${title}**`, '', '```mermaid', 'stateDiagram-v2', `  [*] --> ${first}`, ...lines, '```'].join('\n')
 }
 
@@ -17,7 +19,11 @@ export function withDiagrams(text: string): string {
   const begin = text.indexOf(BEGIN)
   const end = text.indexOf(END)
   if (begin < 0 || end < begin) throw new Error(`ARCHITECTURE.md lacks the marks ${BEGIN} and ${END}`)
-  const drawn = [diagram('Run', 'pending', RUN_EDGES), diagram('Step', 'pending', STEP_EDGES), diagram('Attempt', 'leased', ATTEMPT_EDGES)]
+  const drawn = [
+    diagram('Run', 'pending', RUN_EDGES),
+    diagram('Step', 'pending', STEP_EDGES),
+    diagram('Attempt', 'leased', ATTEMPT_EDGES),
+  ]
   return `${text.slice(0, begin + BEGIN.length)}\n\n${drawn.join('\n\n')}\n\n${text.slice(end)}`
 }
 

@@ -11,6 +11,12 @@ export interface BodySource {
   inMemory: string | undefined
 }
 
+/**
+ * So much of a body that is too large is still read and thrown away: an answer to one who has not finished writing is cut off
+ * with the connection, and a caller who sees a broken pipe does not learn why.
+ */
+const DISCARD_BYTES = 64 * 1024 * 1024
+
 /** The body as text. Counts while it arrives: what is too large is refused before it is held. */
 export async function readBody(source: BodySource, maxBytes: number): Promise<string> {
   const { incoming, inMemory, request } = source
@@ -19,7 +25,7 @@ export async function readBody(source: BodySource, maxBytes: number): Promise<st
     return inMemory
   }
   const declared = incoming ? incoming.headers['content-length'] : request.headers.get('content-length')
-  if (declared && Number(declared) > maxBytes) throw tooLarge(maxBytes)
+  if (declared && Number(declared) > maxBytes + (incoming ? DISCARD_BYTES : 0)) throw tooLarge(maxBytes)
   const chunks = incoming ? await readIncoming(incoming, maxBytes) : await readStream(request, maxBytes)
   const first = chunks[0]
   if (!first) return ''
@@ -42,9 +48,10 @@ function readIncoming(incoming: IncomingMessage, maxBytes: number): Promise<Buff
     const onData = (chunk: Buffer) => {
       size += chunk.length
       if (size <= maxBytes) chunks.push(chunk)
-      else settle(() => reject(tooLarge(maxBytes)))
+      else chunks.length = 0
+      if (size > maxBytes + DISCARD_BYTES) settle(() => reject(tooLarge(maxBytes)))
     }
-    const onEnd = () => settle(() => resolve(chunks))
+    const onEnd = () => settle(() => (size > maxBytes ? reject(tooLarge(maxBytes)) : resolve(chunks)))
     const onCut = () => settle(() => reject(invalidRequest('reading the request', '', 'the body was cut off')))
     incoming.on('data', onData).on('end', onEnd).on('error', onCut).on('close', onCut)
     if (incoming.readableEnded) onEnd()

@@ -94,7 +94,7 @@ export class RequestContext implements Exchange {
     if (error instanceof Failure) {
       const status = FAILURES[error.code].status
       if (status >= 500) this.deps.log.warn('request failed', { ...fields, code: error.code, err: error })
-      else this.deps.log.debug('request refused', { ...fields, code: error.code, message: error.message })
+      else this.deps.log.debug('request refused', { ...fields, code: error.code, detail: error.message })
       return error.toRecord()
     }
     // The caller went away, and what it waited for was stopped: nobody reads this answer.

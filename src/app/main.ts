@@ -1,14 +1,10 @@
-#!/usr/bin/env node
 import { appendFileSync, mkdirSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { enableCompileCache } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { CliDeps, Terminal } from '../cli/index.ts'
 import { systemClock } from '../base/clock.ts'
 import { VERSION } from './version.ts'
-
-enableCompileCache()
 
 const terminal = (stream: NodeJS.WriteStream): Terminal => ({
   write: (text) => void stream.write(text),
@@ -52,7 +48,7 @@ const deps: CliDeps = {
   env,
   clock: systemClock,
   version: VERSION,
-  colour: process.stdout.isTTY === true && !env['NO_COLOR'],
+  colour: process.stdout.isTTY && !env['NO_COLOR'],
   cwd: process.cwd(),
   readFile: (path) => readFile(path, 'utf8'),
   // Each loads what it needs only when it is called: `--help` must be quick.

@@ -1,7 +1,7 @@
 import type { Clock, Log } from '../base/index.ts'
 import type { StoreOptions } from '../cli/index.ts'
 import { Failure, LIMITS } from '../domain/index.ts'
-import { checkDsn, type Db, migrate, openEmbedded, openPostgres } from '../store/index.ts'
+import { checkDsn, checkSchema, type Db, migrate, openEmbedded, openPostgres } from '../store/index.ts'
 import { isProcessAlive } from './host.ts'
 import { type Env, seedDir } from './places.ts'
 import { VERSION } from './version.ts'
@@ -20,7 +20,7 @@ export async function openStore(options: {
 }): Promise<Db> {
   const { store, dataDir, env, clock, log } = options
   if (store.kind === 'embedded') {
-    return openEmbedded({
+    const embedded = await openEmbedded({
       dataDir,
       seedDir: seedDir(env),
       version: VERSION,
@@ -28,6 +28,7 @@ export async function openStore(options: {
       isAlive: (pid) => isProcessAlive(pid, null),
       log,
     })
+    return checked(embedded, log)
   }
   const dsn = store.dsn.reveal()
   checkDsn(dsn)
@@ -35,7 +36,7 @@ export async function openStore(options: {
   for (let tries = 1; ; tries++) {
     try {
       await migrate(db, { version: VERSION })
-      return db
+      break
     } catch (error) {
       const mayPass =
         error instanceof Failure && error.code === 'storage.unreachable' && tries < LIMITS.storageStartTries
@@ -46,5 +47,17 @@ export async function openStore(options: {
       log.warn('database not reachable yet', { tries, of: LIMITS.storageStartTries })
       await clock.sleep(START_WAIT_MS * tries)
     }
+  }
+  return checked(db, log)
+}
+
+/** The store, when its tables are those of this build; else it is closed again. */
+async function checked(db: Db, log: Log): Promise<Db> {
+  try {
+    await checkSchema(db, log)
+    return db
+  } catch (error) {
+    await db.close()
+    throw error
   }
 }

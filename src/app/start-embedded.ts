@@ -59,7 +59,8 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
     return {
       client: createClient({ transport, token: server.adminToken }),
       async close() {
-        await worker.stop()
+        // A worker that holds nothing says good-bye, so that the next start need not wonder where it went.
+        await (worker.stats().held === 0 ? worker.drain() : worker.stop())
         await server.stop()
         await db.close()
       },

@@ -14,6 +14,8 @@ import { type ServerParts, startServer } from './start-server.ts'
 
 /** How long running work may finish when the server is told to stop. */
 const DRAIN_MS = 30_000
+/** Requests are over in milliseconds; what lasts longer is a parked poll or a stream, and those who hold it come again elsewhere. */
+const CLOSE_GRACE_MS = 1_000
 
 /** `orrery up`: a server on a socket and, unless told otherwise, a worker beside it. */
 export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
@@ -40,7 +42,13 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
     })
     server = parts
     const ids = createIds(systemClock, systemRandom)
-    const serving = await serve(parts.api, { host: options.host, port: options.port, clock: systemClock, ids })
+    const serving = await serve(parts.api, {
+      host: options.host,
+      port: options.port,
+      clock: systemClock,
+      ids,
+      closeGraceMs: CLOSE_GRACE_MS,
+    })
     const address = `http://${serving.host.includes(':') ? `[${serving.host}]` : serving.host}:${serving.port}`
     const worker = options.worker ? await startWorkerBeside(options.worker, parts, { dataDir, env, log }) : null
     await writeFile(stateFile(dataDir), JSON.stringify({ address, tokenFile, pid: process.pid }), { mode: 0o600 })
@@ -49,8 +57,8 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
     let stopping: Promise<void> | null = null
     const stop = async () => {
       if (worker) await drain(worker)
-      await serving.close()
-      await parts.stop()
+      // Together: nothing that is still asked needs the engine's clock, and what follows a stream would hold the other back.
+      await Promise.all([parts.stop(), serving.close()])
       await rm(stateFile(dataDir), { force: true })
       await db.close()
       ended.resolve({ failure: null })

@@ -1,6 +1,7 @@
 export { assert, Bug, unreachable } from './assert.ts'
 export { backoffMs, type BackoffPolicy } from './backoff.ts'
 export { type Clock, HandClock, systemClock } from './clock.ts'
+export { createDeadlines, type Deadlines } from './deadlines.ts'
 export { type Deferred, deferred } from './deferred.ts'
 export { formatDuration, parseDuration } from './duration.ts'
 export {

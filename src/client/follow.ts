@@ -32,7 +32,7 @@ async function* reconnecting<T>(
 ): AsyncIterable<T> {
   let fruitless = 0
   for (let first = true; ; first = false) {
-    let failure: unknown = null
+    let failure: Failure | null = null
     let connected = false
     try {
       const parts = await connect()

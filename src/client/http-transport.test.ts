@@ -31,7 +31,7 @@ async function failureAt(address: string, silenceMs?: number): Promise<unknown> 
 }
 
 const unreachable = (layer: string) => ({
-  code: 'client.server_unreachable',
+  code: layer === 'tls' ? 'client.tls_failed' : 'client.server_unreachable',
   evidence: { layer, addressFrom: '--server' },
 })
 

@@ -20,16 +20,20 @@ const REMEDIES: Record<Layer, string> = {
 }
 
 export function unreachable(layer: Layer, target: Target, what: string, details: JsonObject, cause?: unknown): Failure {
-  return new Failure('client.server_unreachable', `${what} at ${target.address}`, {
-    ...(cause === undefined ? {} : { cause }),
-    evidence: {
-      layer,
-      address: target.address,
-      ...(target.addressFrom === null ? {} : { addressFrom: target.addressFrom }),
-      ...details,
+  return new Failure(
+    layer === 'tls' ? 'client.tls_failed' : 'client.server_unreachable',
+    `${what} at ${target.address}`,
+    {
+      ...(cause === undefined ? {} : { cause }),
+      evidence: {
+        layer,
+        address: target.address,
+        ...(target.addressFrom === null ? {} : { addressFrom: target.addressFrom }),
+        ...details,
+      },
+      remediation: REMEDIES[layer],
     },
-    remediation: REMEDIES[layer],
-  })
+  )
 }
 
 /** The failure for an error of node's sockets. `connected`: the connection had been made. */

@@ -100,7 +100,10 @@ export const RegisterSchema = z.strictObject({
   worker: id,
   version: id,
   host: id,
-  pid: z.int().min(0),
+  pid: z
+    .int()
+    .min(0)
+    .max(2 ** 31 - 1),
   pidStart: id.nullable(),
   clock,
   capacity: z.int().min(1).max(LIMITS.capacityMax),

@@ -59,6 +59,8 @@ export type Need =
   | { type: 'idle_steps' }
   /** The first activation of this forEach that failed. */
   | { type: 'failed_activation'; node: number }
+  /** The first activations of this forEach, from a path on, that were not let into the queue. */
+  | { type: 'pending_activations'; node: number; from: string; limit: number }
   /** Scope of expressions: outputs and states of these nodes, and the run's inputs. */
   | { type: 'scope'; nodes: number[] }
 
@@ -520,13 +522,26 @@ class Advance {
     const room = (node.maxParallel ?? step.total) - (step.released - done)
     const more = Math.min(step.total - step.released, room)
     if (more <= 0 || this.#run.stop !== null) return this.#settleDue(step)
-    const keys = Array.from({ length: more }, (_, i) => ({ node: step.node, path: pathOf(step.released + i) }))
-    yield* this.#load(keys)
-    for (const key of keys) {
-      const child = this.#rows.get(keyText(key))
-      if (child) this.#put(child, { type: 'ready', expiresAt: this.#expiry(child) })
+    // As many have left `pending` as were released, so the next ones begin there; only where a person re-opened or skipped some
+    // are there others before.
+    let released = step.released + (yield* this.#release(step, pathOf(step.released), more))
+    const left = step.released + more - released
+    if (left > 0) released += yield* this.#release(step, '', left)
+    this.#settleDue({ ...step, released })
+  }
+
+  *#release(step: Step, from: string, count: number): Generator<Need, number, Given> {
+    // The store does not know yet what was let go in this very round.
+    const here = [...this.#changed.values()].filter((s) => s.node === step.node && s.path !== '').length
+    const given = yield { type: 'pending_activations', node: step.node, from, limit: count + here }
+    let released = 0
+    for (const row of given.steps ?? []) {
+      const child = this.#rows.get(keyText(row)) ?? row
+      if (released === count || child.state !== 'pending') continue
+      this.#put(child, { type: 'ready', expiresAt: this.#expiry(child) })
+      released += 1
     }
-    this.#settleDue({ ...step, released: step.released + more })
+    return released
   }
 
   /** What was owed to the step is done. */
@@ -560,6 +575,3 @@ class Advance {
 }
 
 const activeOf = (step: Step): number => (step.state === 'queued' || step.state === 'running' ? 1 : 0)
-
-/** Index of an activation, null for a plain step; for scopes. */
-export const itemIndex = (path: string): number | null => (path === '' ? null : indexOf(path))

@@ -1,4 +1,4 @@
-import type { Json, JsonObject } from '../base/json.ts'
+import type { JsonObject } from '../base/json.ts'
 import { type FailureCode, FAILURES } from './failures.ts'
 
 /** A failure as it is stored, sent and shown. Rendered from its data; nothing decides by reading `message`. */
@@ -81,6 +81,6 @@ export function failureOfProblems(problems: Problem[], what: string): Failure {
   const code = first && problems.every((p) => p.code === first.code) ? first.code : 'manifest.invalid'
   const n = problems.length
   return new Failure(code, `${what}: ${n} problem${n === 1 ? '' : 's'}`, {
-    evidence: { problems: problems.map((p) => ({ ...p })) as unknown as Json },
+    evidence: { problems: problems.map((p) => ({ ...p })) },
   })
 }

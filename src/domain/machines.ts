@@ -54,7 +54,7 @@ export const STEP_EDGES: Edges<StepState> = {
   succeeded: {},
   failed: { queued: 'retry by hand', pending: 'retry by hand', waiting: 'retry by hand', skipped: 'by hand' },
   skipped: {},
-  blocked: { pending: 'retry by hand', skipped: 'by hand' },
+  blocked: { pending: 'retry by hand', queued: 'retry by hand', skipped: 'by hand' },
   canceled: { queued: 'retry by hand', pending: 'retry by hand', waiting: 'retry by hand' },
 }
 

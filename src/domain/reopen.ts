@@ -1,7 +1,7 @@
 import type { RunCore, StepChange } from './advance.ts'
 import type { FailureRecord } from './failure.ts'
 import { isStepGood, isStepTerminal } from './machines.ts'
-import { indexOf, isJoinImpossible, isJoinMet, keyText, type Step, type StepKey } from './step.ts'
+import { isJoinImpossible, isJoinMet, keyText, type Step, type StepKey } from './step.ts'
 import { type Definition, isDecided } from './workflow.ts'
 
 export interface ReopenInput {
@@ -31,28 +31,27 @@ export function reopen(input: ReopenInput): Reopened {
   const rows = new Map(before)
   const put = (step: Step) => rows.set(keyText(step), step)
   const spread = groupsOf(input.steps)
-  if (input.what.type === 'retry')
-    for (const step of input.steps) put(retried(step, input, spread.get(step.node) ?? null))
-  else skipOne(input.what, rows, spread)
+  if (input.what.type === 'retry') {
+    const done = settledGroups(input)
+    for (const step of input.steps)
+      if (step.path === '' || !done.has(step.node)) put(retried(step, input, spread.get(step.node) ?? null))
+  } else skipOne(input.what, rows, spread)
   for (const node of topological(input)) recount(node, rows, input)
   return summary(input, before, rows)
 }
 
-interface Group {
-  count: number
-  released: number
+/** forEach nodes that have spread, with how many activations they have. */
+function groupsOf(steps: readonly Step[]): Map<number, number> {
+  const groups = new Map<number, number>()
+  for (const s of steps) if (s.path !== '') groups.set(s.node, (groups.get(s.node) ?? 0) + 1)
+  return groups
 }
 
-/** forEach nodes that have spread, with how many activations they have and how many were let go. */
-function groupsOf(steps: readonly Step[]): Map<number, Group> {
-  const groups = new Map<number, Group>()
-  for (const s of steps)
-    if (s.path !== '') groups.set(s.node, { count: (groups.get(s.node)?.count ?? 0) + 1, released: 0 })
-  for (const s of steps) {
-    const group = s.path === '' ? groups.get(s.node) : undefined
-    if (group) group.released = s.released
-  }
-  return groups
+/** forEach nodes that are taken for done: what their activations came to is not touched any more. */
+function settledGroups({ definition, steps }: ReopenInput): Set<number> {
+  const isDone = (s: Step) =>
+    isStepGood(s.state) || (s.state === 'failed' && definition.nodes[s.node]?.onFailure === 'continue')
+  return new Set(steps.filter((s) => s.path === '' && isDone(s)).map((s) => s.node))
 }
 
 /** The step without what belonged to the state it was in. */
@@ -71,22 +70,29 @@ const bare = (s: Step) => ({
   item: s.item,
 })
 
-function retried(step: Step, { definition, now }: ReopenInput, group: Group | null): Step {
+function retried(step: Step, { definition, now }: ReopenInput, activations: number | null): Step {
   const node = definition.nodes[step.node]
   if (!node || (step.state !== 'failed' && step.state !== 'canceled' && step.state !== 'blocked')) return step
   // Taken for success by what follows: to run it again now would change the past.
   if (step.state === 'failed' && step.path === '' && node.onFailure === 'continue') return step
   if (step.path !== '') {
-    return { ...bare(step), state: group && indexOf(step.path) < group.released ? 'queued' : 'pending' }
+    return { ...bare(step), state: 'pending' } // `recount` lets as many go as may run at once
   }
-  if (group) return { ...bare(step), state: 'waiting', waits: 'children', need: group.count, total: group.count }
+  if (activations !== null)
+    return { ...bare(step), state: 'waiting', waits: 'children', need: activations, total: activations }
   if (step.state === 'blocked' || step.state === 'canceled') return { ...bare(step), state: 'pending' }
   // It failed before it ever had an attempt: the decision itself failed, and is made again.
   if (isDecided(node) && step.fence === 0) return { ...bare(step), state: 'pending', dueAt: now }
-  return { ...bare(step), state: 'queued' }
+  return queued(step, node.queueTimeoutMs, now)
 }
 
-function skipOne(key: StepKey, rows: Map<string, Step>, spread: ReadonlyMap<number, Group>): void {
+const queued = (step: Step, queueTimeoutMs: number | null, now: number): Step => ({
+  ...bare(step),
+  state: 'queued',
+  dueAt: queueTimeoutMs === null ? null : now + queueTimeoutMs,
+})
+
+function skipOne(key: StepKey, rows: Map<string, Step>, spread: ReadonlyMap<number, number>): void {
   const step = rows.get(keyText(key))
   if (!step) return
   rows.set(keyText(step), { ...bare(step), tries: step.tries, losses: step.losses, state: 'skipped' })
@@ -121,7 +127,12 @@ function recount(nodeIndex: number, rows: Map<string, Step>, { definition, now }
     const children = [...rows.values()].filter((s) => s.node === nodeIndex && s.path !== '')
     const ok = children.filter((c) => isStepGood(c.state)).length
     const bad = children.filter((c) => isStepTerminal(c.state) && !isStepGood(c.state)).length
-    rows.set(keyText(step), { ...step, ok, bad, dueAt: now })
+    const pending = children.filter((c) => c.state === 'pending').sort((a, b) => (a.path < b.path ? -1 : 1))
+    const out = children.length - pending.length - ok - bad
+    const next = pending.slice(0, Math.max(0, (node.maxParallel ?? children.length) - out))
+    for (const child of next) rows.set(keyText(child), queued(child, node.queueTimeoutMs, now))
+    const released = children.length - pending.length + next.length
+    rows.set(keyText(step), { ...step, ok, bad, released, dueAt: now })
     return
   }
   if (step.state !== 'pending' && step.state !== 'blocked') return
@@ -138,12 +149,7 @@ function recount(nodeIndex: number, rows: Map<string, Step>, { definition, now }
     if (step.state === 'blocked') rows.set(keyText(step), { ...step, ok, bad })
   } else if (!isJoinMet(counts)) rows.set(keyText(step), { ...counts, state: 'pending' })
   else if (isDecided(node)) rows.set(keyText(step), { ...counts, state: 'pending', dueAt: now })
-  else
-    rows.set(keyText(step), {
-      ...counts,
-      state: 'queued',
-      dueAt: node.queueTimeoutMs === null ? null : now + node.queueTimeoutMs,
-    })
+  else rows.set(keyText(step), queued({ ...step, ...counts, state: 'pending' }, node.queueTimeoutMs, now))
 }
 
 function summary(
@@ -174,6 +180,8 @@ function summary(
     changes: changed
       .filter((s) => s.state !== before.get(keyText(s))?.state)
       .map((s) => ({ node: s.node, path: s.path, to: s.state })),
-    ended: open > 0 ? null : bad > 0 ? 'failed' : 'succeeded',
+    // What a stop canceled is still to be done: only a retry makes such a run good.
+    ended:
+      open > 0 ? null : bad > 0 || all.some((s) => s.state === 'canceled' && s.path === '') ? 'failed' : 'succeeded',
   }
 }

@@ -1,4 +1,3 @@
-import type { Json } from '../base/json.ts'
 import { nearest } from '../base/nearest.ts'
 import { compileExpression, quote, ROOTS } from './expression.ts'
 import type { Problem } from './failure.ts'
@@ -73,7 +72,7 @@ export function compileStepExpressions(step: Record<string, unknown>, path: Path
     const source = list.includes('${{') ? bareExpression(list) : null
     if (source === null) refuse('forEach is a list, or one ${{ }} that gives a list', [...path, 'forEach'])
     else compile(source, [...path, 'forEach'], { items: false, gives: /^(list\b.*|dyn|optional.*)$/, says: 'a list' })
-  } else walk(list as Json | undefined, [...path, 'forEach'], { items: false })
+  } else walk(list, [...path, 'forEach'], { items: false })
 
   return { reads, problems }
 }

@@ -65,7 +65,7 @@ export function readYaml(text: string): ReadYaml {
   if (second)
     conversion.report('the file has more than one document; write one workflow to a file', [], second.range?.[0] ?? 0)
   return {
-    value: value as Json | undefined,
+    value: value,
     problems: conversion.problems,
     placeOf: (path, at) => placeOf(lines, offsetOf(document, path, at)),
   }
@@ -112,6 +112,9 @@ function tooDeepAt(text: string): number | null {
   }
   return null
 }
+
+/** Escapes can make text that no database keeps. */
+const isStorable = (text: string): boolean => !text.includes('\0') && text.isWellFormed()
 
 class Conversion {
   readonly problems: Problem[] = []
@@ -167,7 +170,9 @@ class Conversion {
   }
 
   #convertScalar(value: unknown, path: Path, offset: number): Json | undefined {
-    if (value === null || typeof value === 'string' || typeof value === 'boolean') return value
+    if (value === null || typeof value === 'boolean') return value
+    if (typeof value === 'string')
+      return isStorable(value) ? value : this.report('text with U+0000 or half a surrogate pair', path, offset)
     if (typeof value !== 'number') return this.report('this is no JSON value', path, offset)
     if (!Number.isFinite(value)) return this.report('JSON has no such number', path, offset)
     if (Number.isInteger(value) && !Number.isSafeInteger(value))
@@ -182,6 +187,7 @@ class Conversion {
       const name = isScalar(key) && typeof key.value === 'string' ? key.value : null
       const offset = startOf(key) || startOf(value)
       if (name === null) this.report('a key must be a string; quote it', path, offset)
+      else if (!isStorable(name)) this.report('a key with U+0000 or half a surrogate pair', path, offset)
       else if (name === '<<') this.report('merge keys are not supported; write the keys out', [...path, name], offset)
       else if (name === '__proto__') this.report('the key __proto__ is not allowed', [...path, name], offset)
       else if (seen.has(name)) this.report(`the key ${JSON.stringify(name)} is there twice`, [...path, name], offset)

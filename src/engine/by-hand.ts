@@ -79,7 +79,9 @@ export async function skipStep(
     if (
       !['pending', 'queued', 'waiting', 'failed', 'blocked'].includes(step.state) ||
       (step.path === '' && childRuns) ||
-      run.state === 'canceled'
+      run.state === 'canceled' ||
+      // While a run is being stopped nothing revives it.
+      (run.stop !== null && !run.ended)
     ) {
       throw new Failure('step.not_skippable', `skipping step ${name} of run ${runId}`, {
         evidence: { state: childRuns ? 'running' : step.state, run: run.state },

@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts'
+import type { Deadlines } from '../base/deadlines.ts'
 import type { Ids } from '../base/ids.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
@@ -43,6 +44,7 @@ export interface EngineContext extends EngineDeps {
   definitions: DefinitionCache
   queues: QueueRegistry
   watch: Watch
+  deadlines: Deadlines
   /** Asks for a tick no later than in `ms`. */
   tickWithin(ms: number): void
 }

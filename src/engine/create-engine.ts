@@ -1,3 +1,4 @@
+import { createDeadlines } from '../base/deadlines.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { TokenRow } from '../store/tokens/tokens.ts'
@@ -43,6 +44,7 @@ export interface RunningEngine extends Engine {
 export function createEngine(deps: EngineDeps): RunningEngine {
   let wakeTicker: () => void = () => {}
   let nextWithin = Infinity
+  const deadlines = createDeadlines(deps.clock)
   const ctx: EngineContext = {
     ...deps,
     queues: createQueueRegistry(deps.db, () => dispatcher.resubscribe()),
@@ -51,7 +53,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       all: () => ctx.queues.all(),
       idOf: (r) => ctx.queues.idOf(r),
     }),
-    watch: createWatch((ms, signal) => deps.clock.sleep(ms, signal)),
+    watch: createWatch(deadlines),
+    deadlines,
     tickWithin(ms) {
       nextWithin = Math.min(nextWithin, ms)
       wakeTicker()
@@ -67,6 +70,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const watchSeen = new Map<string, number>()
 
   hints.isAlone = () => ticker.servers <= 1
+  dispatcher.onDoubt = () => ticker.doubt()
   dispatcher.onUnserved = (queues) => hints.send({ queues })
 
   const tick = async (): Promise<number> => {
@@ -117,7 +121,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       const onHint = (hint: { queues: number[]; runs: string[]; stopping: boolean }) => {
         if (hint.queues.some((q) => !ctx.queues.all().has(q))) void ctx.queues.refresh().catch(() => {})
         dispatcher.hint(hint.queues, { old: true })
-        for (const run of hint.runs) ctx.watch.notify(run)
+        for (const run of hint.runs) ctx.watch.notifyEnded(run)
         if (hint.stopping) ctx.tickWithin(0)
       }
       await Promise.all([tickLoop(signal), watchLoop(signal), hints.listen(onHint, signal)])

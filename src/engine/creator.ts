@@ -49,9 +49,10 @@ export class Creator {
 
   #rowOf(caller: Caller, run: NewRun, { definition, hash, roots, firstChanges }: Compiled): RunRow {
     const inputs = JSON.stringify(definition.inputs === null ? run.inputs : checkInputs(definition, run.inputs))
-    if (inputs.length > LIMITS.inputBytes) {
+    const inputBytes = Buffer.byteLength(inputs)
+    if (inputBytes > LIMITS.inputBytes) {
       throw new Failure('request.too_large', `creating a run of ${definition.name}`, {
-        evidence: { inputBytes: inputs.length, limit: LIMITS.inputBytes },
+        evidence: { inputBytes, limit: LIMITS.inputBytes },
       })
     }
     const { idempotencyKey: key, fingerprint } = run
@@ -103,6 +104,10 @@ export class Creator {
       const taken = items.filter((i) => !created.has(i.row.id))
       const existing = taken.length > 0 ? await this.#existing(taken) : new Map<string, CreateOutcome>()
       return rows.map((row) => existing.get(row.id) ?? { kind: 'created', runId: row.id })
+    } catch (error) {
+      // Perhaps it was done and only its answer was lost.
+      this.#dispatcher.onDoubt()
+      throw error
     } finally {
       for (const session of reserved.values()) session.reserved -= 1
     }
@@ -114,6 +119,7 @@ export class Creator {
 
   #after(items: readonly Item[], created: ReadonlySet<string>, leased: ReadonlySet<string>): void {
     this.#ctx.metrics.count('orrery_runs_created_total', created.size)
+    for (const id of created) this.#ctx.watch.expect(id)
     const queues = new Set<number>()
     for (const { row, compiled } of items) {
       if (!created.has(row.id)) continue

@@ -2,6 +2,7 @@ import { deferred } from '../base/deferred.ts'
 import type {
   HeartbeatRequest,
   HeartbeatResponse,
+  HeldAttempt,
   Orders,
   PollRequest,
   PollResponse,
@@ -10,6 +11,7 @@ import type {
 } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { mayExchange } from '../domain/version-skew.ts'
 import { claimSteps } from '../store/steps/claim-steps.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
 import { adoptSteps, findAttemptFates, findHeld } from '../store/steps/find-steps.ts'
@@ -17,14 +19,23 @@ import { areLive, endSessions, findSession, openSession } from '../store/session
 import { renderAssignments } from './assignments.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
+import { LowWater } from './low-water.ts'
 import { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
-import { parseStepId, stepIdOf } from './step-id.ts'
+import { attemptKey, parseStepId, stepIdOf } from './step-id.ts'
 
 /** An assignment that is not in a poll's list is sent again at once on the poll lane, after this long on the report lane. */
 const REPORT_LANE_RESEND_MS = 2_000
+/** How old a low-water mark must be to count, and how often all marks are dropped: what a lost hint hides is found then. */
+const LOW_WATER_LAG_MS = 2_000
+const LOW_WATER_RESET_MS = 10_000
 /** What a worker holds and this server does not know is looked up at most this often. */
 const CHECK_HELD_MS = 1_000
+
+const notTheirs = (session: string) => new Failure('client.forbidden', `speaking for session ${session}`)
+
+const isOutgoing = (session: WorkerSession, lease: HeldAttempt): boolean =>
+  session.outgoing.some((a) => a.step === lease.step && a.fence === lease.fence)
 
 /**
  * Who works here and who may have what: the sessions that this server hears of, their parked polls, and the claiming of queued
@@ -37,10 +48,15 @@ export class Dispatcher {
   readonly #hinted = new Set<number>()
   #hintCount = 0
   /** Oldest run that a claim may still find, per session; see Claim.from. */
-  readonly #lowWater = new Map<string, string>()
+  readonly #lowWater = new LowWater(LOW_WATER_LAG_MS)
+  #resetAt = 0
+  /** Counts claims. */
+  #turn = 0
   readonly #claiming = new Map<string, Promise<void>>()
   /** Tells other servers that there is work for workers which are not here. */
   onUnserved: (queues: number[]) => void = () => {}
+  /** Steps may be leased that nobody was told of: the answer of a statement was lost. */
+  onDoubt: () => void = () => {}
 
   constructor(ctx: EngineContext) {
     this.#ctx = ctx
@@ -60,6 +76,11 @@ export class Dispatcher {
 
   async register(caller: Caller, request: RegisterRequest): Promise<RegisterResponse> {
     const { ctx } = this
+    if (!mayExchange(request.version, ctx.version)) {
+      throw new Failure('worker.incompatible', `registering worker ${request.worker}`, {
+        evidence: { worker: request.version, server: ctx.version },
+      })
+    }
     const skew = Math.max(-2_000_000_000, Math.min(2_000_000_000, Math.round(request.clock - ctx.clock.now())))
     const id = ctx.ids.make('session')
     const namespaces = caller.namespaces ?? request.namespaces
@@ -85,6 +106,7 @@ export class Dispatcher {
     const session = new WorkerSession({
       id,
       worker: request.worker,
+      actor: caller.actor,
       offer,
       host: request.host,
       pid: request.pid,
@@ -131,16 +153,8 @@ export class Dispatcher {
     })
     const adopted = steps.length > 0 ? await adoptSteps(this.#ctx.db, { from: former, to: session.id, steps }) : []
     for (const a of adopted) {
-      const step = stepIdOf(a)
-      session.owned.set(`${step}@${a.fence}`, {
-        step,
-        fence: a.fence,
-        assignment: null,
-        confirmed: true,
-        sentAt: null,
-        firstSentAt: null,
-        lane: 'poll',
-      })
+      const lease = { step: stepIdOf(a), fence: a.fence, assignment: null, confirmed: true }
+      session.ownSent(lease, this.#ctx.clock.monotonic())
     }
     await endSessions(this.#ctx.db, [former], 'worker.restarted')
     this.forget(former)
@@ -152,16 +166,18 @@ export class Dispatcher {
   async session(caller: Caller, id: string): Promise<WorkerSession | 'ended'> {
     const known = this.#sessions.get(id)
     if (known) {
+      if (known.actor !== caller.actor) throw notTheirs(id)
       known.seen = true
       known.lastHeardAt = this.#ctx.clock.monotonic()
       return known.ended ? 'ended' : known
     }
     const row = await findSession(this.#ctx.db, id)
-    if (row && row.token_id !== caller.actor) throw new Failure('client.forbidden', `speaking for session ${id}`)
+    if (row && row.token_id !== caller.actor) throw notTheirs(id)
     if (!row || row.state !== 'live') return 'ended'
     const session = new WorkerSession({
       id,
       worker: row.worker,
+      actor: row.token_id,
       offer: row,
       host: row.host,
       pid: row.pid,
@@ -171,17 +187,25 @@ export class Dispatcher {
     })
     await this.#ctx.queues.refresh()
     session.subscribe(this.#ctx.queues.all())
-    const held = await findHeld(this.#ctx.db, [id])
+    // Sent by another server, or by none: a poll that does not list it has not got it.
+    const rendered = await renderAssignments(this.#ctx, await findHeld(this.#ctx.db, [id]))
     // Two requests of one session may come at once; the first one to get here made it.
     const raced = this.#sessions.get(id)
     if (raced) return raced
-    for (const r of await renderAssignments(this.#ctx, held)) {
-      // sentAt 0: it was sent by another server, so a poll that does not list it has not got it.
-      if (r.kind === 'assignment') session.own(r.assignment, 'poll', 0)
+    const now = this.#ctx.clock.monotonic()
+    for (const r of rendered) {
+      const { step, fence } = { step: stepIdOf(r.leased), fence: r.leased.fence }
+      session.ownSent({ step, fence, assignment: r.kind === 'assignment' ? r.assignment : null, confirmed: false }, now)
     }
     this.#sessions.set(id, session)
     this.hintAll(session.queues)
     return session
+  }
+
+  /** A worker that went to another server: what it holds is read from the store should it come back. Its session lives on. */
+  release(id: string): void {
+    this.#sessions.delete(id)
+    this.#lowWater.forget(id)
   }
 
   forget(id: string): void {
@@ -190,7 +214,14 @@ export class Dispatcher {
     session.ended = true
     session.wake()
     this.#sessions.delete(id)
-    this.#lowWater.delete(id)
+    this.#lowWater.forget(id)
+  }
+
+  /** A drained worker says good-bye: it is not lost, and what may still be on its way to it is given back. */
+  async leave(session: WorkerSession): Promise<void> {
+    await endSessions(this.#ctx.db, [session.id], 'worker.left')
+    this.forget(session.id)
+    this.#ctx.log.info('worker left', { workerId: session.worker, sessionId: session.id })
   }
 
   async heartbeat(caller: Caller, request: HeartbeatRequest): Promise<HeartbeatResponse> {
@@ -203,11 +234,15 @@ export class Dispatcher {
     if (session === 'ended') return { sessionState: 'ended', assignments: [], cancels: [], drain: false }
     session.draining = request.draining
     await this.#reconcile(session, request)
-    await this.claimFor(session)
+    if (!signal.aborted) await this.claimFor(session)
     const until = this.#ctx.clock.monotonic() + this.#ctx.times.pollMs
     while (session.outgoing.length === 0 && session.cancels.size === 0 && !session.ended && !signal.aborted) {
       const left = until - this.#ctx.clock.monotonic()
-      if (left <= 0 || !(await this.#park(session, left, signal))) break
+      if (left <= 0) break
+      const why = await this.#park(session, left, signal)
+      // A newer poll is here: whoever sent this one does not read its answer.
+      if (why === 'replaced') return { sessionState: 'live', assignments: [], cancels: [], drain: false }
+      if (why === 'over') break
       if (!signal.aborted) await this.claimFor(session)
     }
     if (session.ended) return { sessionState: 'ended', assignments: [], cancels: [], drain: false }
@@ -216,24 +251,20 @@ export class Dispatcher {
     return { sessionState: 'live', ...this.takeOrders(session, 'poll') }
   }
 
-  /** Waits to be woken; false when the time is over or a newer poll has taken the place. */
-  async #park(session: WorkerSession, ms: number, signal: AbortSignal): Promise<boolean> {
-    const woken = deferred<boolean>()
-    const stop = new AbortController()
-    const unpark = session.park((why) => woken.resolve(why === 'woken'))
-    signal.addEventListener('abort', () => woken.resolve(true), { once: true, signal: stop.signal })
+  /** Waits to be woken, for the time to be over, or for a newer poll to take the place. */
+  async #park(session: WorkerSession, ms: number, signal: AbortSignal): Promise<'woken' | 'over' | 'replaced'> {
+    const woken = deferred<'woken' | 'over' | 'replaced'>()
+    const unpark = session.park(woken.resolve)
+    const onCut = () => woken.resolve('woken')
+    signal.addEventListener('abort', onCut, { once: true })
+    const cancel = this.#ctx.deadlines.add(ms, () => woken.resolve('over'))
     // A hint may have come between the claim and the parking.
-    if (session.outgoing.length > 0 || session.cancels.size > 0 || this.#mayClaim(session)) woken.resolve(true)
+    if (session.outgoing.length > 0 || session.cancels.size > 0 || this.#mayClaim(session)) woken.resolve('woken')
     try {
-      return await Promise.race([
-        woken.promise,
-        this.#ctx.clock.sleep(ms, stop.signal).then(
-          () => false,
-          () => false,
-        ),
-      ])
+      return await woken.promise
     } finally {
-      stop.abort()
+      cancel()
+      signal.removeEventListener('abort', onCut)
       unpark()
     }
   }
@@ -242,36 +273,40 @@ export class Dispatcher {
   async #reconcile(session: WorkerSession, request: PollRequest): Promise<void> {
     const now = this.#ctx.clock.monotonic()
     const unknown = session.confirm(request.held)
-    for (const owned of session.unconfirmed(request.held, now)) {
-      if (owned.assignment === null || (owned.lane === 'report' && now - (owned.sentAt ?? 0) < REPORT_LANE_RESEND_MS))
-        continue
-      if (session.outgoing.some((a) => a.step === owned.step && a.fence === owned.fence)) continue
-      owned.lane = 'poll'
-      session.outgoing.push(owned.assignment)
-      this.#ctx.metrics.count('orrery_assignments_resent_total')
-    }
-    if (unknown.length === 0 || now - session.lastCheckedAt < CHECK_HELD_MS) return
-    session.lastCheckedAt = now
-    const addressed = unknown.flatMap((h) => {
+    // What went out with a report's reply may be younger than this poll.
+    const unlisted = session.unlisted(request.held).filter((o) => {
+      const sentAt = o.sentAt ?? now
+      return o.confirmed || o.lane === 'report' ? now - sentAt >= REPORT_LANE_RESEND_MS : true
+    })
+    const isCheckDue = now - session.lastCheckedAt >= CHECK_HELD_MS
+    const lost = unlisted.filter((o) => !o.confirmed || isCheckDue)
+    if (lost.length === 0 && (unknown.length === 0 || !isCheckDue)) return
+    if (isCheckDue) session.lastCheckedAt = now
+    const addressOf = (h: HeldAttempt) => {
       const a = parseStepId(h.step)
       return a ? [{ ...a, fence: h.fence, session: session.id }] : []
-    })
-    const fates = await findAttemptFates(this.#ctx.db, addressed)
+    }
+    const addressed = isCheckDue ? unknown.flatMap(addressOf) : []
+    const fates = new Map(
+      (await findAttemptFates(this.#ctx.db, [...addressed, ...lost.flatMap(addressOf)])).map((f) => [attemptKey(f), f]),
+    )
+    for (const owned of lost) {
+      const [a] = addressOf(owned)
+      const fate = a && fates.get(attemptKey(a))
+      if (!fate?.mine || fate.state !== 'running') {
+        // It ended at another server, or was taken back.
+        session.disown(owned.step, owned.fence)
+      } else if (!owned.confirmed && owned.assignment && !isOutgoing(session, owned)) {
+        owned.lane = 'poll'
+        session.outgoing.push(owned.assignment)
+        this.#ctx.metrics.count('orrery_assignments_resent_total')
+      }
+    }
     for (const a of addressed) {
-      const fate = fates.find(
-        (f) => f.runId === a.runId && f.node === a.node && f.path === a.path && f.fence === a.fence,
-      )
+      const fate = fates.get(attemptKey(a))
       const step = stepIdOf(a)
       if (fate?.mine && fate.state === 'running') {
-        session.owned.set(`${step}@${a.fence}`, {
-          step,
-          fence: a.fence,
-          assignment: null,
-          confirmed: true,
-          sentAt: null,
-          firstSentAt: null,
-          lane: 'poll',
-        })
+        session.ownSent({ step, fence: a.fence, assignment: null, confirmed: true }, now)
         if (fate.stopping) session.order({ step, fence: a.fence, reason: 'run.canceled' })
       } else if (!fate?.mine || fate.state !== 'succeeded') {
         session.order({ step, fence: a.fence, reason: 'attempt.stale_lease' })
@@ -287,7 +322,6 @@ export class Dispatcher {
       const owned = session.owned.get(`${a.step}@${a.fence}`)
       if (!owned) continue
       owned.sentAt = now
-      owned.firstSentAt ??= now
       owned.lane = lane
     }
     const cancels = [...session.cancels.values()]
@@ -311,8 +345,21 @@ export class Dispatcher {
     return best
   }
 
-  /** Hands leased steps to their sessions; those that cannot be rendered fail. */
+  /**
+   * Hands leased steps to their sessions; those that cannot be rendered fail. Never throws: what is leased is leased, and what
+   * cannot be handed now is found again by `recoverLeases`.
+   */
   async hand(leased: readonly LeasedStep[]): Promise<void> {
+    if (leased.length === 0) return
+    try {
+      await this.#hand(leased)
+    } catch (error) {
+      this.#ctx.log.warn('leased steps could not be handed on yet', { steps: leased.length, error: String(error) })
+      this.onDoubt()
+    }
+  }
+
+  async #hand(leased: readonly LeasedStep[]): Promise<void> {
     for (const r of await renderAssignments(this.#ctx, leased)) {
       const session = this.#sessions.get(r.leased.session)
       if (r.kind === 'failed') {
@@ -323,7 +370,7 @@ export class Dispatcher {
         this.hint(settled?.queued ?? [], { old: true })
       } else if (session) {
         // Not sent yet: `takeOrders` marks it.
-        session.own(r.assignment, 'poll', null)
+        session.own(r.assignment, this.#ctx.clock.monotonic())
         session.outgoing.push(r.assignment)
       }
       // No session: it ended meanwhile, and the sweep requeues what it holds.
@@ -335,7 +382,7 @@ export class Dispatcher {
     if (queues.length === 0) return
     for (const q of queues) this.#hinted.add(q)
     this.#hintCount += 1
-    if (options.old) this.#lowWater.clear()
+    if (options.old) this.#lowWater.reset()
     let served = false
     for (const session of this.#sessions.values()) {
       if (session.free === 0 || !queues.some((q) => session.queues.includes(q))) continue
@@ -349,7 +396,10 @@ export class Dispatcher {
   hintAll(queues: readonly number[]): void {
     for (const q of queues) this.#hinted.add(q)
     this.#hintCount += 1
-    this.#lowWater.clear()
+    const now = this.#ctx.clock.monotonic()
+    if (now - this.#resetAt < LOW_WATER_RESET_MS) return
+    this.#resetAt = now
+    this.#lowWater.reset()
   }
 
   #mayClaim(session: WorkerSession): boolean {
@@ -368,7 +418,10 @@ export class Dispatcher {
 
   async #claim(session: WorkerSession): Promise<void> {
     const limit = Math.min(session.free, LIMITS.flushItemsMax)
-    const queues = session.queues.filter((q) => this.#hinted.has(q))
+    const hinted = session.queues.filter((q) => this.#hinted.has(q))
+    // Another queue comes first each time: one that never runs dry would starve all behind it.
+    const first = this.#turn++ % hinted.length
+    const queues = [...hinted.slice(first), ...hinted.slice(0, first)]
     const before = this.#hintCount
     session.reserved += limit
     try {
@@ -376,13 +429,17 @@ export class Dispatcher {
         session: session.id,
         queues,
         limit,
-        from: this.#lowWater.get(session.id) ?? '',
+        from: this.#lowWater.from(session.id),
         graceMs: this.#ctx.times.deadlineGraceMs,
       })
       if (leased.length < limit && this.#hintCount === before) for (const q of queues) this.#hinted.delete(q)
       const last = leased.at(-1)
-      if (last && queues.length === 1) this.#lowWater.set(session.id, last.runId)
+      if (last && queues.length === 1) this.#lowWater.claimed(session.id, last.runId, this.#ctx.clock.monotonic())
       await this.hand(leased)
+    } catch (error) {
+      // Perhaps it was done and only its answer was lost.
+      this.onDoubt()
+      throw error
     } finally {
       session.reserved -= limit
     }

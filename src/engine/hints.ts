@@ -3,6 +3,8 @@ import type { EngineContext } from './context.ts'
 const CHANNEL = 'orrery_hints'
 /** NOTIFY payloads end at 8,000 bytes; beyond this many runs their watchers look by themselves. */
 const RUNS_MAX = 150
+/** Queues of one notification; the rest goes with the next. */
+const QUEUES_MAX = 250
 
 export interface Hint {
   queues: number[]
@@ -42,11 +44,11 @@ export class Hints {
       while (this.#queues.size > 0 || this.#runs.size > 0 || this.#stopping) {
         const payload = {
           from: this.#ctx.serverId,
-          queues: [...this.#queues],
+          queues: [...this.#queues].slice(0, QUEUES_MAX),
           runs: [...this.#runs].slice(0, RUNS_MAX),
           stopping: this.#stopping,
         }
-        this.#queues.clear()
+        for (const q of payload.queues) this.#queues.delete(q)
         this.#runs.clear()
         this.#stopping = false
         await this.#ctx.db.query('select pg_notify($1, $2)', [CHANNEL, JSON.stringify(payload)])
@@ -64,8 +66,11 @@ export class Hints {
       try {
         const lost = Promise.withResolvers<void>()
         this.#unlisten = await this.#ctx.db.listen(CHANNEL, (payload) => this.#receive(payload, onHint), lost.resolve)
-        signal.addEventListener('abort', () => lost.resolve(), { once: true })
-        await lost.promise
+        const onAbort = () => lost.resolve()
+        signal.addEventListener('abort', onAbort, { once: true })
+        // It may have been aborted while the connection was opened.
+        if (!signal.aborted) await lost.promise
+        signal.removeEventListener('abort', onAbort)
       } catch (error) {
         this.#ctx.log.debug('cannot listen for hints', { error: String(error) })
       }

@@ -1,5 +1,5 @@
 import type { LogLine, Page, RunEvent, RunSummary, RunView, StepView, WorkerView } from '../contract/api-types.ts'
-import { Failure, failureRecord } from '../domain/failure.ts'
+import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
 import { isRunTerminal, type RunState } from '../domain/machines.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { displayName } from '../domain/step.ts'
@@ -7,7 +7,8 @@ import { listEvents } from '../store/events/events.ts'
 import { listSegments, type LogCursor } from '../store/logs/logs.ts'
 import { findRun, listRuns, type RunReadRow } from '../store/runs/read-runs.ts'
 import { listSessions } from '../store/sessions/sessions.ts'
-import { listAttempts, listSteps, type StepReadRow } from '../store/steps/read-steps.ts'
+import { findWholeRuns, listAttempts, listSteps, type StepReadRow, type WholeRow } from '../store/steps/read-steps.ts'
+import { createBatcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
 import { reasonOf } from './reasons.ts'
 import { createNameIndex, viewRun, viewStep } from './views.ts'
@@ -22,6 +23,8 @@ const FOLLOW_MS = 5_000
 const ATTEMPTS_SHOWN = 1_000
 /** Reasons that cost a query each are given for this many queued steps of a page. */
 const REASONS_MAX = 20
+/** Running steps that a stalled run names. */
+const STALLED_SHOWN = 10
 
 export interface Reads {
   getRun(runId: string, namespaces: readonly string[] | null): Promise<RunView>
@@ -63,7 +66,9 @@ export function createReads(ctx: EngineContext): Reads {
 
   const viewSteps = async (run: RunReadRow, rows: StepReadRow[]): Promise<StepView[]> => {
     const { definition } = await ctx.definitions.get(run.definition)
-    const attempts = await listAttempts(ctx.db, run.id, rows, ATTEMPTS_SHOWN)
+    // A step that succeeded at its first attempt has no other: the usual case costs no query.
+    const tried = rows.filter((r) => r.fence > (r.state === 'succeeded' || r.state === 'running' ? 1 : 0))
+    const attempts = tried.length > 0 ? await listAttempts(ctx.db, run.id, tried, ATTEMPTS_SHOWN) : []
     let asked = 0
     const views: StepView[] = []
     for (const row of rows) {
@@ -77,19 +82,40 @@ export function createReads(ctx: EngineContext): Reads {
     return views
   }
 
-  const viewWhole = async (run: RunReadRow): Promise<RunView> => {
-    const rows = await listSteps(ctx.db, { runId: run.id, after: null, plainOnly: true, limit: STEPS_SHOWN })
+  // Many wait for runs that end in one flush; they are read in one go as well.
+  const whole = createBatcher<string, WholeRow | null>({
+    maxItems: LIMITS.flushItemsMax,
+    maxInFlight: 2,
+    maxQueued: LIMITS.batchQueueMax,
+    isConflict: () => false,
+    async flush(ids) {
+      const found = await findWholeRuns(ctx.db, ids, STEPS_SHOWN)
+      const byId = new Map(found.map((w) => [w.run.id, w]))
+      return ids.map((id) => byId.get(id) ?? null)
+    },
+  })
+
+  const readWhole = async (runId: string, namespaces: readonly string[] | null) => {
+    const found = await whole.add(runId)
+    if (!found || (namespaces && !namespaces.includes(found.run.namespace))) {
+      throw new Failure('run.not_found', `looking for run ${runId}`)
+    }
+    return found
+  }
+
+  const viewWhole = async ({ run, rows }: WholeRow): Promise<RunView> => {
+    const stepList = await viewSteps(run, rows)
     return {
       ...viewRun(run),
       definition: run.definition,
       inputs: run.inputs,
-      stepList: await viewSteps(run, rows),
-      ...stalledOf(ctx, run),
+      stepList,
+      ...stalledOf(ctx, run, stepList),
     }
   }
 
   return {
-    getRun: async (runId, namespaces) => viewWhole(await mustFind(runId, namespaces)),
+    getRun: async (runId, namespaces) => viewWhole(await readWhole(runId, namespaces)),
     getSummary: async (runId, namespaces) => viewRun(await mustFind(runId, namespaces)),
     async listRuns({ namespaces, workflow, states, cursor, limit }) {
       const size = Math.min(limit, LIMITS.pageMax)
@@ -99,13 +125,12 @@ export function createReads(ctx: EngineContext): Reads {
     async listSteps(runId, namespaces, { cursor, limit }) {
       const run = await mustFind(runId, namespaces)
       const [node = '', path = ''] = cursor?.split('.') ?? []
-      if (cursor !== null && !/^\d+(\.\d{5})?$/.test(cursor))
+      if (cursor !== null && !/^\d{1,6}(\.\d{5})?$/.test(cursor))
         throw new Failure('request.invalid', 'reading the cursor of a page of steps')
       const size = Math.min(limit, LIMITS.pageMax)
       const rows = await listSteps(ctx.db, {
         runId,
         after: cursor === null ? null : { node: Number(node), path },
-        plainOnly: false,
         limit: size + 1,
       })
       const last = rows[size - 1]
@@ -151,16 +176,17 @@ export function createReads(ctx: EngineContext): Reads {
     },
     async waitForRun(runId, namespaces, waitMs, signal) {
       const until = ctx.clock.monotonic() + waitMs
+      // What was created here a moment ago is known to be open: the store is asked when it has ended.
+      let known = ctx.watch.peek(runId)
       for (;;) {
-        const stop = new AbortController()
         const left = Math.max(0, until - ctx.clock.monotonic())
-        const moved = ctx.watch.wait(runId, Math.min(left, FOLLOW_MS), AbortSignal.any([signal, stop.signal]))
-        const run = await mustFind(runId, namespaces)
-        if (run.ended_at !== null || left === 0 || signal.aborted) {
-          stop.abort()
-          return viewWhole(run)
+        const ended = known === 'ended' ? null : ctx.watch.waitEnd(runId, Math.min(left, FOLLOW_MS), signal)
+        if (known !== 'open') {
+          const found = await readWhole(runId, namespaces)
+          if (found.run.ended_at !== null || left === 0 || signal.aborted) return viewWhole(found)
         }
-        await moved
+        await ended
+        known = known === 'ended' ? 'open' : null
       }
     },
     async *followLogs(runId, namespaces, filter, signal) {
@@ -233,21 +259,35 @@ export function createReads(ctx: EngineContext): Reads {
   }
 }
 
-/** A live run that has not moved for long says so, with what it waits for on its steps. */
-function stalledOf(ctx: EngineContext, run: RunReadRow): { stalled?: RunView['failure'] } {
+/** A live run that has not moved for long says so, and what it waits for: the first step that waits for more than other steps. */
+function stalledOf(ctx: EngineContext, run: RunReadRow, steps: readonly StepView[]): { stalled?: FailureRecord } {
   if (run.ended_at !== null || run.still_ms < ctx.times.stallMs) return {}
-  return {
-    stalled: failureRecord('run.stalled', `no progress for ${Math.round(run.still_ms / 1000)} s`, {
-      evidence: { stillMs: Math.round(run.still_ms), queuedOrRunning: run.active },
-      remediation: 'The reason stands at the step that waits; see stepList[].reason.',
-    }),
-  }
+  const waiting = steps.filter((s) => s.reason !== null && s.reason.code !== 'dependency')
+  const first = waiting.find((s) => s.reason !== null && 'remediation' in s.reason) ?? waiting[0]
+  const running = steps.filter((s) => s.state === 'running').map((s) => s.name)
+  const reason = first?.reason ?? null
+  const why = first && reason ? `step ${first.name}: ${reason.message}` : `running: ${running.join(', ') || 'nothing'}`
+  const record = failureRecord('run.stalled', `no progress for ${Math.round(run.still_ms / 1000)} s; ${why}`, {
+    evidence: {
+      stillMs: Math.round(run.still_ms),
+      queuedOrRunning: run.active,
+      ...(first && reason ? { step: first.name, reason: reason.code } : {}),
+      ...(running.length > 0 ? { running: running.slice(0, STALLED_SHOWN) } : {}),
+    },
+    remediation:
+      reason && 'remediation' in reason
+        ? reason.remediation
+        : running.length > 0
+          ? 'The steps named are at work; give a step a timeout to bound it, or cancel the run.'
+          : 'It goes on by itself when what it waits for has come; steps that were forgotten are armed again by themselves.',
+  })
+  return { stalled: reason && 'remediation' in reason ? { ...record, cause: reason } : record }
 }
 
 function parseCursor(text: string | null): LogCursor | null {
   if (text === null) return null
   const [, recordedAt, node, path, fence, idx] =
-    /^(\d{1,16})\.(\d{1,6})\.(\d{5})?\.(\d{1,9})\.(\d{1,9})$/.exec(text) ?? []
+    /^(\d{1,14})\.(\d{1,6})\.(\d{5})?\.(\d{1,9})\.(\d{1,9})$/.exec(text) ?? []
   if (recordedAt === undefined) throw new Failure('request.invalid', 'reading the cursor of a log')
   return {
     recordedAt: Number(recordedAt),

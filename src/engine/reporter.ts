@@ -19,10 +19,15 @@ import type { Dispatcher } from './dispatcher.ts'
 import type { Caller } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
-import { attemptKey, parseStepId, type StepAddress } from './step-id.ts'
+import { attemptKey, parseStepId, type StepAddress, stepIdOf } from './step-id.ts'
 
 type Outcome = Pick<ReportAck, 'outcome' | 'failure'>
 type Addressed<R extends Report = Report> = { report: R; at: StepAddress & { fence: number } }
+
+/** What a column of whole milliseconds holds; 23 days. */
+const AGO_MAX_MS = 2_000_000_000
+/** How long ago something was, as it is stored. */
+const agoOf = (ms: number): number => Math.min(AGO_MAX_MS, Math.max(0, Math.round(ms)))
 
 const RECORDED: Outcome = { outcome: 'recorded' }
 const STALE: Outcome = { outcome: 'stale' }
@@ -70,6 +75,10 @@ export class Reporter {
       return { sessionState: 'ended', acks, assignments: [], cancels: [], drain: false }
     }
     session.draining = request.draining
+    if (request.draining && request.reports.length === 0 && session.owned.size === 0) {
+      await this.#dispatcher.leave(session)
+      return { sessionState: 'ended', acks: [], assignments: [], cancels: [], drain: false }
+    }
     const acks = await this.#takeAll(session, request.reports)
     await this.#dispatcher.claimFor(session)
     if (session.ended) return { sessionState: 'ended', acks, assignments: [], cancels: [], drain: false }
@@ -117,11 +126,12 @@ export class Reporter {
     { report, at }: Addressed<Extract<Report, { kind: 'succeeded' }>>,
   ): Promise<Outcome> {
     const output = JSON.stringify(report.output)
-    if (output.length > LIMITS.outputBytes) {
+    const bytes = Buffer.byteLength(output)
+    if (bytes > LIMITS.outputBytes) {
       return {
         outcome: 'rejected',
         failure: failureRecord('output.too_large', `recording the output of ${report.step}`, {
-          evidence: { bytes: output.length, limit: LIMITS.outputBytes },
+          evidence: { bytes, limit: LIMITS.outputBytes },
         }),
       }
     }
@@ -129,8 +139,8 @@ export class Reporter {
       ...at,
       session: session.id,
       output,
-      startedAgoMs: Math.max(0, Math.round(report.startedAgoMs ?? report.endedAgoMs ?? 0)),
-      endedAgoMs: Math.max(0, Math.round(report.endedAgoMs ?? 0)),
+      startedAgoMs: agoOf(report.startedAgoMs ?? report.endedAgoMs ?? 0),
+      endedAgoMs: agoOf(report.endedAgoMs ?? 0),
     })
     session.disown(report.step, report.fence)
     if (result.recorded) return RECORDED
@@ -165,6 +175,10 @@ export class Reporter {
         { inlineOutputBytes: LIMITS.inlineOutputBytes, graceMs: this.#ctx.times.deadlineGraceMs },
       )
       await this.#dispatcher.hand(rows.leased)
+    } catch (error) {
+      // Perhaps it was done and only its answer was lost.
+      this.#dispatcher.onDoubt()
+      throw error
     } finally {
       for (const [session, { spare }] of rooms) session.reserved -= spare
     }
@@ -179,7 +193,8 @@ export class Reporter {
       const session = this.#dispatcher.get(item.session)
       if (!session || session.draining || session.ended) continue
       const room = rooms.get(session) ?? { ended: 0, spare: session.free }
-      room.ended += 1
+      // What this server does not count as the session's frees no slot.
+      if (session.owned.has(`${stepIdOf(item)}@${item.fence}`)) room.ended += 1
       rooms.set(session, room)
     }
     return rooms
@@ -189,7 +204,10 @@ export class Reporter {
     const { metrics, watch } = this.#ctx
     metrics.count('orrery_steps_ended_total', rows.done.size, { state: 'succeeded' })
     for (const run of new Set(items.map((i) => i.runId))) watch.notify(run)
-    for (const run of rows.ended) metrics.count('orrery_runs_ended_total', 1, { state: run.state })
+    for (const run of rows.ended) {
+      watch.notifyEnded(run.runId)
+      metrics.count('orrery_runs_ended_total', 1, { state: run.state })
+    }
     this.#dispatcher.hint(rows.queued, { old: true })
     const owed = new Map<string, Happening[]>()
     for (const { runId, node, path } of rows.owed)
@@ -207,7 +225,7 @@ export class Reporter {
     const held = await this.#starts.add({
       ...at,
       session: session.id,
-      startedAgoMs: Math.max(0, Math.round(report.startedAgoMs ?? 0)),
+      startedAgoMs: agoOf(report.startedAgoMs ?? 0),
     })
     return held ? RECORDED : STALE
   }
@@ -220,7 +238,7 @@ export class Reporter {
           session: session.id,
           index: s.index,
           stream: s.stream,
-          agoMs: Math.max(0, Math.round(s.agoMs)),
+          agoMs: agoOf(s.agoMs),
           text: s.text,
         }),
       ),

@@ -10,8 +10,8 @@ export interface Owned {
   confirmed: boolean
   /** Monotonic ms when it was last sent; null while it was never sent. */
   sentAt: number | null
-  /** Monotonic ms of the first sending. */
-  firstSentAt: number | null
+  /** Monotonic ms since which this server knows of it. */
+  ownedAt: number
   lane: 'poll' | 'report'
 }
 
@@ -19,6 +19,8 @@ export interface Owned {
 export class WorkerSession {
   readonly id: string
   readonly worker: string
+  /** Whoever opened the session; nobody else may speak for it. */
+  readonly actor: string
   readonly offer: Offer
   readonly host: string
   readonly pid: number
@@ -42,6 +44,7 @@ export class WorkerSession {
   constructor(from: {
     id: string
     worker: string
+    actor: string
     offer: Offer
     host: string
     pid: number
@@ -51,6 +54,7 @@ export class WorkerSession {
   }) {
     this.id = from.id
     this.worker = from.worker
+    this.actor = from.actor
     this.offer = from.offer
     this.host = from.host
     this.pid = from.pid
@@ -72,17 +76,19 @@ export class WorkerSession {
     this.queues = [...queues].filter(([, r]) => missingFor(r, this.offer).length === 0).map(([id]) => id)
   }
 
-  own(assignment: Assignment, lane: 'poll' | 'report', now: number | null): void {
+  /** Leased to it, and to be sent with the next reply. */
+  own(assignment: Assignment, now: number): void {
     const { step, fence } = assignment
-    this.owned.set(`${step}@${fence}`, {
-      step,
-      fence,
-      assignment,
-      confirmed: false,
-      sentAt: now,
-      firstSentAt: now,
-      lane,
-    })
+    const sent = { sentAt: null, ownedAt: now, lane: 'poll' as const }
+    this.owned.set(`${step}@${fence}`, { step, fence, assignment, confirmed: false, ...sent })
+  }
+
+  /** Leased to it, perhaps sent by another server. `confirmed`: the worker says that it has it. */
+  ownSent(
+    lease: { step: StepId; fence: number; assignment: Assignment | null; confirmed: boolean },
+    now: number,
+  ): void {
+    this.owned.set(`${lease.step}@${lease.fence}`, { ...lease, sentAt: now, ownedAt: now, lane: 'poll' })
   }
 
   disown(step: StepId, fence: number): void {
@@ -104,6 +110,20 @@ export class WorkerSession {
     }
   }
 
+  /** Sends again, to the poll that is parked here, what went out with a report's reply and was not confirmed since. */
+  resend(sentBefore: number): number {
+    if (!this.isParked) return 0
+    let count = 0
+    for (const o of this.owned.values()) {
+      if (o.confirmed || !o.assignment || o.lane !== 'report' || o.sentAt === null || o.sentAt > sentBefore) continue
+      this.outgoing.push(o.assignment)
+      o.lane = 'poll'
+      count += 1
+    }
+    if (count > 0) this.wake()
+    return count
+  }
+
   wake(): void {
     const wake = this.#wake
     this.#wake = null
@@ -121,11 +141,9 @@ export class WorkerSession {
     return unknown
   }
 
-  /** Assignments whose reply was lost: sent, not confirmed, not in the worker's list. */
-  unconfirmed(held: readonly HeldAttempt[], sentBefore: number): Owned[] {
+  /** What was sent and is not in the worker's list: the reply was lost, or the attempt ended at another server. */
+  unlisted(held: readonly HeldAttempt[]): Owned[] {
     const listed = new Set(held.map((h) => `${h.step}@${h.fence}`))
-    return [...this.owned]
-      .filter(([key, o]) => !o.confirmed && !listed.has(key) && o.sentAt !== null && o.sentAt <= sentBefore)
-      .map(([, o]) => o)
+    return [...this.owned].filter(([key, o]) => !listed.has(key) && o.sentAt !== null).map(([, o]) => o)
   }
 }

@@ -13,7 +13,13 @@ import { displayName } from '../domain/step.ts'
 import type { Queryable } from '../store/db.ts'
 import { areLive } from '../store/sessions/sessions.ts'
 import { type LockedRun, lockRun, type NamedChange, saveAdvance } from '../store/steps/save-advance.ts'
-import { loadFailedActivation, loadIdleSteps, loadOutputs, loadSteps } from '../store/steps/step-rows.ts'
+import {
+  loadFailedActivation,
+  loadIdleSteps,
+  loadOutputs,
+  loadPendingActivations,
+  loadSteps,
+} from '../store/steps/step-rows.ts'
 import { isRetryableConflict } from '../store/storage-failure.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
@@ -44,7 +50,8 @@ export async function settleRun(
   for (let tries = 1; ; tries++) {
     try {
       const settled = await ctx.db.transaction((tx) => settleIn(ctx, tx, runId, happenings))
-      if (settled) ctx.watch.notify(runId)
+      if (settled?.ended) ctx.watch.notifyEnded(runId)
+      else if (settled) ctx.watch.notify(runId)
       if (settled?.dueInMs != null) ctx.tickWithin(settled.dueInMs)
       return settled
     } catch (error) {
@@ -138,6 +145,8 @@ async function give(tx: Queryable, run: LockedRun, compiled: Compiled, need: Nee
       return { steps: await loadIdleSteps(tx, run.id) }
     case 'failed_activation':
       return { steps: await loadFailedActivation(tx, run.id, need.node) }
+    case 'pending_activations':
+      return { steps: await loadPendingActivations(tx, { runId: run.id, ...need }) }
     case 'scope': {
       const rows = await loadOutputs(
         tx,

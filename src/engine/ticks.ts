@@ -1,18 +1,24 @@
 import type { Happening } from '../domain/advance.ts'
-import { failureRecord } from '../domain/failure.ts'
+import { failureRecord, type FailureRecord } from '../domain/failure.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { findProgress, findStill, rearmSteps } from '../store/runs/read-runs.ts'
 import { endSessions, findLiveOnHost, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
-import { findDue, findOrphans, findStopping } from '../store/steps/find-steps.ts'
+import { findDue, findHeldKinds, findOrphans, findStopping } from '../store/steps/find-steps.ts'
 import { pruneIdempotencyKeys, vacuumEmbedded } from '../store/upkeep.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import { dispatchReason } from './reasons.ts'
+import { recoverLeases } from './recover-leases.ts'
 import { settleRun } from './settle.ts'
 import { stepIdOf } from './step-id.ts'
 
 const UPKEEP_MS = 60_000
 const STILL_PAGE = 200
+/** An assignment in a report's reply that is not confirmed for this long is sent again to the parked poll. */
+const RESEND_MS = 2_000
+/** After this a lease whose answer was lost is old enough to be told from one that is on its way. */
+const RECOVER_SOON_MS = 2_500
 
 /**
  * What keeps time: renews leases, sweeps the sessions of the dead, requeues what they held, looks at what is due, tells workers of
@@ -26,6 +32,8 @@ export class Ticker {
   #lastUpkeep: number
   #lastStill: number
   #stillCursor = ''
+  /** Monotonic ms at which leases are compared with the store's. */
+  #recoverAt: number
   #hasLookedAround = false
   /** Live servers at the last tick, this one included. */
   servers = 1
@@ -35,6 +43,7 @@ export class Ticker {
     this.#dispatcher = dispatcher
     this.#lastUpkeep = ctx.clock.monotonic()
     this.#lastStill = this.#lastUpkeep
+    this.#recoverAt = this.#lastUpkeep + ctx.times.acknowledgeMs
   }
 
   /** One round. Gives how long the next one may wait, in ms. */
@@ -61,6 +70,8 @@ export class Ticker {
     const now = ctx.clock.monotonic()
     this.#steadySince ??= now
     this.servers = row.servers
+    // Beside other servers it is a matter of course that a worker reports to one what another has leased to it.
+    if (row.servers > 1) this.#recoverAt = Math.min(this.#recoverAt, now + 2 * ctx.times.tickMs)
     for (const id of row.gone) this.#dispatcher.forget(id)
     let hasOrphans = row.hasOrphans
     if (await this.#endDeadNeighbours()) hasOrphans = true
@@ -77,6 +88,8 @@ export class Ticker {
     let more = hasOrphans && (await this.#requeueOrphans())
     if (row.dueInMs !== null && row.dueInMs <= 0) more = (await this.#lookAtDue()) || more
     await this.#tellStopping()
+    for (const s of this.#dispatcher.sessions()) s.resend(now - RESEND_MS)
+    if (now >= this.#recoverAt) await this.#recover(now)
     await this.#requeueUnacknowledged(now)
     if (row.hasQueued) this.#dispatcher.hintAll([...ctx.queues.all().keys()])
     await this.#dispatcher.pump()
@@ -109,10 +122,39 @@ export class Ticker {
     return dead.length > 0 && this.endDead(dead.map((s) => s.id))
   }
 
-  /** Ends sessions whose process is known to be gone. True when any was live. */
+  /**
+   * Takes back what sessions hold whose process is known to be gone. Commands outlive their worker: a session that holds some
+   * stays until its lease ends, so that the worker's next life can adopt them; its functions are taken back at once. True when
+   * a session was ended.
+   */
   async endDead(ids: string[]): Promise<boolean> {
-    const ended = await endSessions(this.#ctx.db, ids, 'worker.lost')
     for (const id of ids) this.#dispatcher.forget(id)
+    const held = await findHeldKinds(this.#ctx.db, ids)
+    const adoptable = new Set(held.filter((h) => h.isCommand).map((h) => h.session))
+    const ended = await endSessions(
+      this.#ctx.db,
+      ids.filter((id) => !adoptable.has(id)),
+      'worker.lost',
+    )
+    const byRun = new Map<string, Happening[]>()
+    for (const h of held) {
+      if (!adoptable.has(h.session) || h.isCommand) continue
+      const failure = lostFailure('worker.lost', h)
+      const happening: Happening = {
+        type: 'attempt_lost',
+        node: h.node,
+        path: h.path,
+        fence: h.fence,
+        session: h.session,
+        failure,
+      }
+      byRun.set(h.runId, [...(byRun.get(h.runId) ?? []), happening])
+    }
+    await this.#settleAll(byRun)
+    if (adoptable.size > 0)
+      this.#ctx.log.warn('worker process is gone; its commands wait for its return until the lease ends', {
+        sessions: [...adoptable],
+      })
     if (ended.length > 0) {
       this.#ctx.log.warn('worker process is gone', { sessions: ended })
       this.#ctx.metrics.count('orrery_sessions_lost_total', ended.length)
@@ -134,9 +176,7 @@ export class Ticker {
               path: o.path,
               fence: o.fence,
               session: o.session,
-              failure: failureRecord(code, `running on worker ${o.worker}`, {
-                evidence: { worker: o.worker, session: o.session },
-              }),
+              failure: lostFailure(code, o),
             }
       byRun.set(o.runId, [...(byRun.get(o.runId) ?? []), happening])
     }
@@ -147,8 +187,13 @@ export class Ticker {
   async #lookAtDue(): Promise<boolean> {
     const due = await findDue(this.#ctx.db, LIMITS.tickItemsMax)
     const byRun = new Map<string, Happening[]>()
-    for (const { runId, node, path } of due)
-      byRun.set(runId, [...(byRun.get(runId) ?? []), { type: 'due', node, path }])
+    for (const step of due) {
+      const { runId, node, path } = step
+      const happening: Happening = { type: 'due', node, path }
+      // What it waited for is known only now: once it has failed, nothing tells any more.
+      if (step.state === 'queued') happening.waitedFor = await dispatchReason(this.#ctx, runId, step)
+      byRun.set(runId, [...(byRun.get(runId) ?? []), happening])
+    }
     const queuedTooLong = await this.#settleAll(byRun)
     return due.length === LIMITS.tickItemsMax && queuedTooLong
   }
@@ -185,19 +230,33 @@ export class Ticker {
     }
   }
 
+  /** The answer of a statement that leased steps may have been lost: look soon, not only when it is time. */
+  doubt(): void {
+    this.#recoverAt = Math.min(this.#recoverAt, this.#ctx.clock.monotonic() + RECOVER_SOON_MS)
+  }
+
+  async #recover(now: number): Promise<void> {
+    await recoverLeases(this.#ctx, this.#dispatcher)
+    this.#recoverAt = now + this.#ctx.times.acknowledgeMs
+  }
+
   /** Assignments that a live worker never confirmed: fenced and given to another. */
   async #requeueUnacknowledged(now: number): Promise<void> {
     for (const session of [...this.#dispatcher.sessions()]) {
+      // Not heard of here: it speaks to another server, which looks after it, or to none, and then its lease ends.
+      if (now - session.lastHeardAt >= this.#ctx.times.leaseMs) {
+        if (!session.isParked) this.#dispatcher.release(session.id)
+        continue
+      }
       for (const owned of [...session.owned.values()]) {
-        if (owned.confirmed || owned.firstSentAt === null || now - owned.firstSentAt < this.#ctx.times.acknowledgeMs)
-          continue
+        if (owned.confirmed || now - owned.ownedAt < this.#ctx.times.acknowledgeMs) continue
         const [runId = '', node = '', path = ''] = owned.step.split('.')
         session.disown(owned.step, owned.fence)
         const failure = failureRecord(
           'attempt.never_acknowledged',
           `assigning ${owned.step} to worker ${session.worker}`,
           {
-            evidence: { worker: session.worker, waitedMs: Math.round(now - owned.firstSentAt) },
+            evidence: { worker: session.worker, waitedMs: Math.round(now - owned.ownedAt) },
           },
         )
         await this.#settleAll(
@@ -243,8 +302,12 @@ export class Ticker {
     for (const id of [...seen.keys()]) if (!watched.includes(id)) seen.delete(id)
     if (watched.length === 0) return
     for (const p of await findProgress(this.#ctx.db, watched)) {
-      if (seen.get(p.id) !== p.seq) this.#ctx.watch.notify(p.id)
+      if (p.ended) this.#ctx.watch.notifyEnded(p.id)
+      else if (seen.get(p.id) !== p.seq) this.#ctx.watch.notify(p.id)
       seen.set(p.id, p.seq)
     }
   }
 }
+
+const lostFailure = (code: FailureCode, held: { worker: string; session: string }): FailureRecord =>
+  failureRecord(code, `running on worker ${held.worker}`, { evidence: { worker: held.worker, session: held.session } })

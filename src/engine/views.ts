@@ -1,5 +1,4 @@
 import type { AttemptView, RunSummary, StepView } from '../contract/api-types.ts'
-import type { FailureRecord } from '../domain/failure.ts'
 import { runStateShown } from '../domain/machines.ts'
 import { displayName, pathOf, type StepKey } from '../domain/step.ts'
 import type { Definition } from '../domain/workflow.ts'
@@ -37,12 +36,15 @@ function viewAttempt(row: AttemptReadRow): AttemptView {
   }
 }
 
-/** Where a failed command's workspace was kept, when it was. */
-function keptOf(failure: FailureRecord | null): StepView['kept'] {
-  const kept = failure?.evidence?.['kept']
-  if (typeof kept !== 'object' || kept === null || Array.isArray(kept)) return null
-  const { worker, path, until } = kept
-  return typeof path === 'string' ? { worker: String(worker ?? ''), path, until: String(until ?? '') } : null
+/** Where the workspace of the last failed attempt was kept, when it was. */
+function keptOf(attempts: readonly AttemptReadRow[]): StepView['kept'] {
+  for (const { failure, worker } of attempts.toReversed()) {
+    const kept = failure?.evidence?.['kept']
+    if (typeof kept !== 'object' || kept === null || Array.isArray(kept)) continue
+    const { path, until } = kept
+    if (typeof path === 'string' && typeof until === 'string') return { worker: worker ?? '', path, until }
+  }
+  return null
 }
 
 export function viewStep(
@@ -53,6 +55,7 @@ export function viewStep(
   reason: StepView['reason'],
 ): StepView {
   const node = definition.nodes[row.node]
+  const own = attempts.filter((a) => a.node === row.node && a.path === row.path)
   const isGroup = row.path === '' && node?.forEach != null && (row.state === 'waiting' || row.released > 0)
   return {
     name: displayName(node?.name ?? '', row.path),
@@ -70,8 +73,8 @@ export function viewStep(
     endedAt: iso(row.ended_at),
     output: row.output,
     failure: row.failure,
-    kept: keptOf(row.failure),
-    attempts: attempts.filter((a) => a.node === row.node && a.path === row.path).map(viewAttempt),
+    kept: keptOf(own),
+    attempts: own.map(viewAttempt),
     activations: isGroup ? { total: row.total, succeeded: row.ok, failed: row.bad } : null,
   }
 }

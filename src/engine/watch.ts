@@ -1,35 +1,68 @@
+import type { Deadlines } from '../base/deadlines.ts'
+
 /** Wakes those who wait for a run on this server. A wake is a hint: whoever wakes reads the store. */
 export interface Watch {
   /** Resolves when the run moved, after `maxMs`, or when the signal aborts. */
   wait(runId: string, maxMs: number, signal: AbortSignal): Promise<void>
+  /** The same, but only the run's end wakes it. */
+  waitEnd(runId: string, maxMs: number, signal: AbortSignal): Promise<void>
+  /** A run that was created here: what becomes of it is remembered for a while, so that its creator need not ask. */
+  expect(runId: string): void
+  /** What is remembered of a run; null when nothing is. */
+  peek(runId: string): 'open' | 'ended' | null
   /** Runs that somebody waits for. */
   watched(): string[]
   notify(runId: string): void
+  notifyEnded(runId: string): void
 }
 
-export function createWatch(sleep: (ms: number, signal: AbortSignal) => Promise<void>): Watch {
-  const waiters = new Map<string, Set<() => void>>()
-  return {
-    async wait(runId, maxMs, signal) {
-      const stop = new AbortController()
-      const woken = new Promise<void>((resolve) => {
-        const set = waiters.get(runId) ?? new Set()
-        waiters.set(runId, set)
-        set.add(resolve)
-        stop.signal.addEventListener('abort', () => {
-          set.delete(resolve)
-          if (set.size === 0) waiters.delete(runId)
-        })
-      })
-      try {
-        await Promise.race([woken, sleep(maxMs, AbortSignal.any([signal, stop.signal])).catch(() => {})])
-      } finally {
-        stop.abort()
+/** Runs remembered at most; of an older one the store is asked. */
+const EXPECTED_MAX = 50_000
+
+export function createWatch(deadlines: Deadlines): Watch {
+  const moved = new Map<string, Set<() => void>>()
+  const ended = new Map<string, Set<() => void>>()
+  const expected = new Map<string, 'open' | 'ended'>()
+
+  const wait = (
+    waiters: Map<string, Set<() => void>>,
+    runId: string,
+    maxMs: number,
+    signal: AbortSignal,
+  ): Promise<void> =>
+    new Promise((resolve) => {
+      if (signal.aborted) return resolve()
+      const set = waiters.get(runId) ?? new Set()
+      waiters.set(runId, set)
+      const wake = () => {
+        set.delete(wake)
+        if (set.size === 0 && waiters.get(runId) === set) waiters.delete(runId)
+        cancel()
+        signal.removeEventListener('abort', wake)
+        resolve()
       }
+      const cancel = deadlines.add(maxMs, wake)
+      set.add(wake)
+      signal.addEventListener('abort', wake, { once: true })
+    })
+  const wakeAll = (waiters: Map<string, Set<() => void>>, runId: string): void => {
+    for (const wake of waiters.get(runId) ?? []) wake()
+  }
+
+  return {
+    wait: (runId, maxMs, signal) => wait(moved, runId, maxMs, signal),
+    waitEnd: (runId, maxMs, signal) => wait(ended, runId, maxMs, signal),
+    expect(runId) {
+      if (expected.size >= EXPECTED_MAX) expected.delete(expected.keys().next().value ?? '')
+      expected.set(runId, 'open')
     },
-    watched: () => [...waiters.keys()],
-    notify(runId) {
-      for (const wake of waiters.get(runId) ?? []) wake()
+    peek: (runId) => expected.get(runId) ?? null,
+    watched: () => [...new Set([...moved.keys(), ...ended.keys()])],
+    notify: (runId) => wakeAll(moved, runId),
+    notifyEnded(runId) {
+      if (expected.has(runId)) expected.set(runId, 'ended')
+      wakeAll(moved, runId)
+      wakeAll(ended, runId)
     },
   }
 }

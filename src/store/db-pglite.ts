@@ -15,6 +15,8 @@ export function wrapPglite(pglite: PGlite): Db {
       const result = await on.query<R>(sql, params as unknown[], { parsers: PARSERS })
       return result.rows
     } catch (error) {
+      // The driver adds the values of the statement, which are people's inputs and outputs: they belong in no log.
+      if (error instanceof Error) Reflect.deleteProperty(error, 'params')
       throw storageFailure(error)
     }
   }
@@ -28,7 +30,7 @@ export function wrapPglite(pglite: PGlite): Db {
       assert(inside.getStore() === undefined, 'a transaction was opened inside a transaction')
       return pglite.transaction((tx) =>
         inside.run(true, () => work({ query: (sql, params = []) => run(tx, sql, params) })),
-      ) as Promise<T>
+      )
     },
     // One process, one server: whoever changes a row here also tells those who wait, without the database.
     listen: () => Promise.resolve(() => Promise.resolve()),

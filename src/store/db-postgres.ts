@@ -42,7 +42,7 @@ export interface PostgresOptions {
 export function openPostgres(options: PostgresOptions): Db {
   const types = {
     getTypeParser: (oid: number, format?: 'text' | 'binary'): ((text: string) => unknown) =>
-      oid === INT8_OID ? Number : (pg.types.getTypeParser(oid, format as 'text') as (text: string) => unknown),
+      oid === INT8_OID ? Number : (pg.types.getTypeParser(oid, format) as (text: string) => unknown),
   }
   const config = {
     connectionString: options.dsn,
@@ -50,7 +50,7 @@ export function openPostgres(options: PostgresOptions): Db {
     options: SESSION_SETTINGS.map((s) => `-c ${s}`).join(' '),
     connectionTimeoutMillis: 5_000,
     keepAlive: true,
-    types: types as unknown as pg.CustomTypesConfig, // pg's type asks for overloads that one function satisfies
+    types: types, // pg's type asks for overloads that one function satisfies
   }
   const pool = new pg.Pool({
     ...config,

@@ -1,5 +1,5 @@
 import { cpSync } from 'node:fs'
-import { type FileHandle, mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, readFile, rename, rm, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { PGliteOptions } from '@electric-sql/pglite'
 import type { Log } from '../base/log.ts'
@@ -7,6 +7,9 @@ import { Failure } from '../domain/failure.ts'
 import type { Db } from './db.ts'
 import { wrapPglite } from './db-pglite.ts'
 import { migrate, readMigrations } from './migrate.ts'
+
+/** A new database and a segment of its log take this much; with less than that free, a failure to open is a lack of room. */
+const ROOM_BYTES = 48 * 1024 * 1024
 
 export interface EmbeddedOptions {
   /** Null keeps everything in memory. */
@@ -28,10 +31,17 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Db> {
   const lock = await lockDirectory(dataDir, options)
   try {
     const db = await openDirectory(dataDir, options)
-    return { ...db, close: () => db.close().finally(() => lock.release()) }
+    const close = async () => {
+      try {
+        await db.close()
+      } finally {
+        await lock.release()
+      }
+    }
+    return { ...db, close }
   } catch (error) {
     await lock.release()
-    throw embeddedFailure(error, dataDir)
+    throw (await diskFailure(error, dataDir)) ?? embeddedFailure(error, dataDir)
   }
 }
 
@@ -58,6 +68,8 @@ async function openCopy(seed: string | null, directory: string, options: Embedde
       cpSync(seed, directory, { recursive: true })
       return await openMigrated({ dataDir: directory }, options)
     } catch (error) {
+      const full = await diskFailure(error, dirname(directory))
+      if (full) throw full
       options.log.warn('prepared database is of no use, making a new one', { seed, error: String(error) })
       await rm(seed, { recursive: true, force: true })
       await rm(directory, { recursive: true, force: true })
@@ -185,10 +197,23 @@ async function lockDirectory(dataDir: string, options: EmbeddedOptions): Promise
   throw new Failure('storage.locked', `opening the data directory ${dataDir}`, { evidence: { directory: dataDir } })
 }
 
+/** PGlite only says that it failed when it cannot write, so the file system itself is asked whether there is room; null when there is. */
+async function diskFailure(cause: unknown, directory: string): Promise<Failure | null> {
+  if (cause instanceof Failure) return null
+  const { bavail, bsize } = await statfs(directory).catch(() => ({ bavail: Infinity, bsize: 1 }))
+  const isFull = cause instanceof Error && 'code' in cause && cause.code === 'ENOSPC'
+  if (!isFull && bavail * bsize >= ROOM_BYTES) return null
+  return new Failure('storage.disk_full', `writing to the data directory ${directory}`, {
+    cause,
+    evidence: { directory, ...(Number.isFinite(bavail) ? { freeBytes: bavail * bsize } : {}), neededBytes: ROOM_BYTES },
+  })
+}
+
 function embeddedFailure(error: unknown, dataDir: string | null): unknown {
   if (error instanceof Failure || !(error instanceof Error)) return error
   const code = 'code' in error ? String(error.code) : ''
-  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].includes(code)) {
+  // ENOENT: what making a directory with its parents says on a file system that is read-only.
+  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ENOENT'].includes(code)) {
     return new Failure('storage.not_writable', `opening the data directory ${dataDir ?? ''}`, {
       cause: error,
       evidence: { directory: dataDir, errorCode: code },

@@ -54,6 +54,8 @@ export class ExchangeLoop {
   #heartbeats: HeartbeatHandle | null = null
   #poll = new AbortController()
   #registered: Deferred<void> = deferred()
+  /** The last write of the session file. */
+  #saved: Promise<void> = Promise.resolve()
   #draining = false
   #sweeping = false
   #leaving = false
@@ -183,11 +185,9 @@ export class ExchangeLoop {
     this.supervisor.registered(session.adopted)
     this.reports.pump()
     this.#registered.resolve()
-    try {
-      await writeSessionFile(stateDir, session.session)
-    } catch (error) {
+    this.#saved = writeSessionFile(stateDir, session.session).catch((error: unknown) => {
       log.warn('session file cannot be written', { dir: stateDir, error: String(error) })
-    }
+    })
     if (this.#draining && !this.supervisor.busy) void this.#leave()
   }
 
@@ -245,7 +245,8 @@ export class ExchangeLoop {
   /** Workspaces that were kept for a while go when it is over. */
   async #sweepKept(): Promise<void> {
     const { backend, clock, log } = this.#deps
-    while (backend) {
+    if (!backend) return
+    for (;;) {
       try {
         await clock.sleep(KEPT_SWEEP_MS, this.#stop.signal)
       } catch {
@@ -294,6 +295,7 @@ export class ExchangeLoop {
     this.#poll.abort(new Error('worker ended'))
     this.#stop.abort(new Error('worker ended'))
     await this.#deps.outbox.save(unsaved)
+    await this.#saved
     await this.supervisor.gone()
     await this.#deps.outbox.close()
     this.#ended.resolve(end)

@@ -62,6 +62,7 @@ function stateIn(text: string): unknown {
 for (;;) {
   await systemClock.sleep(heartbeatMs)
   if ((await beat()) === 'ended') {
+    // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
     parentPort?.postMessage('ended')
     break
   }

@@ -1,6 +1,7 @@
-import { type FileHandle, mkdir, open, readFile, rename } from 'node:fs/promises'
+import { access, constants, type FileHandle, mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Clock, Log } from '../base/index.ts'
+import { Failure } from '../domain/failure.ts'
 import type { Assignment } from '../contract/exchange.ts'
 import type { EndBody, PendingReport } from './attempt.ts'
 import { isEnd } from './attempt.ts'
@@ -50,7 +51,7 @@ export class Outbox {
   static async open(deps: { dir: string | null; clock: Clock; log: Log }): Promise<Outbox> {
     const outbox = new Outbox(deps.dir, deps.clock, deps.log)
     if (deps.dir !== null) {
-      await mkdir(deps.dir, { recursive: true })
+      await makeWritable(deps.dir)
       await outbox.#load(join(deps.dir, 'outbox.jsonl'))
     }
     return outbox
@@ -117,7 +118,7 @@ export class Outbox {
   /** Group commit: while one write is under way, the next gathers. */
   async #write(): Promise<void> {
     // What the same turn of the event loop still adds shall share this write.
-    await null
+    await Promise.resolve()
     while (this.#waiting.length > 0 && this.#file) {
       const lines = this.#waiting
       this.#waiting = []
@@ -191,5 +192,19 @@ function parseLine(line: string): Line | null {
     return value as Line
   } catch {
     return null
+  }
+}
+
+/** Makes the directory of the outbox. Throws `backend.workspace_not_writable` when nothing can be written there: found at the start, not with the first report. */
+async function makeWritable(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { recursive: true })
+    await access(dir, constants.W_OK)
+  } catch (error) {
+    const errorCode = error instanceof Error && 'code' in error ? String(error.code) : ''
+    throw new Failure('backend.workspace_not_writable', `opening the state directory ${dir}`, {
+      cause: error,
+      evidence: { directory: dir, errorCode },
+    })
   }
 }

@@ -32,7 +32,7 @@ export interface ReportLaneDeps {
 
 /**
  * Sends reports until each is acknowledged: at most two requests at a time and no timer, so that what gathers meanwhile goes
- * with the next one. Reports of one attempt are never in two requests at once, and so never overtake each other.
+ * with the next one. Reports of one attempt are never in two requests at once and its end goes alone, so none overtakes another.
  */
 export class ReportLane {
   readonly #deps: ReportLaneDeps
@@ -55,11 +55,14 @@ export class ReportLane {
   push(report: PendingReport): void {
     const { attempt } = report
     if (isEnd(report) && !report.onDisk && !attempt.assignment.repeatable && !attempt.work?.remembered) {
-      // What must not happen twice is on disk before the server hears of it.
-      void this.#deps.outbox.save([report]).then(() => {
-        this.#gather(report)
-      })
+      void this.#saveFirst(report)
     } else this.#gather(report)
+  }
+
+  /** What must not happen twice is on disk before the server hears of it. */
+  async #saveFirst(report: PendingReport): Promise<void> {
+    await this.#deps.outbox.save([report])
+    this.#gather(report)
   }
 
   #gather(report: PendingReport): void {
@@ -97,7 +100,10 @@ export class ReportLane {
       const { attempt } = report
       if (attempt.gone) continue
       full ||= batch.length >= this.#batchMax || (batch.length > 0 && bytes + report.bytes > REQUEST_BYTES)
-      if (full || (attempt.request !== 0 && attempt.request !== request)) {
+      const isElsewhere = attempt.request !== 0 && attempt.request !== request
+      // The server may take the reports of one request in any order, and takes nothing of an attempt after its end.
+      const isBehind = attempt.request === request && isEnd(report)
+      if (full || isElsewhere || isBehind) {
         left.push(report)
         continue
       }

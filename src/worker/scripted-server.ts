@@ -129,7 +129,9 @@ export class ScriptedServer implements ExchangeLane {
   report(request: ReportRequest): Promise<ReportResponse> {
     return this.#answer('report', request, async () => {
       const sessionState = this.sessions.get(request.session) ?? 'ended'
-      const acks = request.reports.map((report) => this.#record(report, request.session))
+      // Last first: a request promises no order.
+      const acks = request.reports.toReversed().map((report) => this.#record(report, request.session))
+      if (this.#calls % 2) acks.reverse()
       const free = sessionState === 'live' && !request.draining ? request.free : 0
       const orders =
         free > 0 ? this.#orders(request.session, free, null) : { assignments: [], cancels: [], drain: false }
@@ -149,7 +151,7 @@ export class ScriptedServer implements ExchangeLane {
     this.requests.push({ call, request: structuredClone(request) })
     const fate = this.fate(call, ++this.#calls)
     if (fate instanceof Error) throw fate
-    await null
+    await Promise.resolve()
     if (fate === 'cut') throw new Error('ECONNREFUSED')
     const reply = structuredClone(await handle())
     await this.pause(call)

@@ -198,7 +198,7 @@ export class Supervisor {
 
   /** The session is over: functions stop, commands wait for what the next session says, ends already made will still be told. */
   sessionEnded(): void {
-    for (const attempt of [...this.#held.values()]) {
+    for (const attempt of this.#held.values()) {
       const isCommand = attempt.assignment.work.kind === 'command'
       if (attempt.state === 'queued' || (attempt.state === 'running' && !isCommand)) {
         this.#abandon(attempt, 'attempt.stale_lease')
@@ -209,7 +209,7 @@ export class Supervisor {
   /** A session is open: what runs and was not adopted by it stops. */
   registered(adopted: readonly HeldAttempt[]): void {
     const keys = new Set(adopted.map(({ step, fence }) => attemptKey(step, fence)))
-    for (const attempt of [...this.#held.values()]) {
+    for (const attempt of this.#held.values()) {
       if (attempt.state === 'running' && !keys.has(attempt.key)) this.#abandon(attempt, 'attempt.stale_lease')
     }
     if (this.busy) this.#deps.onBusy()
@@ -245,7 +245,7 @@ export class Supervisor {
   /** The process leaves at once. Functions are aborted; commands go on when `keepCommands`, else they are canceled. Gives the ends to save. */
   leave({ keepCommands }: { keepCommands: boolean }): PendingReport[] {
     const unsaved: PendingReport[] = []
-    for (const attempt of [...this.#held.values()]) {
+    for (const attempt of this.#held.values()) {
       const isCommand = attempt.assignment.work.kind === 'command'
       if (attempt.endReport && !attempt.work?.remembered) unsaved.push(attempt.endReport)
       if (attempt.state !== 'running') continue

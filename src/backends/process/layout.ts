@@ -111,7 +111,7 @@ export async function readJson<T>(path: string, isWhole: (value: Partial<T>) => 
   try {
     const value: unknown = JSON.parse(await handle.readFile('utf8'))
     // Written by `writeJson` into a directory that only this user may enter; the check is for a file cut short or foreign.
-    return typeof value === 'object' && value !== null && isWhole(value as Partial<T>) ? (value as T) : null
+    return typeof value === 'object' && value !== null && isWhole(value) ? (value as T) : null
   } catch {
     return null
   } finally {

@@ -51,7 +51,8 @@ export class PipePool {
       await promisify(execFile)('mkfifo', ['-m', '600', ...names], { env: { PATH: '/usr/local/bin:/usr/bin:/bin' } })
       this.#names.push(...names)
     } catch (error) {
-      console.error('no pipes with a name; /dev/stdout and /dev/stderr cannot be opened by commands', error)
+      // Standard error of the host is its log file.
+      process.stderr.write(`no pipes with a name; commands cannot open /dev/stdout and /dev/stderr: ${String(error)}\n`)
     }
   }
 }

@@ -132,6 +132,7 @@ export async function showRun(deps: CliDeps, output: Output, id: string, flags: 
     ...Object.entries(run.labels).map(([key, value]) => `${key}=${value}`),
   ]
   if (facts.length > 0) output.print([span(truncate(printableLine(facts.join('  ')), width), 'dim')])
+  if (run.stalled) output.print([], ...failureLines(run.stalled, { width }))
   for (const step of run.stepList) if (step.reason) output.print(...reasonLines(step, width))
   for (const step of failed) output.print([], ...stepFailureLines(run, step, width))
   if (failed.length === 0 && run.failure && run.state === 'failed') {

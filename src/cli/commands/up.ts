@@ -69,7 +69,7 @@ export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): 
       output.remark('draining: running steps finish first (interrupt again to leave at once)')
       return up.stop()
     })
-    const failedStop = new Promise<never>((_resolve, reject) => stopping.catch(reject))
+    const failedStop = new Promise<never>((_resolve, reject) => void stopping.catch(reject))
     const result = await Promise.race([up.ended.then((end) => ({ kind: 'ended' as const, ...end })), leave, failedStop])
     if (result.kind === 'left') return result.exit
     if (result.failure) throw failureOf(result.failure)

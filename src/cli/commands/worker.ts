@@ -55,7 +55,7 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
       output.remark('draining: running steps finish first (interrupt again to leave at once)')
       return worker.drain()
     })
-    const failedDrain = new Promise<never>((_resolve, reject) => draining.catch(reject))
+    const failedDrain = new Promise<never>((_resolve, reject) => void draining.catch(reject))
     const ended = worker.ended.then((end) => ({ kind: 'ended' as const, ...end }))
     const result = await Promise.race([ended, leave, failedDrain])
     if (result.kind === 'left') return result.exit

@@ -17,11 +17,14 @@ export interface EventRow {
   changes: StoredChange[]
 }
 
+/** Whoever asks for what comes after more than this gets nothing, as after any number that is not reached. */
+const SEQ_MAX = 2 ** 31 - 1
+
 /** Events of a run after a number, in order, a page. */
 export async function listEvents(db: Queryable, runId: string, afterSeq: number, limit: number): Promise<EventRow[]> {
   return db.query<EventRow>(
     `select seq, at, changes from event where run_id = $1 and seq > $2 order by seq limit $3`,
-    [runId, afterSeq, limit],
+    [runId, Math.min(afterSeq, SEQ_MAX), limit],
     { name: 'list_events' },
   )
 }

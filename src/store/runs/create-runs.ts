@@ -42,6 +42,7 @@ with i as materialized (
 keys as (
   insert into idempotency_key (scope, key, fingerprint, run_id, created_at)
   select scope, key, fingerprint, id, (select clock_now()) from i where key is not null
+   order by scope, key -- two batches with the same keys then wait for each other in one order
   on conflict do nothing
   returning run_id
 ),

@@ -160,7 +160,7 @@ counted as (
          ended_at = case when run.open - s.n = 0 then (select clock_now()) end
     from sums s
    where run.id = s.run_id
-  returning run.id, run.event_seq, run.state, run.ended_at, s.lines, (select l.begins from locked l where l.id = run.id) as began_now
+  returning run.id, run.event_seq, run.state, run.ended_at, s.lines, (run.id in (select l.id from locked l where l.begins)) is true as began_now
 ),
 events as (
   insert into event (run_id, seq, at, changes)

@@ -56,13 +56,13 @@ export async function findHeldKinds(
   )
 }
 
-/** Attempts that sessions hold, by key alone; those that were leased a while ago. */
+/** Attempts that sessions hold, by key alone; those that were leased a while ago. `begun`: the worker said that it has it. */
 export async function findLeaseKeys(
   db: Queryable,
   params: { sessions: readonly string[]; olderThanMs: number },
-): Promise<(StepRef & { fence: number; session: string })[]> {
+): Promise<(StepRef & { fence: number; session: string; begun: boolean })[]> {
   return db.query(
-    `select run_id as "runId", node, path, fence, session from step
+    `select run_id as "runId", node, path, fence, session, started_at is not null as begun from step
       where state = 'running' and session = any($1::text[]) and leased_at < (select clock_now()) - $2::int * interval '1 ms'
       order by run_id, node, path`,
     [params.sessions, params.olderThanMs],

@@ -2,6 +2,7 @@ import type { Json } from '../../base/json.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { StepState } from '../../domain/machines.ts'
 import type { Queryable } from '../db.ts'
+import { RUN_COLUMNS, type RunReadRow } from '../runs/read-runs.ts'
 
 export interface StepReadRow {
   node: number
@@ -29,22 +30,62 @@ export interface StepReadRow {
   queued_ms: number | null
 }
 
-/** Steps of a run in order of (node, path), after a key. `plainOnly` leaves activations of a forEach out. */
-export async function listSteps(
-  db: Queryable,
-  params: { runId: string; after: { node: number; path: string } | null; plainOnly: boolean; limit: number },
-): Promise<StepReadRow[]> {
-  return db.query<StepReadRow>(
-    `select s.node, s.path, s.state, s.need, s.ok, s.bad, s.total, s.fence, s.tries, s.losses, s.released, s.queue_id, s.session, w.worker, s.waits,
+const COLUMNS = `s.node, s.path, s.state, s.need, s.ok, s.bad, s.total, s.fence, s.tries, s.losses, s.released, s.queue_id, s.session, w.worker, s.waits,
             s.due_at, s.queued_at, s.leased_at, s.started_at, s.ended_at, s.failure,
             case when s.output_large then (select o.body from step_output o where o.run_id = s.run_id and o.node = s.node and o.path = s.path) else s.output end as output,
-            (extract(epoch from clock_now() - s.queued_at) * 1000)::float8 as queued_ms
-       from step s left join session w on w.id = s.session
-      where s.run_id = $1 and ($2::int is null or (s.node, s.path) > ($2, $3)) and (not $4::boolean or s.path = '')
-      order by s.node, s.path limit $5`,
-    [params.runId, params.after?.node ?? null, params.after?.path ?? '', params.plainOnly, params.limit],
+            (extract(epoch from clock_now() - s.queued_at) * 1000)::float8 as queued_ms`
+
+/** Steps of a run in order of (node, path), after a key; activations of a forEach included. */
+export async function listSteps(
+  db: Queryable,
+  params: { runId: string; after: { node: number; path: string } | null; limit: number },
+): Promise<StepReadRow[]> {
+  return db.query<StepReadRow>(
+    `select ${COLUMNS} from step s left join session w on w.id = s.session
+      where s.run_id = $1 and (s.node, s.path) > ($2, $3)
+      order by s.node, s.path limit $4`,
+    [params.runId, params.after?.node ?? -1, params.after?.path ?? '', params.limit],
     { name: 'list_steps' },
   )
+}
+
+/** A run with its first steps. */
+export interface WholeRow {
+  run: RunReadRow
+  rows: StepReadRow[]
+}
+
+type Texts<T, K extends keyof T> = Omit<T, K> & Record<K, string | null>
+/** A step as JSON has it: times are text. */
+type StepJson = Texts<StepReadRow, 'due_at' | 'queued_at' | 'leased_at' | 'started_at' | 'ended_at'>
+
+const dateOf = (text: string | null): Date | null => (text === null ? null : new Date(text))
+
+/**
+ * Runs with their first steps, activations of a forEach left out; in any order, those that do not exist left out. One statement for many
+ * readers at once. Who may see them is theirs to check.
+ */
+export async function findWholeRuns(db: Queryable, ids: readonly string[], limit: number): Promise<WholeRow[]> {
+  const rows = await db.query<RunReadRow & { steps: StepJson[] }>(
+    `select ${RUN_COLUMNS}, inputs,
+            (select coalesce(json_agg(f), '[]') from (
+               select ${COLUMNS} from step s left join session w on w.id = s.session
+                where s.run_id = run.id and s.path = '' order by s.node, s.path limit $2) f) as steps
+       from run where id = any($1::text[])`,
+    [ids, limit],
+    { name: 'find_whole_runs' },
+  )
+  return rows.map(({ steps, ...run }) => ({
+    run,
+    rows: steps.map((s) => ({
+      ...s,
+      due_at: dateOf(s.due_at),
+      queued_at: dateOf(s.queued_at),
+      leased_at: dateOf(s.leased_at),
+      started_at: dateOf(s.started_at),
+      ended_at: dateOf(s.ended_at),
+    })),
+  }))
 }
 
 export interface AttemptReadRow {
@@ -102,22 +143,5 @@ export async function findHolders(
       where s.state = 'running' and s.session = any($1::text[]) order by s.leased_at limit $3`,
     [params.sessions, params.namespace, params.limit],
     { name: 'find_holders' },
-  )
-}
-
-/** Depth and age of every queue that is not empty, counted up to a cap. */
-export async function listQueueDepths(
-  db: Queryable,
-  cap: number,
-): Promise<{ queueId: number; depth: number; oldestMs: number }[]> {
-  return db.query(
-    `select q.id as "queueId", d.depth, coalesce(o.oldest_ms, 0) as "oldestMs"
-       from queue q
-       cross join lateral (select count(*)::int as depth from (select 1 from step s where s.state = 'queued' and s.queue_id = q.id limit $1) x) d
-       left join lateral (select (extract(epoch from clock_now() - s.queued_at) * 1000)::float8 as oldest_ms from step s
-                           where s.state = 'queued' and s.queue_id = q.id order by s.run_id, s.node, s.path limit 1) o on true
-      where d.depth > 0 order by q.id`,
-    [cap],
-    { name: 'queue_depths' },
   )
 }

@@ -48,7 +48,7 @@ export async function recordStarts(db: Queryable, starts: readonly Start[]): Pro
      moved as (
        update run set event_seq = event_seq + 1, started_at = coalesce(run.started_at, s.began), state = 'running', moved_at = (select clock_now())
          from sums s where run.id = s.run_id
-       returning run.id, run.event_seq, s.changes, (select l.begins from locked l where l.id = run.id) as began_now
+       returning run.id, run.event_seq, s.changes, (run.id in (select l.id from locked l where l.begins)) is true as began_now
      ),
      events as (
        insert into event (run_id, seq, at, changes)

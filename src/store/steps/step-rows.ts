@@ -100,6 +100,20 @@ export async function loadFailedActivation(tx: Queryable, runId: string, node: n
   return rows.map(stepOfRow)
 }
 
+/** Activations of a forEach that are not in the queue yet, from a path on, in index order. */
+export async function loadPendingActivations(
+  tx: Queryable,
+  params: { runId: string; node: number; from: string; limit: number },
+): Promise<Step[]> {
+  const rows = await tx.query<StepRow>(
+    `select ${COLUMNS} from step
+      where run_id = $1 and node = $2 and path >= $3 and path <> '' and state = 'pending' order by path limit $4 for update`,
+    [params.runId, params.node, params.from, params.limit],
+    { name: 'load_pending_activations' },
+  )
+  return rows.map(stepOfRow)
+}
+
 export interface OutputRow {
   run_id: string
   node: number

@@ -1,0 +1,204 @@
+import { describe, expect, test } from 'vitest'
+import { isStepTerminal, mayStepMove } from './machines.ts'
+import { reopen, type ReopenInput } from './reopen.ts'
+import { keyText } from './step.ts'
+import { definitionOf, type NodeSpec } from './testing/definitions.ts'
+import { MemoryRun } from './testing/memory-run.ts'
+
+const runOf = (specs: NodeSpec[], extra: Parameters<typeof definitionOf>[1] = {}, inputs = {}) =>
+  new MemoryRun(definitionOf(specs, extra), inputs)
+
+/** Reopens and checks what must hold whatever was asked for. */
+function reopened(run: MemoryRun, what: ReopenInput['what']) {
+  const before = new Map(run.steps)
+  const result = reopen({ ...run, steps: [...run.steps.values()], what })
+  for (const step of result.changed) {
+    const was = before.get(keyText(step))
+    if (was && was.state !== step.state)
+      expect(mayStepMove(was.state, step.state), `${was.state}>${step.state}`).toBe(true)
+    if (was?.state === 'succeeded') expect(step.state).toBe('succeeded')
+    run.steps.set(keyText(step), step)
+  }
+  run.run = result.run
+  run.ended = result.ended
+  const all = [...run.steps.values()]
+  expect(result.run.open).toBe(all.filter((s) => !isStepTerminal(s.state)).length)
+  expect(result.run.active).toBe(all.filter((s) => s.state === 'queued' || s.state === 'running').length)
+  return result
+}
+
+/** Runs everything that is queued or due to its end. */
+function finish(run: MemoryRun): string | null {
+  for (;;) {
+    run.due()
+    const [next] = run.inState('queued')
+    if (!next) return run.ended
+    run.succeed(next, 'ok')
+  }
+}
+
+describe('retry', () => {
+  test('runs what failed again and what was blocked after it; what succeeded stays', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b' }, { name: 'c', needs: ['a', 'b'] }])
+    run.succeed(run.named('a'), 'kept')
+    run.fail(run.named('b'))
+    expect(run.states()).toEqual({ a: 'succeeded', b: 'failed', c: 'blocked' })
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toEqual({ a: 'succeeded', b: 'queued', c: 'pending' })
+    expect(run.named('b')).toMatchObject({ tries: 0, losses: 0, fence: 1 })
+    expect(run.named('c')).toMatchObject({ ok: 1, bad: 0, need: 2 })
+    expect(run.run).toMatchObject({ bad: 0, failure: null, stop: null })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('a canceled run goes on where it stopped', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b', needs: ['a'] }, { name: 'c', needs: ['b'] }])
+    run.succeed(run.named('a'))
+    run.happen({ type: 'stop', why: 'cancel' })
+    expect(run.ended).toBe('canceled')
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toEqual({ a: 'succeeded', b: 'queued', c: 'pending' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('a failure that was taken for success is not run again', () => {
+    const run = runOf([
+      { name: 'a', onFailure: 'continue' },
+      { name: 'b', needs: ['a'] },
+    ])
+    run.fail(run.named('a'))
+    run.fail(run.named('b'))
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toEqual({ a: 'failed', b: 'queued' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('a decision that failed is made again', () => {
+    const run = runOf([{ name: 'a', if: 'inputs.missing' }])
+    run.due()
+    expect(run.states()).toEqual({ a: 'failed' })
+    reopened(run, { type: 'retry' })
+    expect(run.named('a')).toMatchObject({ state: 'pending', dueAt: run.now })
+  })
+
+  test('a queue time-out holds for the second life as well', () => {
+    const run = runOf([{ name: 'a', queueTimeoutMs: 500 }])
+    run.fail(run.named('a'))
+    reopened(run, { type: 'retry' })
+    expect(run.named('a')).toMatchObject({ state: 'queued', dueAt: run.now + 500 })
+  })
+
+  const each: NodeSpec[] = [
+    { name: 'each', forEach: '${{ inputs.items }}', maxParallel: 2 },
+    { name: 'after', needs: ['each'] },
+  ]
+
+  test('of a forEach only the activations that failed run again', () => {
+    const run = runOf(each, {}, { items: [1, 2, 3] })
+    run.due()
+    run.succeed(run.named('each', 0))
+    run.fail(run.named('each', 1))
+    run.succeed(run.named('each', 2))
+    expect(run.ended).toBe('failed')
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toMatchObject({
+      each: 'waiting',
+      'each[0]': 'succeeded',
+      'each[1]': 'queued',
+      after: 'pending',
+    })
+    expect(run.named('each')).toMatchObject({ need: 3, ok: 2, bad: 0, released: 3 })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('a forEach that was canceled half way goes on within its limit', () => {
+    const run = runOf(each, {}, { items: [1, 2, 3, 4] })
+    run.due()
+    run.succeed(run.named('each', 0))
+    run.happen({ type: 'stop', why: 'cancel' })
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toMatchObject({ 'each[1]': 'queued', 'each[2]': 'queued', 'each[3]': 'pending' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('activations in the middle run again within the limit, each of them', () => {
+    const specs: NodeSpec[] = [{ name: 'each', forEach: '${{ inputs.items }}', maxParallel: 1 }]
+    const run = runOf(specs, {}, { items: [1, 2, 3, 4, 5] })
+    run.due()
+    for (let i = 0; i < 5; i++) {
+      if (i === 0 || i === 2) run.fail(run.named('each', i))
+      else run.succeed(run.named('each', i))
+    }
+    expect(run.ended).toBe('failed')
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toMatchObject({ 'each[0]': 'queued', 'each[2]': 'pending' })
+    run.succeed(run.named('each', 0))
+    expect(run.states()).toMatchObject({ each: 'waiting', 'each[2]': 'queued' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('activations of a forEach that was taken for success, or skipped, stay as they are', () => {
+    const specs: NodeSpec[] = [
+      { name: 'each', forEach: '${{ inputs.items }}', onFailure: 'continue' },
+      { name: 'skipped', forEach: '${{ inputs.items }}' },
+      { name: 'after', needs: ['each'] },
+    ]
+    const run = runOf(specs, {}, { items: [1, 2] })
+    run.due()
+    run.fail(run.named('each', 0))
+    run.succeed(run.named('each', 1))
+    reopened(run, { type: 'skip', node: 1, path: '' })
+    expect(run.states()).toMatchObject({ 'skipped[0]': 'canceled', 'skipped[1]': 'canceled' })
+    run.fail(run.named('after'))
+    expect(run.ended).toBe('failed')
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toEqual({
+      each: 'failed',
+      'each[0]': 'failed',
+      'each[1]': 'succeeded',
+      skipped: 'skipped',
+      'skipped[0]': 'canceled',
+      'skipped[1]': 'canceled',
+      after: 'queued',
+    })
+    expect(finish(run)).toBe('succeeded')
+  })
+})
+
+describe('skip', () => {
+  test('takes a failed step as done: what it blocked runs', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b', needs: ['a'] }, { name: 'c', needs: ['b'] }])
+    run.fail(run.named('a'))
+    const result = reopened(run, { type: 'skip', node: 0, path: '' })
+    expect(result.ended).toBeNull()
+    expect(run.states()).toEqual({ a: 'skipped', b: 'queued', c: 'pending' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('the last failure skipped makes the run succeed; one of two leaves it failed', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b' }])
+    run.fail(run.named('a'))
+    run.fail(run.named('b'))
+    expect(reopened(run, { type: 'skip', node: 0, path: '' })).toMatchObject({ ended: 'failed', run: { bad: 1 } })
+    expect(reopened(run, { type: 'skip', node: 1, path: '' })).toMatchObject({ ended: 'succeeded', run: { bad: 0 } })
+  })
+
+  test('what failFast canceled is still to be done: skipping the failure does not make the run good', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b', needs: ['a'] }], { failFast: true })
+    run.fail(run.named('a'))
+    expect(run.states()).toEqual({ a: 'failed', b: 'canceled' })
+    expect(reopened(run, { type: 'skip', node: 0, path: '' }).ended).toBe('failed')
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toEqual({ a: 'skipped', b: 'queued' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('an activation skipped counts as good in its forEach', () => {
+    const run = runOf([{ name: 'each', forEach: '${{ inputs.items }}' }], {}, { items: [1, 2] })
+    run.due()
+    run.succeed(run.named('each', 0))
+    reopened(run, { type: 'skip', node: 0, path: '00001' })
+    expect(run.named('each')).toMatchObject({ ok: 2, bad: 0, dueAt: run.now })
+    expect(finish(run)).toBe('succeeded')
+  })
+})

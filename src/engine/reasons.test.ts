@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { Failure } from '../domain/failure.ts'
+import { NO_RETRY, type NodeSpec } from '../domain/testing/definitions.ts'
+import { DEFAULT_TIMES, type RunningEngine } from './create-engine.ts'
+import { ADMIN, EngineRig } from './testing/rig.ts'
+
+let rig: EngineRig
+let engine: RunningEngine
+beforeAll(async () => {
+  rig = await EngineRig.open()
+})
+afterAll(() => rig.close())
+beforeEach(async () => {
+  await rig.reset()
+  engine = rig.engine()
+})
+
+const one: NodeSpec[] = [{ name: 'a' }]
+const start = async (specs: NodeSpec[], inputs = {}) => rig.start(engine, await rig.put(engine, specs), inputs)
+
+/** Why a step of a run does not go on. */
+async function reason(runId: string, name: string) {
+  const view = await engine.getRun(ADMIN, runId)
+  return view.stepList.find((s) => s.name === name)?.reason ?? null
+}
+
+describe('why a queued step waits', () => {
+  test('nothing is said before a moment has passed', async () => {
+    const runId = await start(one)
+    await rig.advance(DEFAULT_TIMES.dispatchGraceMs - 1)
+    expect(await reason(runId, 'a')).toBeNull()
+  })
+
+  test('no worker was ever there', async () => {
+    const runId = await start(one)
+    await rig.advance(3_000)
+    expect(await reason(runId, 'a')).toMatchObject({ code: 'dispatch.no_worker' })
+  })
+
+  test('the workers that were there are lost, or drain', async () => {
+    const lost = await rig.worker(engine, { worker: 'lost' })
+    await lost.heartbeat()
+    const draining = await rig.worker(engine, { worker: 'draining' })
+    await draining.poll({ draining: true })
+    await rig.advance(1_000)
+    await engine.tick()
+    for (let i = 0; i < 11; i++) {
+      await rig.advance(1_000)
+      await draining.poll({ draining: true })
+      await engine.tick()
+    }
+    const runId = await start(one)
+    await rig.advance(3_000)
+    expect(await reason(runId, 'a')).toMatchObject({ code: 'dispatch.no_ready_worker' })
+    expect(JSON.stringify(await reason(runId, 'a'))).toMatch(/"draining":true/)
+  })
+
+  test('no worker offers what it requires, with what each lacks', async () => {
+    await rig.worker(engine, { worker: 'plain' })
+    const runId = await start([{ name: 'a', runsOn: { gpu: 'yes' } }])
+    await rig.advance(3_000)
+    expect(await reason(runId, 'a')).toMatchObject({
+      code: 'dispatch.requirements_unmet',
+      evidence: { workers: [{ worker: 'plain', lacks: ['label gpu=yes'] }] },
+    })
+  })
+
+  test('all that could take it are busy, with who is ahead', async () => {
+    await rig.worker(engine, { worker: 'busy', capacity: 1 })
+    const hash = await rig.put(engine, one)
+    await rig.start(engine, hash)
+    const [, third] = [await rig.start(engine, hash), await rig.start(engine, hash)]
+    await rig.advance(3_000)
+    expect(await reason(third, 'a')).toMatchObject({
+      code: 'dispatch.saturated',
+      evidence: { ahead: 1, oldestWaitMs: 3_000, workers: [{ worker: 'busy', capacity: 1 }] },
+    })
+  })
+})
+
+describe('why another step waits', () => {
+  test('for what it needs', async () => {
+    const specs: NodeSpec[] = [{ name: 'a' }, { name: 'b' }, { name: 'c', needs: ['a', 'b'] }]
+    const runId = await start(specs)
+    expect(await reason(runId, 'c')).toEqual({ code: 'dependency', message: 'waiting for a, b' })
+  })
+
+  test('for its next try, with the time of it', async () => {
+    const worker = await rig.worker(engine)
+    const runId = await start([{ name: 'a', retry: { ...NO_RETRY, max: 1, initialMs: 5_000 } }])
+    const [a] = (await worker.poll()).assignments
+    if (!a) throw new Error('nothing assigned')
+    await worker.report(a, { kind: 'failed', failure: new Failure('step.function_threw', 'testing').toRecord() })
+    const until = new Date(rig.clock.now() + 5_000).toISOString()
+    expect(await reason(runId, 'a')).toMatchObject({ code: 'backoff', until })
+  })
+
+  test('for its activations', async () => {
+    const runId = await start([{ name: 'a', forEach: '${{ inputs.items }}' }], { items: [1, 2, 3] })
+    await engine.tick()
+    expect(await reason(runId, 'a')).toMatchObject({ code: 'activations', message: '0 of 3 activations have ended' })
+  })
+})

@@ -1,0 +1,7 @@
+import { storeSuite } from '../../src/store/store.suite.ts'
+import { openMigrated } from '../../src/store/testing/postgres.ts'
+import { describeWithPostgres } from '../support/shared-postgres.ts'
+
+describeWithPostgres('PostgreSQL', (postgres) => {
+  storeSuite('the store on PostgreSQL', async () => openMigrated(await postgres.createDatabase()))
+})

@@ -1,0 +1,94 @@
+import fc from 'fast-check'
+import type { Json, JsonObject } from '../../src/base/index.ts'
+import { NO_RETRY, type NodeSpec } from '../../src/domain/testing/definitions.ts'
+
+export interface Graph {
+  specs: NodeSpec[]
+  failFast: boolean
+  inputs: JsonObject
+}
+
+interface Draft {
+  needs: number[]
+  kind: 'plain' | 'always' | 'never' | 'ifOutput' | 'each' | 'eachOutput'
+  maxParallel: number | null
+  onFailure: 'fail' | 'continue'
+  retries: number
+}
+
+const nodesMax = 10
+
+const draft: fc.Arbitrary<Draft> = fc.record({
+  needs: fc.uniqueArray(fc.nat({ max: nodesMax }), { maxLength: 3 }),
+  kind: fc.oneof(
+    { weight: 6, arbitrary: fc.constant<Draft['kind']>('plain') },
+    { weight: 4, arbitrary: fc.constantFrom<Draft['kind'][]>('always', 'never', 'ifOutput', 'each', 'eachOutput') },
+  ),
+  maxParallel: fc.option(fc.integer({ min: 1, max: 3 })),
+  onFailure: fc.constantFrom('fail', 'fail', 'continue'),
+  retries: fc.constantFrom(0, 0, 1),
+})
+
+/** Random graphs: plain and decided steps, forEach over inputs and over outputs, limits, retries, failures taken for success. */
+export const graphs: fc.Arbitrary<Graph> = fc
+  .record({
+    drafts: fc.array(draft, { minLength: 1, maxLength: nodesMax }),
+    failFast: fc.boolean(),
+    inputs: fc.record({ items: fc.array(fc.integer({ min: 0, max: 9 }), { maxLength: 4 }) }),
+  })
+  .map(({ drafts, failFast, inputs }) => ({
+    specs: drafts.map(failFast ? surely : identity).map(specOf),
+    failFast,
+    inputs,
+  }))
+
+const identity = (d: Draft): Draft => d
+/**
+ * Without decisions that may fail. Under failFast such a failure cancels what is idle, and whether a step that was readied in the
+ * same breath is still idle or leased already has two right answers.
+ */
+const surely = (d: Draft): Draft => ({
+  ...d,
+  kind: d.kind === 'ifOutput' ? 'always' : d.kind === 'eachOutput' ? 'each' : d.kind,
+})
+
+function specOf({ kind, needs: drawn, maxParallel, onFailure, retries }: Draft, at: number): NodeSpec {
+  // Needs are nodes before this one, so that there is no cycle.
+  const needs = [...new Set(drawn.filter((n) => n < at))].map((n) => `n${n}`)
+  const [first] = needs
+  const common: NodeSpec = {
+    name: `n${at}`,
+    needs,
+    onFailure,
+    retry: { ...NO_RETRY, max: retries, initialMs: 500 },
+  }
+  const reads = first === undefined ? {} : { refs: [first] }
+  switch (kind) {
+    case 'plain':
+      return common
+    case 'always':
+      return { ...common, if: 'true' }
+    case 'never':
+      return { ...common, if: 'false' }
+    case 'ifOutput':
+      // Of a forEach or a skipped step this is no number: then the decision itself fails, which is a case as well.
+      return first === undefined ? common : { ...common, ...reads, if: `steps.${first}.output > 4` }
+    case 'each':
+      return { ...common, forEach: '${{ inputs.items }}', maxParallel }
+    case 'eachOutput':
+      return first === undefined
+        ? { ...common, forEach: '${{ inputs.items }}', maxParallel }
+        : { ...common, ...reads, forEach: `\${{ steps.${first}.output }}`, maxParallel }
+  }
+}
+
+export type AttemptEnd = { kind: 'succeeded'; output: Json } | { kind: 'failed' } | { kind: 'returned' }
+
+/** What an attempt comes to: drawn from its identity, so that both executions see the same. */
+export function endOf(seed: number, step: string, fence: number): AttemptEnd {
+  let hash = seed
+  for (const c of `${step}@${fence}`) hash = (Math.imul(hash ^ c.charCodeAt(0), 0x01000193) >>> 0) % 1_000_003
+  if (hash % 11 === 0) return { kind: 'returned' }
+  if (hash % 5 === 0) return { kind: 'failed' }
+  return { kind: 'succeeded', output: hash % 3 === 0 ? [hash % 5, 1] : hash % 10 }
+}
