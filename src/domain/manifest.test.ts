@@ -345,9 +345,9 @@ describe('hostile manifests', () => {
 
   test('any text gives problems or a definition', () => {
     fc.assert(
-      fc.property(fc.oneof(fc.string(), fc.string({ unit: 'binary' })), (text) =>
-        expect(readManifest(text, { file: 'f' }).ok).toBe(false),
-      ),
+      fc.property(fc.oneof(fc.string(), fc.string({ unit: 'binary' })), (text) => {
+        expect(readManifest(text, { file: 'f' }).ok).toBe(false)
+      }),
     )
   })
 

@@ -111,6 +111,36 @@ describe('retry', () => {
     expect(finish(run)).toBe('succeeded')
   })
 
+  test('a retry lets no more failed activations go at once than maxParallel allows, wherever they stand', () => {
+    const run = runOf(each, {}, { items: [1, 2, 3, 4, 5] })
+    run.due()
+    for (const [index, isGood] of [false, true, false, false, false].entries()) {
+      if (isGood) run.succeed(run.named('each', index))
+      else run.fail(run.named('each', index))
+    }
+    reopened(run, { type: 'retry' })
+    expect(run.states()).toMatchObject({
+      'each[0]': 'queued',
+      'each[1]': 'succeeded',
+      'each[2]': 'queued',
+      'each[3]': 'pending',
+      'each[4]': 'pending',
+    })
+    run.succeed(run.named('each', 0))
+    expect(run.states()).toMatchObject({ 'each[2]': 'queued', 'each[3]': 'queued', 'each[4]': 'pending' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('an activation that was skipped before its turn is passed over, and takes no place', () => {
+    const run = runOf(each, {}, { items: [1, 2, 3, 4] })
+    run.due()
+    reopened(run, { type: 'skip', node: 0, path: '00002' })
+    expect(run.states()).toMatchObject({ 'each[0]': 'queued', 'each[1]': 'queued', 'each[3]': 'pending' })
+    run.succeed(run.named('each', 0))
+    expect(run.states()).toMatchObject({ 'each[1]': 'queued', 'each[2]': 'skipped', 'each[3]': 'queued' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
   test('a forEach that was canceled half way goes on within its limit', () => {
     const run = runOf(each, {}, { items: [1, 2, 3, 4] })
     run.due()

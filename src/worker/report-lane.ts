@@ -9,6 +9,8 @@ import { finalRefusal, type Link } from './link.ts'
 import type { Outbox } from './outbox.ts'
 
 const IN_FLIGHT_MAX = 2
+/** Fewer reports than this are not shared out. */
+const SHARE_MIN = 64
 const REQUEST_BYTES = LIMITS.bulkBodyBytes / 4
 const ANSWER_MS = 30_000
 
@@ -96,10 +98,13 @@ export class ReportLane {
     const left: PendingReport[] = []
     let bytes = 0
     let full = false
+    // What gathered is shared among the requests that may go now: the server then has one half to answer while it takes the other.
+    const share = Math.max(SHARE_MIN, Math.ceil(this.#gathered.length / (IN_FLIGHT_MAX - this.#inFlight)))
+    const most = Math.min(this.#batchMax, share)
     for (const report of this.#gathered) {
       const { attempt } = report
       if (attempt.gone) continue
-      full ||= batch.length >= this.#batchMax || (batch.length > 0 && bytes + report.bytes > REQUEST_BYTES)
+      full ||= batch.length >= most || (batch.length > 0 && bytes + report.bytes > REQUEST_BYTES)
       const isElsewhere = attempt.request !== 0 && attempt.request !== request
       // The server may take the reports of one request in any order, and takes nothing of an attempt after its end.
       const isBehind = attempt.request === request && isEnd(report)

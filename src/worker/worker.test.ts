@@ -106,13 +106,14 @@ describe('the exchange', () => {
     expect(server.requestsOf('report')).toHaveLength(2)
   })
 
-  test('reports that end together share a request', async () => {
+  test('reports that end together share a request, or the two that may be under way', async () => {
     const server = new ScriptedServer()
     for (let i = 0; i < 400; i++) server.add(functionStep(`s${i}`, i % 2 ? 'm.sync' : 'm.async'))
     const worker = workerOf(server, { capacity: 1000, modules: { m: { sync: () => 1, async: async () => 1 } } })
     await worker.start()
     await until(() => server.allEnded)
-    expect(server.requestsOf('report').length).toBeLessThanOrEqual(3)
+    // Two kinds that end in two turns, each shared between the two requests that may be under way, and one for what is left.
+    expect(server.requestsOf('report').length).toBeLessThanOrEqual(5)
     await until(() => worker.stats().held === 0)
     expect(worker.stats()).toMatchObject({ free: 1000, running: 0, finished: 400 })
   })

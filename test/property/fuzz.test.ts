@@ -82,7 +82,8 @@ async function ask({ method, path, token, headers, body }: Ask): Promise<{ statu
   const answer = (async () => {
     const response = await api.fetch(new Request(`http://embedded${path}`, init), { body, signal: stop.signal })
     const isStream =
-      /event-stream|ndjson/.test(response.headers.get('content-type') ?? '') || path.includes('follow=true')
+      response.status < 400 &&
+      (/event-stream|ndjson/.test(response.headers.get('content-type') ?? '') || path.includes('follow=true'))
     if (isStream) await response.body?.cancel()
     return { status: response.status, text: isStream ? '' : await response.text() }
   })()

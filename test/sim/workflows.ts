@@ -40,7 +40,7 @@ function randomStep(dice: Dice, index: number): JsonObject {
   if (!isCommand && from && dice.chance(0.3)) step['with'] = { from: `\${{ steps.${from}.output }}` }
   if (dice.chance(0.5))
     step['retry'] = { max: dice.int(1, 2), initial: '300ms', maxDelay: '2s', factor: 2, jitter: dice.pick([0, 0.5]) }
-  if (dice.chance(0.4) || step['function'] === 'm.hangs') step['timeout'] = dice.pick(['500ms', '2s'])
+  if (dice.chance(0.6) || step['function'] === 'm.hangs') step['timeout'] = dice.pick(['500ms', '2s'])
   if (dice.chance(0.1)) step['queueTimeout'] = dice.pick(['1s', '10s'])
   if (dice.chance(0.2)) step['onFailure'] = 'continue'
   if (dice.chance(0.2)) step['runsOn'] = { zone: dice.pick(['a', 'b']) }

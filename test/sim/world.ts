@@ -21,7 +21,7 @@ export const SIM_TIMES: EngineTimes = {
   acknowledgeMs: 8_000,
   dispatchGraceMs: 1_000,
   stallMs: 30_000,
-  deadlineGraceMs: 3_000,
+  deadlineGraceMs: 1_000,
 }
 
 interface Server {
