@@ -10,11 +10,14 @@ const check = (name: string, command: string[], requires?: string): Stage => ({
   ...(requires === undefined ? {} : { requires }),
 })
 
+/** Unit tests that start processes, load whole databases or feed monsters to the parser: for `verify`, so that `check` stays quick. */
+const SLOW_UNITS = ['src/backends/process/', 'src/domain/manifest.test.ts', 'src/store/store.test.ts']
+
 /** What `npm run check` runs, two at a time. */
 export const CHECKS: readonly Stage[] = [
   {
     name: 'unit',
-    command: ['vitest', 'run', 'src/'],
+    command: ['vitest', 'run', 'src/', ...SLOW_UNITS.map((p) => `--exclude=${p.endsWith('/') ? `${p}**` : p}`)],
     reporter: 'vitest',
     boundMs: 3 * MINUTE_MS,
   },
@@ -39,6 +42,7 @@ const suite = (name: string, folder: string, boundMs: number, env: Record<string
 
 /** What `npm run verify` runs after the checks, one after another. */
 export const SUITES: readonly Stage[] = [
+  { name: 'slow units', command: ['vitest', 'run', ...SLOW_UNITS], reporter: 'vitest', boundMs: 4 * MINUTE_MS },
   suite('support', 'test/support', 2 * MINUTE_MS),
   suite('postgres', 'test/postgres', 4 * MINUTE_MS),
   suite('scenarios', 'test/scenarios', 6 * MINUTE_MS),

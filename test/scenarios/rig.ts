@@ -39,7 +39,8 @@ export const SHORT_TIMES: EngineTimes = {
   heartbeatMs: 300,
   pollMs: 2_000,
   tickMs: 150,
-  acknowledgeMs: 1_500,
+  // Twice the lease, as in the product: who falls silent is lost before it is late.
+  acknowledgeMs: 4_000,
   dispatchGraceMs: 200,
 }
 
