@@ -207,6 +207,9 @@ function mayFollow(from: string, to: string): boolean {
   return from === 'blocked' && to === 'queued'
 }
 
-const mayRunFollow = (from: string, to: string): boolean =>
-  // A step that is skipped in a run that has failed may leave it failed: the event says again how the run stands.
-  from === '' || from === to ? to === 'pending' || to === 'failed' : mayRunMove(from as RunState, to as RunState)
+function mayRunFollow(from: string, to: string): boolean {
+  if (from === '') return to === 'pending'
+  // A step that is skipped in a run that has ended may leave it as it was: the event says again how it stands.
+  if (from === to) return to === 'failed' || to === 'succeeded'
+  return mayRunMove(from as RunState, to as RunState)
+}

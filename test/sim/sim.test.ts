@@ -4,14 +4,17 @@ import { SimStore } from './store.ts'
 
 const COUNT = Number(process.env['ORRERY_SIM_SEEDS'] ?? 20)
 
-/** Seeds that failed once, with what they showed. They are run whatever the count is. */
+/**
+ * Seeds that failed once, with what they showed. They are run whatever the count is. Most notice it still when the mend is taken
+ * out; those marked * failed before the dice were weighted anew, and what they showed has a test in found.test.ts.
+ */
 const KEPT: Record<number, string> = {
-  1: 'an event told a second time that a step and its run began',
-  3: 'a slot stayed taken by an attempt whose deadline the server had enforced, and its worker was not told',
-  9: 'an attempt was taken back as never acknowledged though another server had recorded its beginning',
-  15: 'a queue that never ran dry starved those behind it; later, a lease of another server was looked for too late',
-  19: 'behind a balancer slots stayed taken by attempts that had ended at the other server',
-  20: 'a retry by hand let more activations of a forEach go than maxParallel allows',
+  1: 'events told a second time that a step and its run began',
+  9: '* an attempt was taken back as never acknowledged though another server had recorded its beginning',
+  12: 'a lease that another server had made was looked for too late, and slots of ended attempts stayed taken',
+  13: 'a retry by hand let more activations of a forEach go than maxParallel allows',
+  15: '* a queue that never ran dry starved those behind it',
+  20: 'a slot stayed taken by an attempt whose deadline the server had enforced, and its worker was not told',
 }
 
 const seeds = [...new Set([...Array.from({ length: COUNT }, (_, i) => i + 1), ...Object.keys(KEPT).map(Number)])]

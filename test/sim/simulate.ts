@@ -111,13 +111,10 @@ function stir(world: World): void {
     }
   }
   for (const slot of world.slots) {
-    const hasProcess = world.workers.some((w) => w.isAlive && w.slot === slot && !isZombie(w, now))
+    const hasProcess = world.workers.some((w) => w.isAlive && w.slot === slot && !w.isTakenForDead)
     if (!hasProcess && dice.chance(0.2)) returnWorker(world, slot)
   }
 }
-
-const zombies = new WeakMap<object, number>()
-const isZombie = (worker: object, _now: number): boolean => zombies.has(worker)
 
 /** It dies, or is taken for dead and goes on beside its successor for a while. */
 function stopWorker(world: World, worker: World['workers'][number]): void {
@@ -125,21 +122,20 @@ function stopWorker(world: World, worker: World['workers'][number]): void {
   if (dice.chance(0.4)) {
     const until = world.clock.now() + dice.int(500, 15_000)
     worker.stubbornUntil = until
-    zombies.set(worker, until)
+    worker.isTakenForDead = true
+    world.disks.set(worker.slot, { session: worker.session, attempts: [] })
     world.say(worker.slot.name, `#${worker.pid} is taken for dead`)
     return
   }
   const remains = worker.crash()
   world.say(worker.slot.name, `#${worker.pid} dies`)
-  disk.set(worker.slot, remains)
+  world.disks.set(worker.slot, remains)
 }
-
-const disk = new WeakMap<object, ReturnType<World['workers'][number]['crash']>>()
 
 function returnWorker(world: World, slot: World['slots'][number]): void {
   const { dice } = world
-  const remains = disk.get(slot) ?? { session: null, attempts: [] }
-  disk.delete(slot)
+  const remains = world.disks.get(slot) ?? { session: null, attempts: [] }
+  world.disks.delete(slot)
   const hasDisk = dice.chance(0.9)
   world.startWorker(slot, {
     // Without its session file it speaks of old attempts under a session that does not replace the old one.
@@ -164,7 +160,7 @@ function calm(world: World): void {
     worker.pausedUntil = 0
     worker.stubbornUntil = 0
     worker.reconnect()
-    if (isZombie(worker, now)) worker.crash()
+    if (worker.isTakenForDead) worker.crash()
   }
   for (const slot of world.slots)
     if (!world.workers.some((w) => w.isAlive && w.slot === slot)) returnWorker(world, slot)

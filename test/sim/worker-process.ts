@@ -99,6 +99,8 @@ export class WorkerProcess {
   stubbornUntil = 0
   draining = false
   isAlive = true
+  /** Another life of the same worker has begun beside it. */
+  isTakenForDead = false
 
   constructor(deps: WorkerDeps, remains: Remains) {
     this.#deps = deps

@@ -57,6 +57,8 @@ export class World {
   readonly servers: (Server | null)[]
   readonly workers: WorkerProcess[] = []
   readonly slots: WorkerSlot[]
+  /** What workers that died left for their next lives. */
+  readonly disks = new Map<WorkerSlot, Remains>()
   snapshot: Snapshot = { runs: [], steps: [] }
   /** Chance that a statement is carried out and its answer lost. */
   answerLoss = 0

@@ -1,0 +1,85 @@
+// Ways to break the engine, one replacement each, and what is to notice them.
+
+export interface Mutant {
+  name: string
+  /** From the root of the checkout. */
+  file: string
+  /** Must stand in the file exactly once. */
+  from: string
+  to: string
+  /** What the one that notices it says. */
+  caughtAs: RegExp
+}
+
+export interface SimMutant extends Mutant {
+  /** Seeds that show it, best first. */
+  seeds: number[]
+}
+
+const COMPLETE = 'src/store/steps/complete-steps.ts'
+
+export const SIM_MUTANTS: SimMutant[] = [
+  {
+    name: 'no fence where successes are recorded',
+    file: COMPLETE,
+    from: 'and s.session = r.session and s.fence = r.fence -- the fence',
+    to: 'and s.session = r.session -- the fence',
+    seeds: [4, 18, 28],
+    caughtAs: /write without current (session and )?fence/,
+  },
+  {
+    name: 'no session where successes are recorded',
+    file: COMPLETE,
+    from: 'and s.session = r.session and s.fence = r.fence -- the fence',
+    to: 'and s.fence = r.fence -- the fence',
+    seeds: [3, 5, 11, 14],
+    caughtAs: /write without current session/,
+  },
+  {
+    name: 'an assignment whose reply was lost is never sent again',
+    file: 'src/engine/dispatcher.ts',
+    from: 'session.outgoing.push(owned.assignment)',
+    to: '',
+    seeds: [21, 28, 29, 11, 31],
+    caughtAs: /assignment lost/,
+  },
+  {
+    name: 'steps of lost sessions are not requeued',
+    file: 'src/engine/ticks.ts',
+    from: 'let more = hasOrphans && (await this.#requeueOrphans())',
+    to: 'let more = hasOrphans && false',
+    seeds: [1, 2, 3],
+    caughtAs: /does not end/,
+  },
+]
+
+export const RACE_MUTANTS: Mutant[] = [
+  {
+    name: 'successes of ended sessions are recorded',
+    file: COMPLETE,
+    from: `and (r.session in (select w.id from session w where w.id = any($4::text[]) and w.state = 'live')) is true`,
+    to: '',
+    caughtAs: /session that has ended was recorded/,
+  },
+  {
+    name: 'successes are recorded without the lock of their run',
+    file: COMPLETE,
+    from: 'order by id for no key update',
+    to: 'order by id',
+    caughtAs: /a run that was canceled meanwhile/,
+  },
+  {
+    name: 'runs are locked in the order of the reports',
+    file: COMPLETE,
+    from: 'order by id for no key update',
+    to: 'order by array_position($1::text[], id) for no key update',
+    caughtAs: /two batches over the same runs: .*deadlock/,
+  },
+  {
+    name: 'a join moves by one however many of its needs end in a batch',
+    file: COMPLETE,
+    from: `max(d.session) as session, count(*)::int as n`,
+    to: `max(d.session) as session, 1 as n`,
+    caughtAs: /two needs of a join in one batch/,
+  },
+]
