@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { type ConfigInput, getConfig, loadConfig } from './config.ts'
 
-const load = (input: Partial<ConfigInput>) => loadConfig({ flags: {}, env: {}, file: null, cwd: '/work', ...input })
+const load = (input: Partial<ConfigInput>) => loadConfig({ flags: {}, env: {}, file: null, cwd: '/srv', ...input })
 const file = (text: string) => ({ path: '/etc/orrery/orrery.yaml', text })
 
 function loaded(input: Partial<ConfigInput>) {
@@ -52,10 +52,10 @@ describe('configuration', () => {
       flags: { dataDir: 'data' },
       file: file('modules:\n  lib: ./lib.ts\n'),
     })
-    expect(config.dataDir).toBe('/work/data')
+    expect(config.dataDir).toBe('/srv/data')
     expect(config.modules).toEqual({ lib: '/etc/orrery/lib.ts' })
     expect(loaded({ flags: { modules: ['a=x.ts', 'b=/y.ts'] } }).config.modules).toEqual({
-      a: '/work/x.ts',
+      a: '/srv/x.ts',
       b: '/y.ts',
     })
     expect(loaded({ env: { ORRERY_LABELS: 'zone=a, gpu=yes' } }).config.labels).toEqual({ zone: 'a', gpu: 'yes' })

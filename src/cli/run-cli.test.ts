@@ -173,7 +173,7 @@ describe('up', () => {
   test('starts with what flags, variables and file say, and drains at the first signal', async () => {
     const cli = new CliHarness()
     cli.env = { ORRERY_PORT: '1', ORRERY_LOG_LEVEL: 'debug' }
-    cli.files['/work/orrery.yaml'] = 'host: 0.0.0.0\ncapacity: 3\n'
+    cli.files['/srv/orrery.yaml'] = 'host: 0.0.0.0\ncapacity: 3\n'
     const running = cli.run('up', '--port', '0', '--config', 'orrery.yaml', '--module', 'm=lib/m.ts', '--label', 'a=b')
     await settle(() => cli.out.includes('orrery is up'))
     expect(cli.ups).toEqual([
@@ -182,7 +182,7 @@ describe('up', () => {
         dataDir: null,
         host: '0.0.0.0',
         port: 0,
-        worker: { capacity: 3, labels: { a: 'b' }, modules: { m: '/work/lib/m.ts' } },
+        worker: { capacity: 3, labels: { a: 'b' }, modules: { m: '/srv/lib/m.ts' } },
         logFormat: 'text',
         logLevel: 'debug',
       },
@@ -235,9 +235,9 @@ describe('up', () => {
 
   test('problems of a file come all at once with line, caret and nearest key', async () => {
     const cli = new CliHarness()
-    cli.files['/work/c.yaml'] = 'prot: 1\nstore: postgress\n'
+    cli.files['/srv/c.yaml'] = 'prot: 1\nstore: postgress\n'
     expect(await cli.run('up', '--config', 'c.yaml')).toBe(78)
-    expect(cli.err).toContain('/work/c.yaml:1:1  prot')
+    expect(cli.err).toContain('/srv/c.yaml:1:1  prot')
     expect(cli.err).toContain('    1 | prot: 1\n      | ^\n')
     expect(cli.err).toContain('did you mean "port"?')
     expect(cli.err).toContain('accepted: embedded, postgres (did you mean "postgres"?)')
@@ -248,7 +248,7 @@ describe('up', () => {
     const cli = new CliHarness()
     expect(await cli.run('up', '--config', 'nope.yaml')).toBe(66)
     expect(cli.err).toContain('✗ file.unreadable')
-    expect(cli.err).toContain('/work/nope.yaml')
+    expect(cli.err).toContain('/srv/nope.yaml')
   })
 })
 
@@ -263,7 +263,7 @@ describe('worker', () => {
       name: 'w',
       capacity: 2,
       namespaces: ['a'],
-      workspace: '/work/ws',
+      workspace: '/srv/ws',
     })
     expect(cli.workers[0]?.token?.reveal()).toBe('t0k')
     expect(cli.out).toBe('worker w takes work from http://s:1  2 slots\n')

@@ -29,7 +29,7 @@ const steps = [stepView({ name: 'fetch' }), stepView({ name: 'build', needs: ['f
 
 function started(): CliHarness {
   const cli = new CliHarness()
-  cli.files['/work/flows/flow.yaml'] = FLOW
+  cli.files['/srv/flows/flow.yaml'] = FLOW
   cli.client.runs = [
     runView({ stepList: steps }),
     runView({
@@ -139,8 +139,8 @@ describe('orrery run, piped', () => {
     expect(cli.embedded).toEqual([
       {
         store: { kind: 'embedded' },
-        dataDir: '/work/d',
-        modules: { tools: '/work/flows/lib/tools.ts' },
+        dataDir: '/srv/d',
+        modules: { tools: '/srv/flows/lib/tools.ts' },
         capacity: 2,
         labels: {},
       },
@@ -198,8 +198,8 @@ describe('orrery run, inputs', () => {
   test('are JSON where the schema wants it, text elsewhere', async () => {
     const cli = started()
     emitSuccess(cli)
-    cli.files['/work/in.json'] = '{"city":"Bergen","count":1}'
-    cli.files['/work/letter'] = 'Dear\n'
+    cli.files['/srv/in.json'] = '{"city":"Bergen","count":1}'
+    cli.files['/srv/letter'] = 'Dear\n'
     const inputs = ['count=3', 'deep=true', 'any=@letter'].flatMap((pair) => ['--input', pair])
     expect(await cli.run('run', 'flows/flow.yaml', '--inputs', 'in.json', ...inputs)).toBe(0)
     expect(inputsOf(cli)).toEqual({ city: 'Bergen', count: 3, deep: true, any: 'Dear\n' })
@@ -225,12 +225,12 @@ describe('orrery run, inputs', () => {
 
   test('files that are missing or no JSON object are named', async () => {
     const cli = started()
-    cli.files['/work/list.json'] = '[1]'
-    cli.files['/work/broken.json'] = '{'
+    cli.files['/srv/list.json'] = '[1]'
+    cli.files['/srv/broken.json'] = '{'
     expect(await cli.run('run', 'flows/flow.yaml', '--input', 'any=@nope')).toBe(66)
     expect(await cli.run('run', 'flows/flow.yaml', '--inputs', 'list.json')).toBe(65)
     expect(await cli.run('run', 'flows/flow.yaml', '--inputs', 'broken.json')).toBe(65)
-    expect(cli.err).toContain('/work/nope')
+    expect(cli.err).toContain('/srv/nope')
     expect(cli.err).toContain('must be one JSON object')
   })
 })
@@ -238,7 +238,7 @@ describe('orrery run, inputs', () => {
 describe('orrery run, before the run', () => {
   test('problems of the manifest have a place and a caret', async () => {
     const cli = started()
-    cli.files['/work/bad.yaml'] = FLOW.replace('needs: [fetch]', 'need: [fetch]')
+    cli.files['/srv/bad.yaml'] = FLOW.replace('needs: [fetch]', 'need: [fetch]')
     expect(await cli.run('run', 'bad.yaml')).toBe(65)
     expect(cli.err).toMatch(/bad\.yaml:20:7 {2}/)
     expect(cli.err).toContain('20 |       need: [fetch]\n       |       ^\n')
@@ -251,13 +251,13 @@ describe('orrery run, before the run', () => {
     cli.stdinText = FLOW
     emitSuccess(cli)
     expect(await cli.run('run', '-')).toBe(0)
-    expect(cli.embedded[0]?.modules).toEqual({ tools: '/work/lib/tools.ts' })
+    expect(cli.embedded[0]?.modules).toEqual({ tools: '/srv/lib/tools.ts' })
   })
 
   test('a file that is not there is named', async () => {
     const cli = new CliHarness()
     expect(await cli.run('run', 'nope.yaml')).toBe(66)
-    expect(cli.err).toContain('/work/nope.yaml')
+    expect(cli.err).toContain('/srv/nope.yaml')
   })
 
   test('--detach leaves the run to a server and prints its id', async () => {

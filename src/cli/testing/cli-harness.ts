@@ -68,7 +68,7 @@ export class CliHarness {
       clock: this.clock,
       version: '1.2.3',
       colour: this.colour,
-      cwd: '/work',
+      cwd: '/srv',
       readFile: (path) => {
         const text = this.files[path]
         return text === undefined
