@@ -3,13 +3,7 @@ import type { Happening } from '../domain/advance.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { appendSegments, type NewSegment } from '../store/logs/logs.ts'
-import {
-  type CompletedRows,
-  type Completion,
-  completeSteps,
-  type LeasedStep,
-  type SessionRoom,
-} from '../store/steps/complete-steps.ts'
+import { type CompletedRows, type Completion, completeSteps, type SessionRoom } from '../store/steps/complete-steps.ts'
 import { findAttemptFates } from '../store/steps/find-steps.ts'
 import { recordStarts, type Start } from '../store/steps/record-starts.ts'
 import { isRetryableConflict } from '../store/storage-failure.ts'
@@ -36,7 +30,7 @@ const STALE: Outcome = { outcome: 'stale' }
 export class Reporter {
   readonly #ctx: EngineContext
   readonly #dispatcher: Dispatcher
-  readonly #completions: Batcher<Completion, { recorded: boolean; leased: LeasedStep[] }>
+  readonly #completions: Batcher<Completion, boolean>
   readonly #starts: Batcher<Start, boolean>
   readonly #segments: Batcher<NewSegment, boolean>
 
@@ -135,7 +129,7 @@ export class Reporter {
         }),
       }
     }
-    const result = await this.#completions.add({
+    const recorded = await this.#completions.add({
       ...at,
       session: session.id,
       output,
@@ -143,7 +137,7 @@ export class Reporter {
       endedAgoMs: agoOf(report.endedAgoMs ?? 0),
     })
     session.disown(report.step, report.fence)
-    if (result.recorded) return RECORDED
+    if (recorded) return RECORDED
     return this.#fate(session, { report, at })
   }
 
@@ -156,7 +150,7 @@ export class Reporter {
     return (fate.mine && fate.state === 'succeeded') || fate.archived ? { outcome: 'duplicate' } : STALE
   }
 
-  async #complete(items: Completion[]): Promise<{ recorded: boolean; leased: LeasedStep[] }[]> {
+  async #complete(items: Completion[]): Promise<boolean[]> {
     // The same report twice in one flush: the statement would see the row once, and so does the second sender.
     const unique = new Map<string, Completion>()
     for (const item of items) if (!unique.has(attemptKey(item))) unique.set(attemptKey(item), item)
@@ -183,7 +177,7 @@ export class Reporter {
       for (const [session, { spare }] of rooms) session.reserved -= spare
     }
     this.#after(items, rows)
-    return items.map((item) => ({ recorded: rows.done.has(attemptKey(item)), leased: [] }))
+    return items.map((item) => rows.done.has(attemptKey(item)))
   }
 
   /** Slots of each reporting session: what its reports free, and what is free already. */
