@@ -81,6 +81,12 @@ export type WorkflowNode = FunctionNode | CommandNode
  */
 export const isDecided = (node: WorkflowNode): boolean => node.if !== null || node.forEach !== null
 
+/** Whether a template may read the run's inputs. Errs on the side of saying so. */
+export const readsInputs = (node: WorkflowNode): boolean =>
+  JSON.stringify(node.kind === 'function' ? node.with : [node.command, node.env, node.stdin, node.workdir]).includes(
+    'inputs',
+  )
+
 /** What a worker must offer to take a step. Two steps with equal requirements wait in one queue. */
 export interface Requirements {
   namespace: string

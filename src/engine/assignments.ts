@@ -7,6 +7,7 @@ import { evaluateTemplate } from '../domain/template.ts'
 import type { WorkflowNode } from '../domain/workflow.ts'
 import { assert } from '../base/assert.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
+import { loadInputs } from '../store/runs/read-runs.ts'
 import { loadOutputs } from '../store/steps/step-rows.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
@@ -17,7 +18,7 @@ export type Rendered =
   /** A template could not be evaluated: the attempt fails before it is sent. */
   | { kind: 'failed'; leased: LeasedStep; failure: FailureRecord }
 
-/** Makes assignments of leased steps: loads what their templates read and evaluates them. One query however many steps, none when no template reads an output. */
+/** Makes assignments of leased steps: loads what their templates read and evaluates them. At most two queries however many steps, none when no template reads outputs or inputs. */
 export async function renderAssignments(ctx: EngineContext, leased: readonly LeasedStep[]): Promise<Rendered[]> {
   if (leased.length === 0) return []
   const compiled = new Map<string, Compiled>()
@@ -31,8 +32,10 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
     return { c, node }
   }
   const wanted = new Map<string, { runId: string; node: number }>()
+  const without = new Set<string>()
   for (const step of leased) {
     const { c, node } = at(step)
+    if (step.inputs === undefined && c.readsInputs[step.node]) without.add(step.runId)
     if (!c.isConstant[step.node])
       for (const ref of node.refs) wanted.set(`${step.runId}.${ref}`, { runId: step.runId, node: ref })
   }
@@ -40,7 +43,9 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
   if (wanted.size > 0) {
     for (const row of await loadOutputs(ctx.db, [...wanted.values()])) outputs.set(`${row.run_id}.${row.node}`, row)
   }
-  return leased.map((step) => {
+  const inputs = without.size > 0 ? await loadInputs(ctx.db, [...without]) : null
+  return leased.map((leasedStep) => {
+    const step = inputs?.has(leasedStep.runId) ? { ...leasedStep, inputs: inputs.get(leasedStep.runId) } : leasedStep
     const { c, node } = at(step)
     try {
       const scope = c.isConstant[step.node] ? null : scopeOf(c, step, node, outputs)

@@ -1,8 +1,16 @@
 import { dependentsOf } from '../domain/advance.ts'
 import { Failure } from '../domain/failure.ts'
-import { type Definition, isDecided, queueKey, type Requirements, requirementsOf } from '../domain/workflow.ts'
+import {
+  type Definition,
+  isDecided,
+  queueKey,
+  readsInputs,
+  type Requirements,
+  requirementsOf,
+} from '../domain/workflow.ts'
 import type { Queryable } from '../store/db.ts'
 import { findDefinition, listQueues } from '../store/definitions/put-definition.ts'
+import { factsOf, type NodeFacts } from '../store/steps/node-facts.ts'
 
 /** A definition with what is computed from it once. */
 export interface Compiled {
@@ -17,8 +25,12 @@ export interface Compiled {
   firstChanges: string
   /** Per node: its work has no template, so what is sent never changes. */
   isConstant: boolean[]
+  /** Per node: a template may read the run's inputs. */
+  readsInputs: boolean[]
   /** Per node: the queue in which it waits. */
   queueIds: number[]
+  /** Per node: what the recording of its success has to know. */
+  facts: NodeFacts[]
 }
 
 const CACHE_MAX = 500
@@ -38,6 +50,7 @@ export function compileDefinition(
   })
   const named = roots.slice(0, NAMED_ROOTS_MAX).map((i) => ({ of: at(i)?.name ?? '', to: 'queued' }))
   const more = roots.length - named.length
+  const queueIds = definition.nodes.map((n) => queueIdOf(requirementsOf(definition, n)))
   return {
     hash,
     definition,
@@ -50,7 +63,9 @@ export function compileDefinition(
       ...(more > 0 ? [{ of: '*', to: 'queued', note: `${more} more` }] : []),
     ]),
     isConstant: definition.nodes.map((n) => !JSON.stringify(n).includes('${{')),
-    queueIds: definition.nodes.map((n) => queueIdOf(requirementsOf(definition, n))),
+    readsInputs: definition.nodes.map(readsInputs),
+    queueIds,
+    facts: factsOf(definition, queueIds),
   }
 }
 

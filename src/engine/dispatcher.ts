@@ -153,7 +153,7 @@ export class Dispatcher {
     })
     const adopted = steps.length > 0 ? await adoptSteps(this.#ctx.db, { from: former, to: session.id, steps }) : []
     for (const a of adopted) {
-      const lease = { step: stepIdOf(a), fence: a.fence, assignment: null, confirmed: true }
+      const lease = { step: stepIdOf(a), fence: a.fence, assignment: null, definition: null, confirmed: true }
       session.ownSent(lease, this.#ctx.clock.monotonic())
     }
     await endSessions(this.#ctx.db, [former], 'worker.restarted')
@@ -194,8 +194,9 @@ export class Dispatcher {
     if (raced) return raced
     const now = this.#ctx.clock.monotonic()
     for (const r of rendered) {
-      const { step, fence } = { step: stepIdOf(r.leased), fence: r.leased.fence }
-      session.ownSent({ step, fence, assignment: r.kind === 'assignment' ? r.assignment : null, confirmed: false }, now)
+      const { fence, definition } = r.leased
+      const assignment = r.kind === 'assignment' ? r.assignment : null
+      session.ownSent({ step: stepIdOf(r.leased), fence, assignment, definition, confirmed: false }, now)
     }
     this.#sessions.set(id, session)
     this.hintAll(session.queues)
@@ -306,7 +307,7 @@ export class Dispatcher {
       const fate = fates.get(attemptKey(a))
       const step = stepIdOf(a)
       if (fate?.mine && fate.state === 'running') {
-        session.ownSent({ step, fence: a.fence, assignment: null, confirmed: true }, now)
+        session.ownSent({ step, fence: a.fence, assignment: null, definition: null, confirmed: true }, now)
         if (fate.stopping) session.order({ step, fence: a.fence, reason: 'run.canceled' })
       } else if (!fate?.mine || fate.state !== 'succeeded') {
         session.order({ step, fence: a.fence, reason: 'attempt.stale_lease' })
@@ -370,7 +371,7 @@ export class Dispatcher {
         this.hint(settled?.queued ?? [], { old: true })
       } else if (session) {
         // Not sent yet: `takeOrders` marks it.
-        session.own(r.assignment, this.#ctx.clock.monotonic())
+        session.own(r.assignment, r.leased.definition, this.#ctx.clock.monotonic())
         session.outgoing.push(r.assignment)
       }
       // No session: it ended meanwhile, and the sweep requeues what it holds.

@@ -3,6 +3,7 @@ import type { Happening } from '../domain/advance.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { appendSegments, type NewSegment } from '../store/logs/logs.ts'
+import { findDefinitionsOf } from '../store/runs/read-runs.ts'
 import { type CompletedRows, type Completion, completeSteps, type SessionRoom } from '../store/steps/complete-steps.ts'
 import { findAttemptFates } from '../store/steps/find-steps.ts'
 import { recordStarts, type Start } from '../store/steps/record-starts.ts'
@@ -25,6 +26,7 @@ const agoOf = (ms: number): number => Math.min(AGO_MAX_MS, Math.max(0, Math.roun
 
 const RECORDED: Outcome = { outcome: 'recorded' }
 const STALE: Outcome = { outcome: 'stale' }
+const NO_DEFINITIONS: ReadonlyMap<string, string> = new Map()
 
 /** Takes the reports of workers: successes by the hot path, the rest by the pure function, all by group commit. */
 export class Reporter {
@@ -82,6 +84,7 @@ export class Reporter {
   async #takeAll(session: WorkerSession, reports: readonly Report[]): Promise<ReportAck[]> {
     const outcomes = new Map<Report, Promise<Outcome>>()
     const perRun = new Map<string, Addressed[]>()
+    const definitions = await this.#definitionsOf(session, reports)
     for (const report of reports) {
       const address = parseStepId(report.step)
       if (!address) {
@@ -97,7 +100,7 @@ export class Reporter {
       const at = { ...address, fence: report.fence }
       const owned = session.owned.get(`${report.step}@${report.fence}`)
       if (owned) owned.confirmed = true
-      if (report.kind === 'succeeded') outcomes.set(report, this.#succeeded(session, { report, at }))
+      if (report.kind === 'succeeded') outcomes.set(report, this.#succeeded(session, { report, at }, definitions))
       else if (report.kind === 'started') outcomes.set(report, this.#started(session, { report, at }))
       else if (report.kind === 'log') outcomes.set(report, this.#logged(session, { report, at }))
       else perRun.set(at.runId, [...(perRun.get(at.runId) ?? []), { report, at }])
@@ -115,9 +118,20 @@ export class Reporter {
     )
   }
 
+  /** Definitions of runs whose steps this server did not lease itself. */
+  async #definitionsOf(session: WorkerSession, reports: readonly Report[]): Promise<ReadonlyMap<string, string>> {
+    const unknown = reports.flatMap((r) => {
+      const isKnown = session.owned.get(`${r.step}@${r.fence}`)?.definition
+      const address = r.kind === 'succeeded' && !isKnown ? parseStepId(r.step) : null
+      return address ? [address.runId] : []
+    })
+    return unknown.length > 0 ? findDefinitionsOf(this.#ctx.db, [...new Set(unknown)]) : NO_DEFINITIONS
+  }
+
   async #succeeded(
     session: WorkerSession,
     { report, at }: Addressed<Extract<Report, { kind: 'succeeded' }>>,
+    definitions: ReadonlyMap<string, string>,
   ): Promise<Outcome> {
     const output = JSON.stringify(report.output)
     const bytes = Buffer.byteLength(output)
@@ -129,9 +143,17 @@ export class Reporter {
         }),
       }
     }
+    const definition = session.owned.get(`${report.step}@${report.fence}`)?.definition ?? definitions.get(at.runId)
+    if (!definition) return STALE
+    const compiled = this.#ctx.definitions.peek(definition) ?? (await this.#ctx.definitions.get(definition))
+    const facts = compiled.facts[at.node]
+    if (!facts) return STALE
     const recorded = await this.#completions.add({
       ...at,
       session: session.id,
+      worker: session.worker,
+      definition,
+      facts,
       output,
       startedAgoMs: agoOf(report.startedAgoMs ?? report.endedAgoMs ?? 0),
       endedAgoMs: agoOf(report.endedAgoMs ?? 0),

@@ -6,6 +6,8 @@ export interface Owned {
   step: StepId
   fence: number
   assignment: Assignment | null
+  /** Hash of the run's definition; null when it was not read. */
+  definition: string | null
   /** The worker has shown that it has it: by a poll's list or by a report. */
   confirmed: boolean
   /** Monotonic ms when it was last sent; null while it was never sent. */
@@ -77,17 +79,14 @@ export class WorkerSession {
   }
 
   /** Leased to it, and to be sent with the next reply. */
-  own(assignment: Assignment, now: number): void {
+  own(assignment: Assignment, definition: string, now: number): void {
     const { step, fence } = assignment
     const sent = { sentAt: null, ownedAt: now, lane: 'poll' as const }
-    this.owned.set(`${step}@${fence}`, { step, fence, assignment, confirmed: false, ...sent })
+    this.owned.set(`${step}@${fence}`, { step, fence, assignment, definition, confirmed: false, ...sent })
   }
 
   /** Leased to it, perhaps sent by another server. `confirmed`: the worker says that it has it. */
-  ownSent(
-    lease: { step: StepId; fence: number; assignment: Assignment | null; confirmed: boolean },
-    now: number,
-  ): void {
+  ownSent(lease: Pick<Owned, 'step' | 'fence' | 'assignment' | 'definition' | 'confirmed'>, now: number): void {
     this.owned.set(`${lease.step}@${lease.fence}`, { ...lease, sentAt: now, ownedAt: now, lane: 'poll' })
   }
 

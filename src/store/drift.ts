@@ -32,6 +32,9 @@ export async function describeSchema(db: Queryable): Promise<string[]> {
      select 'check ' || k.conname || ': ' || pg_get_constraintdef(k.oid)
        from t join pg_constraint k on k.conrelid = t.oid and k.contype = 'c'
      union all
+     select 'type ' || y.typname || ': ' || (select string_agg(e.enumlabel, ', ' order by e.enumsortorder) from pg_enum e where e.enumtypid = y.oid)
+       from pg_type y where y.typnamespace = 'public'::regnamespace and y.typtype = 'e'
+     union all
      select 'function ' || p.proname || ': ' || p.provolatile::text || ' ' || coalesce(p.prosrc, '')
        from pg_proc p where p.pronamespace = 'public'::regnamespace`,
   )

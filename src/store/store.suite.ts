@@ -21,7 +21,7 @@ import {
 } from './steps/find-steps.ts'
 import { recordStarts } from './steps/record-starts.ts'
 import { loadOutputs } from './steps/step-rows.ts'
-import { doneOf, GRACE_MS, LEASE_MS, StoreRig, type StoredWorkflow } from './testing/rig.ts'
+import { GRACE_MS, LEASE_MS, StoreRig, type StoredWorkflow } from './testing/rig.ts'
 import { findToken, putToken, revokeToken } from './tokens/tokens.ts'
 import { pruneIdempotencyKeys } from './upkeep.ts'
 
@@ -171,7 +171,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
       test('records the output, readies what depends on it, counts, writes one event, ends the run', async () => {
         const workflow = await own([{ name: 'a' }, { name: 'b', needs: ['a'] }])
         const { runId, session, step } = await leased(workflow)
-        const first = await rig.complete([doneOf(step, { x: 1 })])
+        const first = await rig.complete([rig.done(step, { x: 1 })])
         expect(first.done).toEqual(new Set([doneKey(step)]))
         expect(first.queued).toEqual([workflow.queues[1]])
         expect(await rig.steps(runId, workflow)).toMatchObject({
@@ -179,7 +179,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
           b: { state: 'queued', ok: 1 },
         })
         expect(await rig.runRow(runId)).toMatchObject({ state: 'running', open: 1, active: 1 })
-        const second = await rig.complete([doneOf(only(await rig.claim(session, workflow)))])
+        const second = await rig.complete([rig.done(only(await rig.claim(session, workflow)))])
         expect(second.ended).toEqual([{ runId, state: 'succeeded' }])
         expect(await rig.runRow(runId)).toMatchObject({ state: 'succeeded', open: 0, active: 0, ended: true })
         expect(await rig.eventSeqs(runId)).toEqual([1, 2, 3])
@@ -206,7 +206,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         ])
         const { runId, session, step } = await leased(workflow)
         const room = { session, slots: 1, queues: [workflow.queues[0] ?? 0] }
-        const result = await rig.complete([doneOf(step)], [room])
+        const result = await rig.complete([rig.done(step)], [room])
         expect(result.leased).toMatchObject([{ runId, node: 1, fence: 1, session }])
         expect(await rig.steps(runId, workflow)).toMatchObject({
           b: { state: 'running', session, fence: 1 },
@@ -219,7 +219,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const workflow = await own([{ name: 'a' }, { name: 'b', needs: ['a'], if: 'true' }])
         const { runId, session, step } = await leased(workflow)
         const room = { session, slots: 9, queues: workflow.queues }
-        expect(await rig.complete([doneOf(step)], [room])).toMatchObject({ leased: [], owed: [{ runId, node: 1 }] })
+        expect(await rig.complete([rig.done(step)], [room])).toMatchObject({ leased: [], owed: [{ runId, node: 1 }] })
         expect((await findDue(db, 1_000)).some((d) => d.runId === runId && d.node === 1)).toBe(true)
       })
 
@@ -232,7 +232,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         ])
         const runId = await rig.run(workflow)
         const session = await rig.session()
-        const result = await rig.complete((await rig.claim(session, workflow)).map((s) => doneOf(s)))
+        const result = await rig.complete((await rig.claim(session, workflow)).map((s) => rig.done(s)))
         expect(result.queued).toHaveLength(1)
         expect(await rig.steps(runId, workflow)).toMatchObject({ c: { state: 'queued', ok: 2 } })
         expect(await rig.runRow(runId)).toMatchObject({ open: 1, active: 1 })
@@ -242,7 +242,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const workflow = await own([{ name: 'a' }])
         const runs = await Promise.all(Array.from({ length: 5 }, () => rig.run(workflow)))
         const steps = await rig.claim(await rig.session(), workflow)
-        const result = await rig.complete(steps.toReversed().map((s) => doneOf(s)))
+        const result = await rig.complete(steps.toReversed().map((s) => rig.done(s)))
         expect(result.ended.map((e) => e.runId).sort()).toEqual(runs.sort())
         for (const runId of runs) expect(await rig.eventSeqs(runId)).toEqual([1, 2])
       })
@@ -256,7 +256,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
       ])('%s writes nothing', async (_, wrong) => {
         const workflow = await own([{ name: 'a' }])
         const { runId, step } = await leased(workflow)
-        expect((await rig.complete([{ ...doneOf(step), ...wrong }])).done.size).toBe(0)
+        expect((await rig.complete([{ ...rig.done(step), ...wrong }])).done.size).toBe(0)
         expect(await rig.steps(runId, workflow)).toMatchObject({ a: { state: 'running', output: null } })
         expect(await rig.eventSeqs(runId)).toEqual([1])
       })
@@ -264,7 +264,11 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
       test('one bad item does not keep the others of its batch from being recorded', async () => {
         const workflow = await own([{ name: 'a' }])
         const { runId, step } = await leased(workflow)
-        const result = await rig.complete([{ ...doneOf(step), fence: 9 }, doneOf(step), { ...doneOf(step), node: 5 }])
+        const result = await rig.complete([
+          { ...rig.done(step), fence: 9 },
+          rig.done(step),
+          { ...rig.done(step), node: 5 },
+        ])
         expect(result.done).toEqual(new Set([doneKey(step)]))
         expect(await rig.runRow(runId)).toMatchObject({ state: 'succeeded', open: 0, active: 0 })
       })
@@ -273,15 +277,15 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const workflow = await own([{ name: 'a' }])
         const { runId, session, step } = await leased(workflow)
         await endSessions(db, [session], 'worker.lost')
-        expect((await rig.complete([doneOf(step)])).done.size).toBe(0)
+        expect((await rig.complete([rig.done(step)])).done.size).toBe(0)
         expect(await rig.steps(runId, workflow)).toMatchObject({ a: { state: 'running' } })
       })
 
       test('the same report twice is recorded once', async () => {
         const workflow = await own([{ name: 'a' }, { name: 'b', needs: ['a'] }])
         const { runId, step } = await leased(workflow)
-        await rig.complete([doneOf(step, 'first')])
-        expect((await rig.complete([doneOf(step, 'second')])).done.size).toBe(0)
+        await rig.complete([rig.done(step, 'first')])
+        expect((await rig.complete([rig.done(step, 'second')])).done.size).toBe(0)
         expect(await rig.steps(runId, workflow)).toMatchObject({ a: { output: 'first' }, b: { ok: 1 } })
         expect(await findAttemptFates(db, [step])).toMatchObject([{ mine: true, state: 'succeeded' }])
       })
@@ -290,18 +294,19 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const workflow = await own([{ name: 'a' }])
         const { runId, session, step } = await leased(workflow)
         await db.query(`update run set stop = 'cancel' where id = $1`, [runId])
-        expect((await rig.complete([doneOf(step)])).done.size).toBe(0)
+        expect((await rig.complete([rig.done(step)])).done.size).toBe(0)
         expect(await findStopping(db, [session])).toEqual([{ runId, node: 0, path: '', fence: 1, session }])
         expect(await findAttemptFates(db, [step])).toMatchObject([{ mine: true, state: 'running', stopping: true }])
         await db.query(`update run set stop = null, ended_at = clock_now() where id = $1`, [runId])
-        expect((await rig.complete([doneOf(step)])).done.size).toBe(0)
+        expect((await rig.complete([rig.done(step)])).done.size).toBe(0)
       })
 
       test('a large output has a table of its own and reads the same', async () => {
         const workflow = await own([{ name: 'a' }, { name: 'b' }])
         const { runId, session } = await leased(workflow)
         const text = 'ä'.repeat(6_000)
-        for (const held of await findHeld(db, [session])) await rig.complete([doneOf(held, held.node === 0 ? text : 1)])
+        for (const held of await findHeld(db, [session]))
+          await rig.complete([rig.done(held, held.node === 0 ? text : 1)])
         expect(await rig.steps(runId, workflow)).toMatchObject({
           a: { output: null, output_large: true },
           b: { output: 1, output_large: false },
@@ -323,7 +328,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         expect(await recordStarts(db, [start, wrong])).toEqual(new Set([doneKey(step)]))
         expect(await recordStarts(db, [start])).toEqual(new Set([doneKey(step)]))
         expect(await rig.transitions(runId)).toEqual(['run>pending', 'run>running', 'a>running'])
-        await rig.complete([doneOf(step)])
+        await rig.complete([rig.done(step)])
         // That it began is told once.
         expect((await rig.transitions(runId)).slice(3)).toEqual(['a>succeeded', 'run>succeeded'])
       })
@@ -430,7 +435,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const workflow = await own([{ name: 'a' }])
         const { runId, step } = await leased(workflow)
         await recordStarts(db, [{ ...step, startedAgoMs: 0 }])
-        await rig.complete([doneOf(step)])
+        await rig.complete([rig.done(step)])
         expect((await listEvents(db, runId, 0, 2)).map((e) => e.seq)).toEqual([1, 2])
         expect((await listEvents(db, runId, 2, 2)).map((e) => e.seq)).toEqual([3])
       })

@@ -57,7 +57,7 @@ export const RACE_MUTANTS: Mutant[] = [
   {
     name: 'successes of ended sessions are recorded',
     file: COMPLETE,
-    from: `and (r.session in (select w.id from session w where w.id = any($4::text[]) and w.state = 'live')) is true`,
+    from: `and (u.session in (select w.id from session w where w.id = any($4::text[]) and w.state = 'live')) is true`,
     to: '',
     caughtAs: /session that has ended was recorded/,
   },
@@ -72,14 +72,14 @@ export const RACE_MUTANTS: Mutant[] = [
     name: 'runs are locked in the order of the reports',
     file: COMPLETE,
     from: 'order by id for no key update',
-    to: 'order by array_position($1::text[], id) for no key update',
+    to: 'order by array_position($20::text[], id) for no key update',
     caughtAs: /two batches over the same runs: .*deadlock/,
   },
   {
     name: 'a join moves by one however many of its needs end in a batch',
     file: COMPLETE,
-    from: `max(d.session) as session, count(*)::int as n`,
-    to: `max(d.session) as session, 1 as n`,
+    from: `max(a.session) as session, count(*)::int as n`,
+    to: `max(a.session) as session, 1 as n`,
     caughtAs: /two needs of a join in one batch/,
   },
 ]

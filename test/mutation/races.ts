@@ -56,8 +56,12 @@ async function makeSession(): Promise<string> {
 function reportOf(leased: readonly LeasedStep[], runId: string | undefined, node: number): Completion {
   const step = leased.find((s) => s.runId === runId && s.node === node)
   if (!step) throw new Error(`step ${runId}.${node} was not leased`)
-  const { session, fence } = step
-  return { runId: step.runId, node, path: '', session, fence, output: '{}', startedAgoMs: 0, endedAgoMs: 0 }
+  const { session, fence, definition } = step
+  // a and b are both needed by c.
+  const join = { node: 2, name: 'c', queueId: 0, decided: false, timeoutMs: null, queueTimeoutMs: null }
+  const facts = { name: node === 0 ? 'a' : 'b', dependents: [join] }
+  const word = { output: '{}', startedAgoMs: 0, endedAgoMs: 0, worker: 'w' }
+  return { runId: step.runId, node, path: '', session, fence, definition, facts, ...word }
 }
 
 async function rowOf(runId: string | undefined, node: number): Promise<{ state: string; ok: number }> {

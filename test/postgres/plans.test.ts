@@ -64,13 +64,15 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
     outputs: [{ node: 0, path: '', output: null }],
   }
   const step = { runId: ids.make('run'), node: 0, path: '', session: 'x', fence: 1 }
+  const next = { node: 1, name: 'b', queueId: 1, decided: false, timeoutMs: null, queueTimeoutMs: null }
+  const told = { definition: 'd', worker: 'w', facts: { name: 'a', dependents: [next] } }
 
   test.each([
     [
       'complete_steps',
       (d: Db) =>
-        completeSteps(d, [{ ...step, output: 'null', startedAgoMs: 0, endedAgoMs: 0 }], [], {
-          inlineOutputBytes: 1,
+        completeSteps(d, [{ ...step, ...told, output: 'null', startedAgoMs: 0, endedAgoMs: 0 }], [], {
+          inlineOutputBytes: 8_192,
           graceMs: 1,
         }),
     ],

@@ -5,7 +5,7 @@ import { Failure } from '../../src/domain/failure.ts'
 import { type Db, openEmbedded, type Queryable } from '../../src/store/index.ts'
 
 const TABLES = [
-  'server, token, definition, definition_node, definition_edge, queue, run, step, step_output, attempt, event, log_segment',
+  'server, token, definition, definition_node, queue, run, step, step_output, attempt, event, log_segment',
   'session, idempotency_key, sim_audit',
 ].join(', ')
 

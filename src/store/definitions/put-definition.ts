@@ -1,5 +1,12 @@
 import { createHash } from 'node:crypto'
-import { type Definition, isDecided, queueKey, type Requirements, requirementsOf } from '../../domain/workflow.ts'
+import {
+  type Definition,
+  isDecided,
+  queueKey,
+  readsInputs,
+  type Requirements,
+  requirementsOf,
+} from '../../domain/workflow.ts'
 import type { Db, Queryable } from '../db.ts'
 
 /** JSON with sorted keys: equal values give equal text. */
@@ -18,12 +25,6 @@ export function canonicalJson(value: unknown): string {
 /** Names a definition by its content: SHA-256, base64url. */
 export const definitionHash = (definition: Definition): string =>
   createHash('sha256').update(canonicalJson(definition)).digest('base64url')
-
-/** Text that a template may read the run's inputs with. Errs on the side of sending them. */
-const readsInputs = (node: Definition['nodes'][number]): boolean =>
-  JSON.stringify(node.kind === 'function' ? node.with : [node.command, node.env, node.stdin, node.workdir]).includes(
-    'inputs',
-  )
 
 /** Keeps a definition under its hash. Twice is safe. */
 export async function putDefinition(db: Db, definition: Definition): Promise<string> {
@@ -58,11 +59,6 @@ export async function putDefinition(db: Db, definition: Definition): Promise<str
         nodes.map((n) => n.timeoutMs),
         nodes.map((n) => n.queueTimeoutMs),
       ],
-    )
-    const edges = nodes.flatMap((n, to) => n.needs.map((from) => ({ from, to })))
-    await tx.query(
-      `insert into definition_edge (definition, from_node, to_node) select $1, * from unnest($2::int[], $3::int[])`,
-      [hash, edges.map((e) => e.from), edges.map((e) => e.to)],
     )
   })
   return hash

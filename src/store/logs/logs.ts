@@ -27,7 +27,7 @@ export async function appendSegments(db: Queryable, segments: readonly NewSegmen
      ),
      kept as (
        insert into log_segment (run_id, node, path, fence, idx, stream, at, recorded_at, body)
-       select run_id, node, path, fence, idx, stream, (select clock_now()) - ago * interval '1 ms', (select clock_now()), body from held
+       select run_id, node, path, fence, idx, stream::log_stream, (select clock_now()) - ago * interval '1 ms', (select clock_now()), body from held
        on conflict do nothing
      )
      select distinct run_id || '.' || node || '.' || path || '@' || fence as key from held`,

@@ -32,50 +32,60 @@ export interface CreatedRows {
   leased: BornLease[]
 }
 
-const SQL = `
+/** Setting up the part with the keys costs as much as a run, so runs without keys go without it. */
+const sqlFor = (keyed: boolean): string => `
 with i as materialized (
-  select u.*, (select w.id from session w where w.id = u.wanted and w.state = 'live') as session
-    from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::text[],
-                $10::text[], $11::text[], $12::text[], $13::int[], $14::text[])
-      as u(id, namespace, workflow, definition, inputs, labels, nodes, roots, changes, scope, key, fingerprint, born, wanted)
+  select u.*, c.now, (select w.id from session w where w.id = u.wanted and w.state = 'live') as session
+    from (select clock_now() as now offset 0) c,
+         unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::text[], $10::int[], $11::text[]
+                ${keyed ? ', $13::text[], $14::text[], $15::text[]' : ''})
+      as u(id, namespace, workflow, definition, inputs, labels, nodes, roots, changes, born, wanted ${keyed ? ', scope, key, fingerprint' : ''})
 ),
-keys as (
+${
+  keyed
+    ? `keys as (
   insert into idempotency_key (scope, key, fingerprint, run_id, created_at)
-  select scope, key, fingerprint, id, (select clock_now()) from i where key is not null
+  select scope, key, fingerprint, id, now from i where key is not null
    order by scope, key -- two batches with the same keys then wait for each other in one order
   on conflict do nothing
   returning run_id
 ),
-n as materialized (select * from i where key is null or id in (select run_id from keys)),
+n as materialized (select * from i where key is null or id in (select run_id from keys)),`
+    : 'n as (select * from i),'
+}
 runs as (
   insert into run (id, namespace, workflow, definition, state, open, active, total, inputs, labels, created_at, moved_at)
-  select id, namespace, workflow, definition, 'pending', nodes, roots, nodes, inputs::jsonb, labels::jsonb, (select clock_now()), (select clock_now())
-    from n
+  select id, namespace, workflow, definition, 'pending', nodes, roots, nodes, inputs::jsonb, labels::jsonb, now, now from n
 ),
 steps as (
   insert into step (run_id, node, state, queue_id, need, total, fence, session, due_at, queued_at, leased_at)
   select n.id, dn.node,
-         case when dn.total > 0 or dn.decided then 'pending' when dn.node = n.born and n.session is not null then 'running' else 'queued' end,
+         case when dn.total > 0 or dn.decided then 'pending'::step_state
+              when dn.node = n.born and n.session is not null then 'running' else 'queued' end,
          dn.queue_id, dn.total, dn.total,
          case when dn.node = n.born and n.session is not null then 1 else 0 end,
          case when dn.node = n.born then n.session end,
          case when dn.total > 0 then null
-              when dn.decided then (select clock_now())
-              when dn.node = n.born and n.session is not null then (select clock_now()) + dn.timeout_ms * interval '1 ms' + $15::int * interval '1 ms'
-              else (select clock_now()) + dn.queue_timeout_ms * interval '1 ms' end,
-         case when dn.total = 0 and not dn.decided then (select clock_now()) end,
-         case when dn.node = n.born and n.session is not null then (select clock_now()) end
+              when dn.decided then n.now
+              when dn.node = n.born and n.session is not null then n.now + dn.timeout_ms * interval '1 ms' + $12::int * interval '1 ms'
+              else n.now + dn.queue_timeout_ms * interval '1 ms' end,
+         case when dn.total = 0 and not dn.decided then n.now end,
+         case when dn.node = n.born and n.session is not null then n.now end
     from n join definition_node dn on dn.definition = n.definition
 ),
 events as (
-  insert into event (run_id, seq, at, changes) select id, 1, (select clock_now()), changes::json from n
+  insert into event (run_id, seq, at, changes) select id, 1, now, changes::json from n
 )
 select id, born, session from n`
 
+const SQL = sqlFor(false)
+const KEYED_SQL = sqlFor(true)
+
 /** Creates runs with their steps and first events, in one statement; roots asked for are born leased. */
 export async function createRuns(db: Queryable, rows: readonly RunRow[], graceMs: number): Promise<CreatedRows> {
+  const keyed = rows.some((r) => r.idempotency !== null)
   const out = await db.query<{ id: string; born: number | null; session: string | null }>(
-    SQL,
+    keyed ? KEYED_SQL : SQL,
     [
       rows.map((r) => r.id),
       rows.map((r) => r.namespace),
@@ -86,14 +96,18 @@ export async function createRuns(db: Queryable, rows: readonly RunRow[], graceMs
       rows.map((r) => r.nodes),
       rows.map((r) => r.roots),
       rows.map((r) => r.changes),
-      rows.map((r) => r.idempotency?.scope ?? null),
-      rows.map((r) => r.idempotency?.key ?? null),
-      rows.map((r) => r.idempotency?.fingerprint ?? null),
       rows.map((r) => r.born?.node ?? null),
       rows.map((r) => r.born?.session ?? null),
       graceMs,
+      ...(keyed
+        ? [
+            rows.map((r) => r.idempotency?.scope ?? null),
+            rows.map((r) => r.idempotency?.key ?? null),
+            rows.map((r) => r.idempotency?.fingerprint ?? null),
+          ]
+        : []),
     ],
-    { name: 'create_runs' },
+    { name: keyed ? 'create_keyed_runs' : 'create_runs' },
   )
   const created = new Set<string>()
   const leased: BornLease[] = []

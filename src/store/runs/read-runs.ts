@@ -42,6 +42,28 @@ export async function findRun(
   return rows[0] ?? null
 }
 
+/** Inputs of runs, for the templates of their steps. */
+export async function loadInputs(db: Queryable, ids: readonly string[]): Promise<Map<string, JsonObject>> {
+  const rows = await db.query<{ id: string; inputs: JsonObject }>(
+    `select id, inputs from run where id = any($1::text[])`,
+    [ids],
+    {
+      name: 'load_inputs',
+    },
+  )
+  return new Map(rows.map((r) => [r.id, r.inputs]))
+}
+
+/** Definitions that runs were started with; what does not exist is left out. */
+export async function findDefinitionsOf(db: Queryable, ids: readonly string[]): Promise<Map<string, string>> {
+  const rows = await db.query<{ id: string; definition: string }>(
+    `select id, definition from run where id = any($1::text[])`,
+    [ids],
+    { name: 'find_definitions_of' },
+  )
+  return new Map(rows.map((r) => [r.id, r.definition]))
+}
+
 export interface RunFilter {
   namespaces: readonly string[] | null
   workflow: string | null
@@ -58,7 +80,7 @@ export async function listRuns(db: Queryable, f: RunFilter): Promise<Omit<RunRea
   return db.query(
     `select ${RUN_COLUMNS} from run
       where ($1::text[] is null or namespace = any($1::text[])) and ($2::text is null or workflow = $2)
-        and (cardinality($3::text[]) = 0 or (case when state = 'running' and active = 0 then 'waiting' else state end) = any($3::text[]))
+        and (cardinality($3::text[]) = 0 or (case when state = 'running' and active = 0 then 'waiting' else state::text end) = any($3::text[]))
         and ($4::text is null or id < $4) ${live ? 'and ended_at is null' : ''}
       order by id desc limit $5`,
     [f.namespaces, f.workflow, f.states, f.before, f.limit],

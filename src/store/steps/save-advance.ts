@@ -88,10 +88,10 @@ export async function saveAdvance(
   const { run } = result
   await tx.query(
     `with moved as (
-       update run set state = $2, stop = $3, open = $4, active = $5, bad = $6, total = $7, failure = $8::text::jsonb, epoch = $9,
+       update run set state = $2::run_state, stop = $3::run_stop, open = $4, active = $5, bad = $6, total = $7, failure = $8::text::jsonb, epoch = $9,
               event_seq = event_seq + case when $12::text is null then 0 else 1 end,
               cancel_requested_at = case when $10::boolean then coalesce(cancel_requested_at, clock_now()) else null end,
-              started_at = case when $2 = 'running' then coalesce(started_at, clock_now()) else started_at end,
+              started_at = case when $2::run_state = 'running' then coalesce(started_at, clock_now()) else started_at end,
               ended_at = case when $11::boolean then clock_now() end, moved_at = clock_now()
         where id = $1
        returning event_seq)
@@ -117,7 +117,7 @@ export async function saveAdvance(
 async function insertAttempts(tx: Queryable, runId: string, attempts: AdvanceResult['attempts']): Promise<void> {
   await tx.query(
     `insert into attempt (run_id, node, path, fence, state, session, leased_at, started_at, ended_at, failure)
-     select a.run_id, a.node, a.path, a.fence, a.state, a.session, s.leased_at, s.started_at, clock_now(), a.failure::jsonb
+     select a.run_id, a.node, a.path, a.fence, a.state::attempt_state, a.session, s.leased_at, s.started_at, clock_now(), a.failure::jsonb
        from unnest($2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $1::text[]) as a(node, path, fence, state, session, failure, run_id)
        join step s on s.run_id = a.run_id and s.node = a.node and s.path = a.path
      on conflict (run_id, node, path, fence) do nothing`,
@@ -137,7 +137,7 @@ async function insertAttempts(tx: Queryable, runId: string, attempts: AdvanceRes
 async function insertSteps(tx: Queryable, runId: string, steps: readonly Step[]): Promise<void> {
   await tx.query(
     `insert into step (run_id, node, path, state, queue_id, item, due_at, queued_at)
-     select $1, c.node, c.path, c.state, dn.queue_id, c.item::jsonb, c.due_at ${MS}, case when c.state = 'queued' then clock_now() end
+     select $1, c.node, c.path, c.state::step_state, dn.queue_id, c.item::jsonb, c.due_at ${MS}, case when c.state = 'queued' then clock_now() end
        from unnest($2::int[], $3::text[], $4::text[], $5::text[], $6::float8[]) as c(node, path, state, item, due_at)
        join run on run.id = $1
        join definition_node dn on dn.definition = run.definition and dn.node = c.node`,
@@ -156,8 +156,8 @@ async function insertSteps(tx: Queryable, runId: string, steps: readonly Step[])
 async function updateSteps(tx: Queryable, runId: string, steps: readonly Step[]): Promise<void> {
   await tx.query(
     `update step s
-        set state = c.state, need = c.need, ok = c.ok, bad = c.bad, total = c.total, fence = c.fence, tries = c.tries, losses = c.losses,
-            released = c.released, session = c.session, waits = c.waits, due_at = c.due_at ${MS}, failure = c.failure::jsonb,
+        set state = c.state::step_state, need = c.need, ok = c.ok, bad = c.bad, total = c.total, fence = c.fence, tries = c.tries, losses = c.losses,
+            released = c.released, session = c.session, waits = c.waits::step_waits, due_at = c.due_at ${MS}, failure = c.failure::jsonb,
             queued_at = case when c.state = 'queued' and s.state <> 'queued' then clock_now() else s.queued_at end,
             started_at = case when c.state in ('queued', 'pending', 'waiting') then null else s.started_at end,
             ended_at = case when c.state in ('succeeded', 'failed', 'skipped', 'blocked', 'canceled') then coalesce(s.ended_at, clock_now()) end

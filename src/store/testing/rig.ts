@@ -1,3 +1,4 @@
+import { assert } from '../../base/assert.ts'
 import { createIds } from '../../base/ids.ts'
 import type { JsonObject, Json } from '../../base/json.ts'
 import { systemClock } from '../../base/clock.ts'
@@ -12,6 +13,7 @@ import { createRuns, type RunRow } from '../runs/create-runs.ts'
 import { openSession } from '../sessions/sessions.ts'
 import { claimSteps } from '../steps/claim-steps.ts'
 import { completeSteps, type Completion, type LeasedStep, type SessionRoom } from '../steps/complete-steps.ts'
+import { factsOf, type NodeFacts } from '../steps/node-facts.ts'
 import { lockRun } from '../steps/save-advance.ts'
 
 export const GRACE_MS = 10_000
@@ -29,6 +31,7 @@ export interface StoredWorkflow {
 export class StoreRig {
   readonly db: Db
   readonly #ids = createIds(systemClock, systemRandom)
+  readonly #facts = new Map<string, NodeFacts[]>()
   #made = 0
 
   constructor(db: Db) {
@@ -40,6 +43,7 @@ export class StoreRig {
     const hash = await putDefinition(this.db, definition)
     const byKey = new Map((await listQueues(this.db, 0)).map((q) => [queueKey(q.requirements), q.id]))
     const queues = definition.nodes.map((n) => byKey.get(queueKey(requirementsOf(definition, n))) ?? 0)
+    this.#facts.set(hash, factsOf(definition, queues))
     return { hash, definition, queues }
   }
 
@@ -79,6 +83,15 @@ export class StoreRig {
   claim(session: string, workflow: StoredWorkflow, limit = 100): Promise<LeasedStep[]> {
     const queues = [...new Set(workflow.queues)]
     return claimSteps(this.db, { session, queues, limit, from: '', graceMs: GRACE_MS })
+  }
+
+  /** A worker's word for a leased step. */
+  done(step: Omit<LeasedStep, 'item' | 'inputs'>, output: Json = null): Completion {
+    const facts = this.#facts.get(step.definition)?.[step.node]
+    assert(facts, `definition ${step.definition} was not put here`)
+    const { runId, node, path, session, fence, definition } = step
+    const word = { output: JSON.stringify(output), startedAgoMs: 20, endedAgoMs: 10, worker: 'w' }
+    return { runId, node, path, session, fence, definition, facts, ...word }
   }
 
   complete(completions: readonly Completion[], rooms: readonly SessionRoom[] = []) {
@@ -123,15 +136,3 @@ export interface StepFacts {
   output: Json
   output_large: boolean
 }
-
-/** A worker's word for a leased step. */
-export const doneOf = (step: LeasedStep, output: Json = null): Completion => ({
-  runId: step.runId,
-  node: step.node,
-  path: step.path,
-  session: step.session,
-  fence: step.fence,
-  output: JSON.stringify(output),
-  startedAgoMs: 20,
-  endedAgoMs: 10,
-})
