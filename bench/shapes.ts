@@ -73,7 +73,7 @@ async function untilAllEnded(rig: Rig, workflowName: string, ids: readonly strin
       `/v1/runs?workflow=${workflowName}&state=pending&state=running&state=waiting&limit=1`,
     )
     if (live.items.length === 0) break
-    await sleep(5)
+    await sleep(20) // asking costs both sides, and an answer late by this much changes nothing
   }
   // One by one at the edges: the list must not have been empty for another reason.
   for (const id of [ids[0], ids[Math.floor(ids.length / 2)], ids.at(-1)]) {

@@ -113,8 +113,14 @@ class HttpTransport implements Transport {
         path: this.#prefix + request.path,
         headers,
         timeout: request.silenceMs ?? this.#silenceMs,
-        ...(request.signal ? { signal: request.signal } : {}),
       })
+      // By hand: the option of the same name costs a tenth of a short request.
+      const { signal } = request
+      if (signal) {
+        const onAbort = () => outgoing.destroy(signal.reason as Error)
+        signal.addEventListener('abort', onAbort, { once: true })
+        outgoing.once('close', () => signal.removeEventListener('abort', onAbort))
+      }
       outgoing.on('socket', (s: Socket) => {
         socket = s
         connected = !s.connecting

@@ -2,6 +2,7 @@ import pg from 'pg'
 import type { Log } from '../base/log.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Db, Queryable } from './db.ts'
+import { PreparedQuery, submitTo, textOf } from './prepared-query.ts'
 import { storageFailure } from './storage-failure.ts'
 
 const INT8_OID = 20
@@ -40,17 +41,15 @@ export interface PostgresOptions {
 
 /** PostgreSQL through `pg`. Connects lazily; `storage.unreachable` when it cannot. */
 export function openPostgres(options: PostgresOptions): Db {
-  const types = {
-    getTypeParser: (oid: number, format?: 'text' | 'binary'): ((text: string) => unknown) =>
-      oid === INT8_OID ? Number : (pg.types.getTypeParser(oid, format) as (text: string) => unknown),
-  }
+  const parserOf = (oid: number): ((text: string) => unknown) =>
+    oid === INT8_OID ? Number : (pg.types.getTypeParser(oid, 'text') as (text: string) => unknown)
   const config = {
     connectionString: options.dsn,
     application_name: 'orrery',
     options: SESSION_SETTINGS.map((s) => `-c ${s}`).join(' '),
     connectionTimeoutMillis: 5_000,
     keepAlive: true,
-    types: types, // pg's type asks for overloads that one function satisfies
+    types: { getTypeParser: parserOf }, // pg's type asks for overloads that one function satisfies
   }
   const pool = new pg.Pool({
     ...config,
@@ -63,11 +62,8 @@ export function openPostgres(options: PostgresOptions): Db {
 
   const run = async <R>(client: pg.Pool | pg.PoolClient, sql: string, params: readonly unknown[], name?: string) => {
     try {
-      const result = await client.query<R & pg.QueryResultRow>({
-        text: sql,
-        values: params as unknown[],
-        ...(name ? { name } : {}),
-      })
+      if (name) return (await submitTo(client, new PreparedQuery(name, sql, params, parserOf))) as R[]
+      const result = await client.query<R & pg.QueryResultRow>(sql, params.map(textOf))
       return result.rows as R[]
     } catch (error) {
       throw storageFailure(error)

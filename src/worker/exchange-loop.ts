@@ -1,4 +1,5 @@
-import { type Clock, type Deferred, deferred, type Log, type Random } from '../base/index.ts'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { type Clock, createDeadlines, type Deadlines, type Deferred, deferred, type Log, type Random } from '../base/index.ts'
 import type { Backend } from '../backends/backend.ts'
 import type { ExchangeLane, Orders, RegisterRequest, RegisterResponse } from '../contract/exchange.ts'
 import { Failure, type FailureRecord } from '../domain/failure.ts'
@@ -45,6 +46,7 @@ export class ExchangeLoop {
   readonly #deps: ExchangeDeps
   readonly #stop = new AbortController()
   readonly #link: Link
+  readonly #deadlines: Deadlines
   readonly #ended: Deferred<WorkerEnd> = deferred()
   readonly supervisor: Supervisor
   readonly reports: ReportLane
@@ -68,6 +70,7 @@ export class ExchangeLoop {
     this.#deps = deps
     const { lane, clock, log, outbox, backend, modules, env } = deps
     this.#link = new Link(deps)
+    this.#deadlines = createDeadlines(clock)
     this.supervisor = new Supervisor({
       capacity: deps.identity.capacity,
       backend,
@@ -85,6 +88,7 @@ export class ExchangeLoop {
     this.reports = new ReportLane({
       lane,
       clock,
+      deadlines: this.#deadlines,
       link: this.#link,
       outbox,
       signal: this.#stop.signal,
@@ -151,6 +155,8 @@ export class ExchangeLoop {
         const told = await this.#pollOnce(session)
         failures = 0
         empty = told ? 0 : empty + 1
+        // What ended at once is reported first: a run waits for that, and nobody for the next poll.
+        await nextTurn()
         if (empty > EMPTY_POLLS_MAX) await this.#link.rest(1, this.#stop.signal)
       } catch (error) {
         if (this.#over) return
@@ -174,7 +180,7 @@ export class ExchangeLoop {
     const { lane, clock, identity, stateDir, startHeartbeats, log } = this.#deps
     const request = { ...identity, clock: clock.now(), replaces: this.#former, held: this.supervisor.held() }
     const options = { ms: REGISTER_MS, signal: this.#stop.signal }
-    const session = await withDeadline(clock, options, (cut) => lane.register(request, cut))
+    const session = await withDeadline(this.#deadlines, options, (cut) => lane.register(request, cut))
     if (this.#over) return
     this.#link.up()
     log.info('session open', { session: session.session, replaces: this.#former, adopted: session.adopted.length })
@@ -198,7 +204,7 @@ export class ExchangeLoop {
     const request = { session: session.session, free, held: this.supervisor.held(), draining: this.#draining }
     const askedAt = clock.monotonic()
     const options = { ms: session.pollMs + POLL_SLACK_MS, signal: this.#poll.signal }
-    const reply = await withDeadline(clock, options, (cut) => lane.poll(request, cut))
+    const reply = await withDeadline(this.#deadlines, options, (cut) => lane.poll(request, cut))
     this.#link.up()
     this.#obey(reply, session.session)
     const saysNothing = reply.assignments.length + reply.cancels.length === 0
@@ -269,11 +275,11 @@ export class ExchangeLoop {
   }
 
   async #sayGoodBye(session: RegisterResponse): Promise<void> {
-    const { lane, clock } = this.#deps
+    const { lane } = this.#deps
     const request = { session: session.session, free: 0, draining: true, reports: [] }
     try {
       const options = { ms: FAREWELL_MS, signal: this.#stop.signal }
-      await withDeadline(clock, options, (cut) => lane.report(request, cut))
+      await withDeadline(this.#deadlines, options, (cut) => lane.report(request, cut))
     } catch {
       // Without it the session ends with its lease.
     }

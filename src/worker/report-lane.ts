@@ -1,4 +1,4 @@
-import type { Clock } from '../base/index.ts'
+import type { Clock, Deadlines } from '../base/index.ts'
 import type { ExchangeLane, Report, ReportAck, ReportRequest, ReportResponse } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -17,6 +17,7 @@ const ANSWER_MS = 30_000
 export interface ReportLaneDeps {
   lane: ExchangeLane
   clock: Clock
+  deadlines: Deadlines
   link: Link
   outbox: Outbox
   /** Aborts when the worker stops. */
@@ -123,11 +124,11 @@ export class ReportLane {
   }
 
   async #send(batch: PendingReport[], session: string): Promise<void> {
-    const { lane, clock, link, signal } = this.#deps
+    const { lane, deadlines, link, signal } = this.#deps
     this.#inFlight++
     try {
       const body = this.#requestOf(batch, session)
-      const reply = await withDeadline(clock, { ms: ANSWER_MS, signal }, (cut) => lane.report(body, cut))
+      const reply = await withDeadline(deadlines, { ms: ANSWER_MS, signal }, (cut) => lane.report(body, cut))
       this.#inFlight--
       for (const report of batch) report.attempt.request = 0
       link.up()
