@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Caller, Engine } from '../engine/engine.ts'
 import type { IncomingMessage } from 'node:http'
+import type { BodySource } from './read-body.ts'
 
 /** Where `/metrics` gets its text; a registry of prom-client fits. */
 export interface MetricsSource {
@@ -29,11 +30,32 @@ export interface ApiEnv {
   signal?: AbortSignal
 }
 
+/** A request, whatever carried it here. */
+export interface Call {
+  method: string
+  path: string
+  /** What stands behind the question mark; null when there is none. */
+  search: string | null
+  /** By its name in lower case. */
+  header(name: string): string | null
+  /** The decoded parameter as it stands in the path, with the verb behind it. */
+  rawParam(name: string): string
+  body: BodySource
+  /** Aborted when the caller is gone. */
+  readonly signal: AbortSignal
+}
+
+/** What is answered, whatever carries it back. */
+export interface Answer {
+  status: number
+  headers: Record<string, string>
+  body: string | ReadableStream<Uint8Array> | null
+}
+
 /** One request under way, checked as far as its route says. */
 export interface Exchange {
   deps: ApiDeps
   caller: Caller
-  request: Request
   /** Aborted when the caller is gone. */
   readonly signal: AbortSignal
   /** Path parameters, decoded. */
@@ -45,6 +67,6 @@ export interface Exchange {
   header(name: string): string | null
   /** How a failure reads in the answer or in the middle of a stream; bugs are logged and told without details. */
   recordFailure(error: unknown): FailureRecord
-  respondJson(status: number, value: unknown, headers?: Record<string, string>): Response
-  respond(status: number, body: string | ReadableStream<Uint8Array>, headers: Record<string, string>): Response
+  respondJson(status: number, value: unknown, headers?: Record<string, string>): Answer
+  respond(status: number, body: string | ReadableStream<Uint8Array>, headers: Record<string, string>): Answer
 }

@@ -23,7 +23,10 @@ let rig: ApiRig
 let serving: Serving
 beforeAll(async () => {
   rig = makeApi()
-  serving = await serveApi({ fetch: (request, env) => rig.api.fetch(request, env) })
+  serving = await serveApi({
+    fetch: (request, env) => rig.api.fetch(request, env),
+    answer: (incoming, outgoing) => rig.api.answer(incoming, outgoing),
+  })
 })
 beforeEach(() => {
   rig = makeApi()

@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Context, Hono } from 'hono'
 import { checkRequest, invalidRequest } from '../contract/check-request.ts'
 import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest } from '../contract/hot-messages.ts'
@@ -6,7 +7,8 @@ import { type Route, type RouteId, ROUTES } from '../contract/routes.ts'
 import { isRunId } from '../base/ids.ts'
 import { nearest } from '../base/nearest.ts'
 import { Failure } from '../domain/failure.ts'
-import type { ApiDeps, ApiEnv } from './context.ts'
+import { callOfHono, SocketCall, toResponse } from './calls.ts'
+import type { Answer, ApiDeps, ApiEnv } from './context.ts'
 import * as exchange from './exchange-handlers.ts'
 import { RequestContext } from './request-context.ts'
 import { readBody } from './read-body.ts'
@@ -17,9 +19,11 @@ import * as streams from './stream-handlers.ts'
 
 export interface Api {
   fetch(request: Request, env?: ApiEnv): Promise<Response>
+  /** The short way of the addresses that carry the work: no web objects and no router. Null: not such an address. */
+  answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<Answer> | null
 }
 
-type Handler = (x: RequestContext) => Response | Promise<Response>
+type Handler = (x: RequestContext) => Answer | Promise<Answer>
 
 const HANDLERS: Record<RouteId, Handler> = {
   createDefinition: runs.createDefinition,
@@ -56,35 +60,42 @@ const HOT_CHECKS: Partial<Record<RouteId, (value: unknown) => boolean>> = {
 /** The HTTP API over an engine, as a web-standard handler. Never rejects: whatever goes wrong is a problem body. */
 export function createApi(deps: ApiDeps): Api {
   const app = new Hono<{ Bindings: ApiEnv }>()
-  const begin = (c: Context<{ Bindings: ApiEnv }>) => new RequestContext(deps, c)
+  const begin = (c: Context<{ Bindings: ApiEnv }>) => new RequestContext(deps, callOfHono(c))
 
   for (const route of ROUTES) {
     const handler = HANDLERS[route.id]
-    app.on(route.method, honoPath(route.path), (c) => answer(begin(c), route, handler))
+    app.on(route.method, honoPath(route.path), async (c) => toResponse(await answer(begin(c), route, handler)))
   }
   for (const path of new Set(ROUTES.map((route) => route.path))) {
     const allowed = allowedMethods(path)
     app.all(honoPath(path), (c) => {
       const x = begin(c)
-      if (c.req.method === 'OPTIONS') return x.respond(204, null, { allow: allowed.join(', ') })
+      if (c.req.method === 'OPTIONS') return toResponse(x.respond(204, null, { allow: allowed.join(', ') }))
       const failure = new Failure('request.method_not_allowed', `${c.req.method} ${x.path}`, { evidence: { allowed } })
-      return x.respondFailure(failure, { allow: allowed.join(', ') })
+      return toResponse(x.respondFailure(failure, { allow: allowed.join(', ') }))
     })
   }
   const paths = [...new Set(ROUTES.map((route) => route.path))]
   app.notFound((c) => {
     const x = begin(c)
     const near = nearest(x.path, paths)
-    return x.respondFailure(
-      new Failure(
-        'request.not_found',
-        `${c.req.method} ${x.path}`,
-        near === null ? {} : { evidence: { nearest: near } },
-      ),
+    const failure = new Failure(
+      'request.not_found',
+      `${c.req.method} ${x.path}`,
+      near === null ? {} : { evidence: { nearest: near } },
     )
+    return toResponse(x.respondFailure(failure))
   })
-  app.onError((error, c) => begin(c).respondFailure(error))
-  return { fetch: async (request, env) => app.fetch(request, env ?? {}) }
+  app.onError((error, c) => toResponse(begin(c).respondFailure(error)))
+  const hot = new Map(ROUTES.filter((route) => HOT_CHECKS[route.id]).map((route) => [route.path, route]))
+  return {
+    fetch: async (request, env) => app.fetch(request, env ?? {}),
+    answer(incoming, outgoing) {
+      const route = hot.get(incoming.url ?? '')
+      if (!route || incoming.method !== route.method) return null
+      return answer(new RequestContext(deps, new SocketCall(incoming, outgoing, route)), route, HANDLERS[route.id])
+    },
+  }
 }
 
 /** `/v1/runs/{id}:cancel` as Hono writes it. Values hold no slash and, where a verb may follow, no colon. */
@@ -103,7 +114,7 @@ function allowedMethods(path: string): string[] {
   return [...methods, 'OPTIONS']
 }
 
-async function answer(x: RequestContext, route: Route, handler: Handler): Promise<Response> {
+async function answer(x: RequestContext, route: Route, handler: Handler): Promise<Answer> {
   try {
     if (route.auth !== 'none') await authenticate(x, route)
     checkParams(x, route)
@@ -123,10 +134,10 @@ async function authenticate(x: RequestContext, route: Route): Promise<void> {
     // The worker's own code: its remedy is a setting of the worker.
     const code = route.auth === 'worker' ? 'worker.auth_failed' : 'client.unauthorized'
     const reason = header === null ? 'missing' : token === null ? 'no bearer token' : 'unknown, revoked or expired'
-    throw new Failure(code, `${x.request.method} ${x.path}`, { evidence: { token: reason } })
+    throw new Failure(code, `${x.call.method} ${x.path}`, { evidence: { token: reason } })
   }
   if (who.role === 'worker' && route.auth === 'admin')
-    throw new Failure('client.forbidden', `${x.request.method} ${x.path}`, {
+    throw new Failure('client.forbidden', `${x.call.method} ${x.path}`, {
       evidence: { role: who.role, required: route.auth },
     })
   x.caller = { actor: who.actor, role: who.role, namespaces: who.namespaces, requestId: x.requestId }
@@ -137,7 +148,7 @@ function checkParams(x: RequestContext, route: Route): void {
   if (!route.path.includes('{')) return
   const verb = /:\w+$/.exec(route.path)?.[0] ?? ''
   for (const [, name] of route.path.matchAll(/\{(\w+)\}/g)) {
-    const raw = x.rawParam(name ?? '')
+    const raw = x.call.rawParam(name ?? '')
     const value = route.path.endsWith(`{${name}}${verb}`) ? raw.slice(0, raw.length - verb.length) : raw
     x.params.set(name ?? '', value)
     if (name === 'id' && !isRunId(value)) throw new Failure('run.not_found', `finding run ${shorten(value)}`)
@@ -151,10 +162,10 @@ function checkParams(x: RequestContext, route: Route): void {
 const shorten = (text: string) => JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 
 function readQuery(x: RequestContext, route: Route): unknown {
-  const start = x.request.url.indexOf('?')
-  if (start < 0) return {}
+  const { search } = x.call
+  if (search === null) return {}
   const given = new Map<string, string | string[]>()
-  for (const [key, value] of new URLSearchParams(x.request.url.slice(start + 1))) {
+  for (const [key, value] of new URLSearchParams(search)) {
     const bad = textProblem(key) ?? textProblem(value)
     if (bad !== null) throw invalidRequest('reading the query', key, bad)
     const former = given.get(key)
@@ -169,7 +180,7 @@ function readQuery(x: RequestContext, route: Route): unknown {
 }
 
 async function takeBody(x: RequestContext, route: Route): Promise<void> {
-  const text = await readBody({ request: x.request, incoming: x.env.incoming, inMemory: x.env.body }, route.bodyBytes)
+  const text = await readBody(x.call.body, route.bodyBytes)
   if (!route.body) return
   checkContentHeaders(x.header('content-type'), x.header('content-encoding'))
   const parsed = parseJson(text)

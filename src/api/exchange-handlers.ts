@@ -8,24 +8,24 @@ import type {
   ReportRequest,
 } from '../contract/exchange.ts'
 import { failureRecord } from '../domain/failure.ts'
-import type { Exchange } from './context.ts'
+import type { Answer, Exchange } from './context.ts'
 
 // Bodies were checked by their route: that is the reason for each `as` here.
 
-export async function register(x: Exchange): Promise<Response> {
+export async function register(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.register(x.caller, x.body as RegisterRequest))
 }
 
-export async function poll(x: Exchange): Promise<Response> {
+export async function poll(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.poll(x.caller, x.body as PollRequest, x.signal))
 }
 
-export async function heartbeat(x: Exchange): Promise<Response> {
+export async function heartbeat(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.heartbeat(x.caller, x.body as HeartbeatRequest))
 }
 
 /** `suspect`: the body may hold what no store keeps. Such a report is rejected alone; the others of its request are recorded. */
-export async function report(x: Exchange, suspect: boolean): Promise<Response> {
+export async function report(x: Exchange, suspect: boolean): Promise<Answer> {
   const request = x.body as ReportRequest
   if (!suspect) return x.respondJson(200, await x.deps.engine.report(x.caller, request))
   const good: Report[] = []

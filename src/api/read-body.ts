@@ -4,7 +4,8 @@ import { Failure } from '../domain/failure.ts'
 import { invalidRequest } from '../contract/check-request.ts'
 
 export interface BodySource {
-  request: Request
+  /** The web's request; null when it came straight from the socket. */
+  request: Request | null
   /** The node request behind `request`, when it came over a socket: read directly, which costs a third of the web stream. */
   incoming: IncomingMessage | undefined
   /** The whole body, when it was handed over in memory. */
@@ -24,7 +25,7 @@ export async function readBody(source: BodySource, maxBytes: number): Promise<st
     if (inMemory.length > maxBytes / 3 && Buffer.byteLength(inMemory) > maxBytes) throw tooLarge(maxBytes)
     return inMemory
   }
-  const declared = incoming ? incoming.headers['content-length'] : request.headers.get('content-length')
+  const declared = incoming ? incoming.headers['content-length'] : request?.headers.get('content-length')
   if (declared && Number(declared) > maxBytes + (incoming ? DISCARD_BYTES : 0)) throw tooLarge(maxBytes)
   const chunks = incoming ? await readIncoming(incoming, maxBytes) : await readStream(request, maxBytes)
   const first = chunks[0]
@@ -59,10 +60,10 @@ function readIncoming(incoming: IncomingMessage, maxBytes: number): Promise<Buff
   })
 }
 
-async function readStream(request: Request, maxBytes: number): Promise<Buffer[]> {
+async function readStream(request: Request | null, maxBytes: number): Promise<Buffer[]> {
   const chunks: Buffer[] = []
   let size = 0
-  if (!request.body) return chunks
+  if (!request?.body) return chunks
   try {
     for await (const chunk of request.body) {
       size += chunk.length

@@ -1,10 +1,9 @@
-import type { Context } from 'hono'
 import { assert } from '../base/assert.ts'
 import { PROBLEM_TYPE, problemOf } from '../contract/problem.ts'
 import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
 import { FAILURES } from '../domain/failures.ts'
 import type { Caller } from '../engine/engine.ts'
-import type { ApiDeps, ApiEnv, Exchange } from './context.ts'
+import type { Answer, ApiDeps, Call, Exchange } from './context.ts'
 import { isRequestId } from './request-headers.ts'
 
 /** Answers are for the one who asked: never kept, never sniffed, never framed. */
@@ -18,8 +17,7 @@ const SECURITY_HEADERS = {
 /** One request under way. */
 export class RequestContext implements Exchange {
   readonly deps: ApiDeps
-  readonly env: ApiEnv
-  readonly request: Request
+  readonly call: Call
   readonly requestId: string
   readonly path: string
   readonly params = new Map<string, string>()
@@ -27,15 +25,12 @@ export class RequestContext implements Exchange {
   body: unknown = undefined
   bodyText = ''
   suspect = false
-  readonly #hono: Context<{ Bindings: ApiEnv }>
   #caller: Caller | null = null
 
-  constructor(deps: ApiDeps, c: Context<{ Bindings: ApiEnv }>) {
+  constructor(deps: ApiDeps, call: Call) {
     this.deps = deps
-    this.#hono = c
-    this.env = c.env
-    this.request = c.req.raw
-    this.path = c.req.path
+    this.call = call
+    this.path = call.path
     const given = this.header('x-request-id')
     this.requestId = given !== null && isRequestId(given) ? given : deps.ids.make('request')
   }
@@ -50,33 +45,26 @@ export class RequestContext implements Exchange {
   }
 
   get signal(): AbortSignal {
-    return this.env.signal ?? this.request.signal
+    return this.call.signal
   }
 
   header(name: string): string | null {
-    if (!this.env.incoming) return this.request.headers.get(name)
-    const value = this.env.incoming.headers[name]
-    return value === undefined ? null : typeof value === 'string' ? value : value.join(', ')
-  }
-
-  /** The decoded parameter as it stands in the path, with the verb behind it. */
-  rawParam(name: string): string {
-    return this.#hono.req.param(name) ?? ''
+    return this.call.header(name)
   }
 
   param(name: string): string {
     return this.params.get(name) ?? ''
   }
 
-  respond(status: number, body: string | ReadableStream<Uint8Array> | null, headers: Record<string, string>): Response {
-    return new Response(body, { status, headers: { 'x-request-id': this.requestId, ...SECURITY_HEADERS, ...headers } })
+  respond(status: number, body: string | ReadableStream<Uint8Array> | null, headers: Record<string, string>): Answer {
+    return { status, body, headers: { 'x-request-id': this.requestId, ...SECURITY_HEADERS, ...headers } }
   }
 
-  respondJson(status: number, value: unknown, headers?: Record<string, string>): Response {
+  respondJson(status: number, value: unknown, headers?: Record<string, string>): Answer {
     return this.respond(status, JSON.stringify(value), { 'content-type': 'application/json', ...headers })
   }
 
-  respondFailure(error: unknown, headers?: Record<string, string>): Response {
+  respondFailure(error: unknown, headers?: Record<string, string>): Answer {
     const failure = this.recordFailure(error)
     const problem = problemOf(failure, { instance: this.path, requestId: this.requestId })
     const extra: Record<string, string> = { 'content-type': PROBLEM_TYPE, ...headers }
@@ -90,7 +78,7 @@ export class RequestContext implements Exchange {
   }
 
   recordFailure(error: unknown): FailureRecord {
-    const fields = { requestId: this.requestId, method: this.request.method, path: this.path }
+    const fields = { requestId: this.requestId, method: this.call.method, path: this.path }
     if (error instanceof Failure) {
       const status = FAILURES[error.code].status
       if (status >= 500) this.deps.log.warn('request failed', { ...fields, code: error.code, err: error })

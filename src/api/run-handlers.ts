@@ -13,13 +13,13 @@ import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Definition } from '../domain/workflow.ts'
 import type { CreateOutcome } from '../engine/engine.ts'
-import type { Exchange } from './context.ts'
+import type { Answer, Exchange } from './context.ts'
 import { idempotencyKey, preferWaitMs } from './request-headers.ts'
 import { compileSource, definitionHash } from './run-source.ts'
 
 // Bodies and queries were checked by the schema of their route before a handler sees them: that is the reason for each `as` here.
 
-export async function createDefinition(x: Exchange): Promise<Response> {
+export async function createDefinition(x: Exchange): Promise<Answer> {
   const definition = compileSource(x.body as CreateDefinitionRequest)
   const { hash } = await x.deps.engine.putDefinition(x.caller, definition)
   return x.respondJson(201, viewOf(hash, definition), { location: `/v1/definitions/${hash}` })
@@ -35,14 +35,14 @@ function viewOf(hash: string, definition: Definition): DefinitionView {
   }
 }
 
-export async function getDefinition(x: Exchange): Promise<Response> {
+export async function getDefinition(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.getDefinition(x.caller, x.param('hash')))
 }
 
 const NO_LABELS: Record<string, string> = {}
 const NO_INPUTS: JsonObject = {}
 
-export async function createRun(x: Exchange): Promise<Response> {
+export async function createRun(x: Exchange): Promise<Answer> {
   const { engine, clock } = x.deps
   const body = x.body as CreateRunRequest
   const key = idempotencyKey(x.header('idempotency-key'))
@@ -70,7 +70,7 @@ export async function createRun(x: Exchange): Promise<Response> {
   return x.respondJson(status, answer, headers)
 }
 
-export async function createRuns(x: Exchange): Promise<Response> {
+export async function createRuns(x: Exchange): Promise<Answer> {
   const { engine } = x.deps
   const body = x.body as CreateRunsRequest
   const key = idempotencyKey(x.header('idempotency-key'))
@@ -103,7 +103,7 @@ function requireRun(outcome: CreateOutcome | undefined, key: string | null): { r
   return { runId: outcome.runId, existing: outcome.kind === 'existing' }
 }
 
-export async function listRuns(x: Exchange): Promise<Response> {
+export async function listRuns(x: Exchange): Promise<Answer> {
   const q = x.query as { namespace?: string; workflow?: string; state?: RunState[]; cursor?: string; limit?: number }
   const page = await x.deps.engine.listRuns(x.caller, {
     namespace: q.namespace ?? null,
@@ -115,25 +115,25 @@ export async function listRuns(x: Exchange): Promise<Response> {
   return x.respondJson(200, page)
 }
 
-export async function getRun(x: Exchange): Promise<Response> {
+export async function getRun(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.getRun(x.caller, x.param('id')))
 }
 
-export async function listSteps(x: Exchange): Promise<Response> {
+export async function listSteps(x: Exchange): Promise<Answer> {
   const q = x.query as { cursor?: string; limit?: number }
   const filter = { cursor: q.cursor ?? null, limit: q.limit ?? LIMITS.pageDefault }
   return x.respondJson(200, await x.deps.engine.listSteps(x.caller, x.param('id'), filter))
 }
 
-export async function cancelRun(x: Exchange): Promise<Response> {
+export async function cancelRun(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.cancelRun(x.caller, x.param('id')))
 }
 
-export async function retryRun(x: Exchange): Promise<Response> {
+export async function retryRun(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.retryRun(x.caller, x.param('id')))
 }
 
-export async function skipStep(x: Exchange): Promise<Response> {
+export async function skipStep(x: Exchange): Promise<Answer> {
   const { output } = x.body as { output: Json }
   return x.respondJson(200, await x.deps.engine.skipStep(x.caller, x.param('id'), x.param('name'), output))
 }

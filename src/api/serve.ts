@@ -8,6 +8,7 @@ import { PROBLEM_TYPE, problemOf } from '../contract/problem.ts'
 import { invalidRequest } from '../contract/check-request.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { writeAnswer } from './calls.ts'
 import type { Api } from './create-api.ts'
 import { findPortHolder } from './port-holder.ts'
 
@@ -55,7 +56,11 @@ export async function serve(api: Api, options: ServeOptions): Promise<Serving> {
       keepAliveTimeout: LIMITS.keepAliveMs,
       noDelay: true,
     },
-    (incoming, outgoing) => void listener(incoming, outgoing),
+    (incoming, outgoing) => {
+      const answer = api.answer(incoming, outgoing)
+      if (answer) void answer.then((a) => writeAnswer(outgoing, a))
+      else void listener(incoming, outgoing)
+    },
   )
   server.maxConnections = LIMITS.connectionsMax
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseClient(error, socket as Socket, options.ids))

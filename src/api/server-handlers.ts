@@ -1,23 +1,23 @@
 import { makeOpenApi } from '../contract/openapi.ts'
-import type { Exchange } from './context.ts'
+import type { Answer, Exchange } from './context.ts'
 
-export async function listWorkers(x: Exchange): Promise<Response> {
+export async function listWorkers(x: Exchange): Promise<Answer> {
   return x.respondJson(200, { items: await x.deps.engine.listWorkers(x.caller) })
 }
 
-export function health(x: Exchange): Response {
+export function health(x: Exchange): Answer {
   return x.respondJson(200, { status: 'ok', version: x.deps.version })
 }
 
-export async function ready(x: Exchange): Promise<Response> {
+export async function ready(x: Exchange): Promise<Answer> {
   await x.deps.engine.checkReady()
   return x.respondJson(200, { status: 'ok', version: x.deps.version })
 }
 
-export async function metrics(x: Exchange): Promise<Response> {
+export async function metrics(x: Exchange): Promise<Answer> {
   return x.respond(200, await x.deps.metrics.metrics(), { 'content-type': x.deps.metrics.contentType })
 }
 
-export function openapi(x: Exchange): Response {
+export function openapi(x: Exchange): Answer {
   return x.respondJson(200, makeOpenApi(x.deps.version))
 }

@@ -1,7 +1,7 @@
 import type { LogLine, RunEvent } from '../contract/api-types.ts'
 import { encodeSse, SSE_COMMENT } from '../contract/sse.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { Exchange } from './context.ts'
+import type { Answer, Exchange } from './context.ts'
 import { chooseType, lastEventId } from './request-headers.ts'
 import { streamBody } from './streams.ts'
 
@@ -10,7 +10,7 @@ type TerminalEvent = RunEvent & { terminal: boolean }
 /** A list of events is complete so far when none came for this long. */
 const QUIET_MS = 250
 
-export async function followEvents(x: Exchange): Promise<Response> {
+export async function followEvents(x: Exchange): Promise<Answer> {
   const runId = x.param('id')
   const after = lastEventId(x.header('last-event-id')) ?? (x.query as { after?: number }).after ?? 0
   const type = chooseType(x.header('accept'), ['text/event-stream', 'application/json'])
@@ -69,7 +69,7 @@ async function eventsSoFar(x: Exchange, runId: string, after: number): Promise<T
   return events
 }
 
-export async function followLogs(x: Exchange): Promise<Response> {
+export async function followLogs(x: Exchange): Promise<Answer> {
   const runId = x.param('id')
   const query = x.query as { step?: string; cursor?: string; follow?: 'true' | 'false' }
   const type = chooseType(x.header('accept'), ['text/plain', 'application/x-ndjson'])

@@ -123,8 +123,9 @@ export class Creator {
     const queues = new Set<number>()
     for (const { row, compiled } of items) {
       if (!created.has(row.id)) continue
-      for (const [i, root] of compiled.roots.entries())
-        if (i > 0 || !leased.has(row.id)) queues.add(compiled.queueIds[root] ?? 0)
+      // Where the first root was leased it waits in no queue.
+      const waiting = leased.has(row.id) ? compiled.roots.slice(1) : compiled.roots
+      for (const root of waiting) queues.add(compiled.queueIds[root] ?? 0)
       if (compiled.owedRoots.length > 0) this.#decide(row.id, compiled)
     }
     this.#dispatcher.hint([...queues], { old: false })
