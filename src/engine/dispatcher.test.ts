@@ -1,21 +1,16 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { Failure } from '../domain/failure.ts'
 import type { NodeSpec } from '../domain/testing/definitions.ts'
 import type { RunningEngine } from './create-engine.ts'
-import { ADMIN, EngineRig, WORKER } from './testing/rig.ts'
+import { ADMIN, EngineRig, one, useRig, WORKER } from './testing/rig.ts'
 
 let rig: EngineRig
 let engine: RunningEngine
-beforeAll(async () => {
-  rig = await EngineRig.open()
-})
-afterAll(() => rig.close())
-beforeEach(async () => {
-  await rig.reset()
+useRig((opened) => {
+  rig = opened
   engine = rig.engine()
 })
 
-const one: NodeSpec[] = [{ name: 'a' }]
 const chain: NodeSpec[] = [{ name: 'a' }, { name: 'b', needs: ['a'] }]
 const fan = (n: number): NodeSpec[] => [
   { name: 'a' },
@@ -60,8 +55,7 @@ describe('assigning', () => {
   test('the report of one step brings the next', async () => {
     const worker = await rig.worker(engine)
     const runId = await rig.start(engine, await rig.put(engine, chain))
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     const reply = await worker.done(a, 1)
     expect(reply).toMatchObject({ acks: [{ outcome: 'recorded' }], assignments: [{ step: `${runId}.1` }] })
   })
@@ -97,8 +91,7 @@ describe('assigning', () => {
   test('a stale report frees no slot', async () => {
     const worker = await rig.worker(engine, { capacity: 1 })
     const runId = await rig.start(engine, await rig.put(engine, fan(3)))
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     const stale = { step: `${runId}.3`, fence: 9 }
     const success = { kind: 'succeeded', output: null } as const
     await worker.send([worker.reportOf(stale, success), worker.reportOf(a, success)])
@@ -162,8 +155,7 @@ describe('what gets lost', () => {
     engine = rig.engine({ times: { pollMs: 20_000 } })
     const worker = await rig.worker(engine)
     const runId = await rig.start(engine, await rig.put(engine, chain))
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     const poll = worker.poll()
     await settle()
     expect((await worker.done(a)).assignments).toHaveLength(1)
@@ -196,8 +188,7 @@ describe('what gets lost', () => {
     const worker = await rig.worker(engine, { capacity: 1 })
     const hash = await rig.put(engine, one)
     await rig.start(engine, hash)
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     await worker.poll()
     worker.moveTo(other)
     await worker.done(a)
@@ -211,8 +202,7 @@ describe('what gets lost', () => {
   test('what a worker holds and does not own any more is to be stopped', async () => {
     const worker = await rig.worker(engine)
     const runId = await rig.start(engine, await rig.put(engine, one))
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     await rig.advance(2_000)
     const foreign = { step: a.step, fence: 7 }
     const { cancels } = await worker.poll({ held: [a, foreign, { step: 'nonsense', fence: 1 }] })
@@ -223,8 +213,7 @@ describe('what gets lost', () => {
   test('a worker is told of a cancel, again until it confirms', async () => {
     const worker = await rig.worker(engine)
     const runId = await rig.start(engine, await rig.put(engine, chain))
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     await engine.cancelRun(ADMIN, runId)
     for (let i = 0; i < 2; i++) {
       await engine.tick()
@@ -259,8 +248,7 @@ describe('leases whose answer was lost', () => {
   test('continuations of a completion that was done and not heard of are found again', async () => {
     const worker = await rig.worker(engine)
     const runId = await rig.start(engine, await rig.put(engine, chain))
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     failOnce('complete_steps')
     await expect(worker.done(a)).rejects.toThrow('connection was lost')
     expect((await worker.done(a)).acks).toMatchObject([{ outcome: 'duplicate' }])
@@ -279,8 +267,7 @@ describe('leases whose answer was lost', () => {
     const worker = await rig.worker(engine)
     const specs: NodeSpec[] = [...one, { name: 'b', needs: ['a'], refs: ['a'], with: '${{ steps.a.output }}' }]
     const runId = await rig.start(engine, await rig.put(engine, specs))
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     rig.faults.before = (asked) => {
       if (asked === 'load_outputs') throw new Failure('storage.unreachable', 'the connection was lost')
     }
@@ -348,8 +335,7 @@ describe('sessions', () => {
   test('a worker that restarts takes over what still runs and ends its former session', async () => {
     const worker = await rig.worker(engine)
     const runId = await rig.start(engine, await rig.put(engine, chain))
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     const next = await rig.worker(engine, { replaces: worker.session, held: [a, { step: a.step, fence: 5 }] })
     expect([...next.held.keys()]).toEqual([`${runId}.0@1`])
     expect((await worker.poll()).sessionState).toBe('ended')

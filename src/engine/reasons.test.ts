@@ -1,21 +1,16 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { Failure } from '../domain/failure.ts'
 import { NO_RETRY, type NodeSpec } from '../domain/testing/definitions.ts'
 import { DEFAULT_TIMES, type RunningEngine } from './create-engine.ts'
-import { ADMIN, EngineRig } from './testing/rig.ts'
+import { ADMIN, EngineRig, one, useRig } from './testing/rig.ts'
 
 let rig: EngineRig
 let engine: RunningEngine
-beforeAll(async () => {
-  rig = await EngineRig.open()
-})
-afterAll(() => rig.close())
-beforeEach(async () => {
-  await rig.reset()
+useRig((opened) => {
+  rig = opened
   engine = rig.engine()
 })
 
-const one: NodeSpec[] = [{ name: 'a' }]
 const start = async (specs: NodeSpec[], inputs = {}) => rig.start(engine, await rig.put(engine, specs), inputs)
 
 /** Why a step of a run does not go on. */
@@ -88,8 +83,7 @@ describe('why another step waits', () => {
   test('for its next try, with the time of it', async () => {
     const worker = await rig.worker(engine)
     const runId = await start([{ name: 'a', retry: { ...NO_RETRY, max: 1, initialMs: 5_000 } }])
-    const [a] = (await worker.poll()).assignments
-    if (!a) throw new Error('nothing assigned')
+    const a = await worker.pollFirst()
     await worker.report(a, { kind: 'failed', failure: new Failure('step.function_threw', 'testing').toRecord() })
     const until = new Date(rig.clock.now() + 5_000).toISOString()
     expect(await reason(runId, 'a')).toMatchObject({ code: 'backoff', until })

@@ -1,23 +1,17 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { NO_RETRY, type NodeSpec } from '../domain/testing/definitions.ts'
 import { DEFAULT_TIMES, type RunningEngine } from './create-engine.ts'
-import { ADMIN, EngineRig, type RigWorker } from './testing/rig.ts'
+import { ADMIN, EngineRig, one, type RigWorker, useRig } from './testing/rig.ts'
 
 const { leaseMs, acknowledgeMs, stallMs } = DEFAULT_TIMES
 let rig: EngineRig
 let engine: RunningEngine
-beforeAll(async () => {
-  rig = await EngineRig.open()
-})
-afterAll(() => rig.close())
-beforeEach(async () => {
-  await rig.reset()
+useRig((opened) => {
+  rig = opened
   engine = rig.engine()
 })
-
-const one: NodeSpec[] = [{ name: 'a' }]
 
 /** Ticks an engine every second for a while; the workers named are heard of meanwhile. */
 async function pass(ms: number, options: { on?: RunningEngine; heard?: RigWorker[] } = {}): Promise<void> {
@@ -32,8 +26,7 @@ async function pass(ms: number, options: { on?: RunningEngine; heard?: RigWorker
 async function running(specs: NodeSpec[] = one, extra: { host?: string } = {}) {
   const worker = await rig.worker(engine, extra)
   const runId = await rig.start(engine, await rig.put(engine, specs))
-  const [a] = (await worker.poll()).assignments
-  if (!a) throw new Error('nothing assigned')
+  const a = await worker.pollFirst()
   await worker.poll()
   return { worker, runId, a }
 }

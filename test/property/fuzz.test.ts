@@ -58,8 +58,7 @@ beforeAll(async () => {
     })
   ).session
   known.run = await rig.start(engine, guarded)
-  const [a] = (await victim.poll()).assignments
-  if (!a) throw new Error('nothing assigned')
+  const a = await victim.pollFirst()
   known.step = a.step
   known.ended = await rig.start(engine, guarded)
   known.recent = known.ended

@@ -1,3 +1,4 @@
+import { afterAll, beforeAll, beforeEach } from 'vitest'
 import { HandClock } from '../../base/clock.ts'
 import { createIds } from '../../base/ids.ts'
 import type { Json, JsonObject } from '../../base/json.ts'
@@ -30,6 +31,22 @@ const TABLES = 'server, run, step, step_output, attempt, event, log_segment, ses
 export interface Faults {
   before?: (name: string) => Promise<void> | void
   after?: (name: string) => Promise<void> | void
+}
+
+/** A workflow of one step. */
+export const one: NodeSpec[] = [{ name: 'a' }]
+
+/** One rig for the tests of a file, emptied before each of them and then handed to it. */
+export function useRig(each: (rig: EngineRig) => void): void {
+  let rig: EngineRig
+  beforeAll(async () => {
+    rig = await EngineRig.open()
+  })
+  afterAll(() => rig.close())
+  beforeEach(async () => {
+    await rig.reset()
+    each(rig)
+  })
 }
 
 /** Engines over one store in memory, under one clock that the test turns: host's and database's together. */
@@ -184,6 +201,13 @@ export class RigWorker {
     const reply = await this.#engine.poll(this.#caller, request, options.signal ?? new AbortController().signal)
     this.#take(reply.assignments)
     return reply
+  }
+
+  /** The first assignment that a poll brings. */
+  async pollFirst(): Promise<Assignment> {
+    const [first] = (await this.poll()).assignments
+    if (!first) throw new Error('nothing assigned')
+    return first
   }
 
   /** A poll whose answer is lost on the way: the worker does not hold what it carried. */
