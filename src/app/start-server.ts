@@ -1,6 +1,6 @@
 import { type Api, createApi } from '../api/index.ts'
 import { createIds, type Log, type Secret, systemClock, systemRandom } from '../base/index.ts'
-import { createEngine, DEFAULT_TIMES, type RunningEngine } from '../engine/index.ts'
+import { createEngine, DEFAULT_TIMES, type EngineTimes, type RunningEngine } from '../engine/index.ts'
 import type { Db } from '../store/index.ts'
 import { createPrometheus } from '../telemetry/index.ts'
 import { hostIdentity, isProcessAlive } from './host.ts'
@@ -25,8 +25,11 @@ export async function startServer(options: {
     admin: { given: string | undefined; file: string | null }
     worker: { given: string | undefined; file: string | null }
   }
+  /** Of a test: a server that waits less, says that it is of another version, or cannot tell whose process is gone. */
+  unlike?: { times?: EngineTimes; version?: string; isAlive?: typeof isProcessAlive }
 }): Promise<ServerParts> {
   const { db, log, address, tokens } = options
+  const { times = DEFAULT_TIMES, version = VERSION, isAlive = isProcessAlive } = options.unlike ?? {}
   const ids = createIds(systemClock, systemRandom)
   const { metrics, source } = createPrometheus()
   const adminToken = await ensureToken(db, { ...tokens.admin, name: 'admin', role: 'admin', ids, random: systemRandom })
@@ -45,13 +48,13 @@ export async function startServer(options: {
     log,
     metrics,
     serverId: ids.make('server'),
-    version: VERSION,
+    version,
     address,
     host: hostIdentity(),
-    isAlive: isProcessAlive,
-    times: DEFAULT_TIMES,
+    isAlive,
+    times,
   })
-  const api = createApi({ engine, clock: systemClock, ids, log, version: VERSION, metrics: source })
+  const api = createApi({ engine, clock: systemClock, ids, log, version, metrics: source })
   const stopping = new AbortController()
   const running = engine.run(stopping.signal)
   return {

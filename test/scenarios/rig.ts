@@ -15,16 +15,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
-import { createApi, serve } from '../../src/api/index.ts'
+import { serve } from '../../src/api/index.ts'
 import { createIds, type JsonObject, Secret, systemClock, systemRandom } from '../../src/base/index.ts'
 import { type Client, createClient, createExchangeLane, httpTransport } from '../../src/client/index.ts'
 import type { ExchangeLane } from '../../src/contract/index.ts'
 import type { RunView, StepView } from '../../src/contract/api-types.ts'
-import { createEngine, DEFAULT_TIMES, type EngineTimes } from '../../src/engine/index.ts'
-import { type Db, migrate, openPostgres, putToken } from '../../src/store/index.ts'
-import { createLog, createPrometheus } from '../../src/telemetry/index.ts'
-import { hostIdentity, isProcessAlive } from '../../src/app/host.ts'
+import { DEFAULT_TIMES, type EngineTimes } from '../../src/engine/index.ts'
+import { type Db, migrate, openPostgres } from '../../src/store/index.ts'
+import { createLog } from '../../src/telemetry/index.ts'
+import { isProcessAlive } from '../../src/app/host.ts'
 import { VERSION } from '../../src/app/index.ts'
+import { startServer } from '../../src/app/start-server.ts'
 import { eventually } from '../support/eventually.ts'
 import { type OrreryProcess, runOrrery, startOrrery } from '../support/processes.ts'
 
@@ -104,39 +105,29 @@ export async function openScene(options: SceneOptions): Promise<Scene> {
   const log = createLog({ level: 'debug', format: 'json', component: 'server', write: (line) => void lines.push(line) })
   const db = openPostgres({ dsn: options.dsn, connections: 6, log })
   await migrate(db, { version })
-  const ids = createIds(systemClock, systemRandom)
-  const tokens = { admin: `orr_admin_${ids.make('token')}`, worker: `orr_worker_${ids.make('token')}` }
-  for (const role of ['admin', 'worker'] as const)
-    await putToken(db, { id: ids.make('token'), name: role, secret: tokens[role], role, namespaces: null })
-  const { metrics, source } = createPrometheus()
-  const engine = createEngine({
+  const server = await startServer({
     db,
-    clock: systemClock,
-    ids,
-    random: systemRandom,
     log,
-    metrics,
-    serverId: ids.make('server'),
-    version,
     address: null,
-    host: hostIdentity(),
-    isAlive: options.isFar ? () => null : isProcessAlive,
-    times: { ...SHORT_TIMES, ...options.times },
+    tokens: { admin: { given: undefined, file: null }, worker: { given: undefined, file: null } },
+    unlike: {
+      times: { ...SHORT_TIMES, ...options.times },
+      version,
+      isAlive: options.isFar ? () => null : isProcessAlive,
+    },
   })
-  const api = createApi({ engine, clock: systemClock, ids, log, version, metrics: source })
-  const serving = await serve(api, { host: '127.0.0.1', port: 0, clock: systemClock, ids, closeGraceMs: 200 })
-  const stopping = new AbortController()
-  const running = engine.run(stopping.signal)
+  const tokens = { admin: server.adminToken.reveal(), worker: server.workerToken.reveal() }
+  const ids = createIds(systemClock, systemRandom)
+  const serving = await serve(server.api, { host: '127.0.0.1', port: 0, clock: systemClock, ids, closeGraceMs: 200 })
   const address = `http://127.0.0.1:${serving.port}`
   const transport = httpTransport({ address })
-  const client = createClient({ transport, token: new Secret(tokens.admin) })
+  const client = createClient({ transport, token: server.adminToken })
   const workers: OrreryProcess[] = []
   onTestFinished(async () => {
     for (const worker of workers) worker.signal('SIGKILL')
     await Promise.all(workers.map((worker) => worker.ended))
     endAllBelow(dir)
-    stopping.abort(new Error('the test is over'))
-    await running.catch(() => {})
+    await server.stop()
     await serving.close()
     await db.close()
   })
