@@ -32,7 +32,7 @@ export function reopen(input: ReopenInput): Reopened {
   const put = (step: Step) => rows.set(keyText(step), step)
   const spread = groupsOf(input.steps)
   if (input.what.type === 'retry') {
-    const done = settledGroups(input)
+    const done = settledNodes(input)
     for (const step of input.steps)
       if (step.path === '' || !done.has(step.node)) put(retried(step, input, spread.get(step.node) ?? null))
   } else skipOne(input.what, rows, spread)
@@ -47,8 +47,11 @@ function groupsOf(steps: readonly Step[]): Map<number, number> {
   return groups
 }
 
-/** forEach nodes that are taken for done: what their activations came to is not touched any more. */
-function settledGroups({ definition, steps }: ReopenInput): Set<number> {
+/**
+ * Nodes that are taken for done: they ended well, or their failure counts as success. What follows has gone on from there, so that
+ * to change what they, or activations of theirs, came to would change the past.
+ */
+export function settledNodes({ definition, steps }: Pick<ReopenInput, 'definition' | 'steps'>): Set<number> {
   const isDone = (s: Step) =>
     isStepGood(s.state) || (s.state === 'failed' && definition.nodes[s.node]?.onFailure === 'continue')
   return new Set(steps.filter((s) => s.path === '' && isDone(s)).map((s) => s.node))

@@ -1,7 +1,7 @@
 import type { Json } from '../base/json.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { reopen } from '../domain/reopen.ts'
+import { reopen, settledNodes } from '../domain/reopen.ts'
 import { displayName, type StepKey } from '../domain/step.ts'
 import type { Queryable } from '../store/db.ts'
 import { findRun } from '../store/runs/read-runs.ts'
@@ -61,7 +61,7 @@ export async function retryRun(
   })
 }
 
-/** Takes a step as done with the given output. `step.not_skippable` when it runs or has ended well. */
+/** Takes a step as done with the given output. `step.not_skippable` when it runs, has ended well, or its failure was taken for success. */
 export async function skipStep(
   ctx: EngineContext,
   runId: string,
@@ -85,6 +85,12 @@ export async function skipStep(
     ) {
       throw new Failure('step.not_skippable', `skipping step ${name} of run ${runId}`, {
         evidence: { state: childRuns ? 'running' : step.state, run: run.state },
+      })
+    }
+    if (settledNodes({ ...compiled, steps }).has(step.node)) {
+      throw new Failure('step.not_skippable', `skipping step ${name} of run ${runId}`, {
+        evidence: { state: step.state, run: run.state },
+        remediation: 'What follows has gone on from how it ended. For another output start a new run.',
       })
     }
     return {

@@ -23,13 +23,7 @@ async function pass(ms: number, options: { on?: RunningEngine; heard?: RigWorker
 }
 
 /** A run whose first step a worker holds. */
-async function running(specs: NodeSpec[] = one, extra: { host?: string } = {}) {
-  const worker = await rig.worker(engine, extra)
-  const runId = await rig.start(engine, await rig.put(engine, specs))
-  const a = await worker.pollFirst()
-  await worker.poll()
-  return { worker, runId, a }
-}
+const running = (specs = one, extra: { host?: string } = {}) => rig.startHeld(engine, specs, extra)
 
 describe('the lease', () => {
   test('is kept by heartbeats alone, however long the step runs', async () => {
@@ -272,35 +266,5 @@ describe('at rest', () => {
       await engine.tick()
     }
     expect(asked).toEqual(Array(5).fill('tick_sessions'))
-  })
-})
-
-describe('by hand', () => {
-  test('a step of a run that is being stopped cannot be skipped: nothing revives it', async () => {
-    const specs: NodeSpec[] = [{ name: 'a' }, { name: 'b' }]
-    const { worker, runId } = await running(specs)
-    await worker.poll()
-    const failure = new Failure('step.function_threw', 'testing').toRecord()
-    const b = [...worker.held.values()].find((h) => h.step === `${runId}.1`)
-    if (!b) throw new Error('b is not held')
-    await worker.report(b, { kind: 'failed', failure })
-    await engine.cancelRun(ADMIN, runId)
-    await expect(engine.skipStep(ADMIN, runId, 'b', null)).rejects.toMatchObject({ code: 'step.not_skippable' })
-  })
-
-  test('a canceled run that is retried runs what was left, under a new epoch', async () => {
-    const specs: NodeSpec[] = [{ name: 'a' }, { name: 'b', needs: ['a'] }]
-    const { worker, runId, a } = await running(specs)
-    await engine.cancelRun(ADMIN, runId)
-    await worker.report(a, { kind: 'canceled' })
-    expect(await engine.retryRun(ADMIN, runId)).toMatchObject({ state: 'running' })
-    await engine.tick()
-    for (let i = 0; i < 2; i++) {
-      await worker.poll()
-      const [held] = [...worker.held.values()]
-      if (!held) throw new Error('nothing held')
-      await worker.done(held)
-    }
-    expect(await engine.getRun(ADMIN, runId)).toMatchObject({ state: 'succeeded' })
   })
 })

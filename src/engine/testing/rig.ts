@@ -164,6 +164,15 @@ export class EngineRig {
     return worker
   }
 
+  /** A run whose first step a worker holds, and has shown that it does. */
+  async startHeld(engine: RunningEngine, specs: NodeSpec[] = one, extra: Partial<RegisterRequest> = {}) {
+    const worker = await this.worker(engine, extra)
+    const runId = await this.start(engine, await this.put(engine, specs))
+    const a = await worker.pollFirst()
+    await worker.poll()
+    return { worker, runId, a }
+  }
+
   /** States of a run's steps by name. */
   async states(runId: string): Promise<Record<string, string>> {
     const rows = await this.#real.query<{ name: string; path: string; state: string }>(
