@@ -38,10 +38,11 @@ export async function startWorker(options: WorkerOptions, env: Env): Promise<Wor
     env,
     log,
   })
-  await worker.start()
+  const isRegistered = await worker.start()
   return {
     address: found.address,
     name,
+    isRegistered,
     ended: worker.ended.then((end) => ({ failure: end.reason === 'failed' ? end.failure : null })),
     drain: () => drain(worker),
   }

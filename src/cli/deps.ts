@@ -77,6 +77,8 @@ export interface WorkerHandle {
   /** Where the worker takes its work from. */
   address: string
   name: string
+  /** False when the server refused it; `ended` then says why. */
+  isRegistered: boolean
   ended: Promise<{ failure: FailureRecord | null }>
   /** Finishes what runs, takes nothing new, then ends. */
   drain(): Promise<void>

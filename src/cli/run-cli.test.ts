@@ -273,6 +273,19 @@ describe('worker', () => {
     expect(await running).toBe(0)
   })
 
+  test('that the server refuses says so, and never that it takes work', async () => {
+    for (const args of [['worker'], ['worker', '--json']]) {
+      const cli = new CliHarness()
+      cli.isRegistered = false
+      const running = cli.run(...args)
+      await settle(() => cli.workers.length === 1)
+      cli.ended.resolve({ failure: failureRecord('worker.auth_failed', 'registering worker w') })
+      expect(await running).toBe(77)
+      expect(cli.out).toBe('')
+      expect(cli.err).toContain('worker.auth_failed')
+    }
+  })
+
   test('ends with the failure that stopped it', async () => {
     const cli = new CliHarness()
     cli.ended.resolve({ failure: failureRecord('worker.auth_failed', 'registering worker w') })

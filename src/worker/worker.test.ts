@@ -229,7 +229,7 @@ describe('the exchange', () => {
     const server = new ScriptedServer()
     server.fate = () => new Failure('client.unauthorized', 'registering')
     const worker = workerOf(server)
-    await worker.start()
+    expect(await worker.start()).toBe(false)
     expect(await worker.ended).toMatchObject({ reason: 'failed', failure: { code: 'worker.auth_failed' } })
   })
 

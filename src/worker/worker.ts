@@ -48,8 +48,8 @@ export interface WorkerStats {
 }
 
 export interface Worker {
-  /** Resolves when the first session is open; also when the server refuses the worker: `ended` then says why. */
-  start(): Promise<void>
+  /** True once the first session is open; false when there will be none, because the server refuses the worker: `ended` says why. */
+  start(): Promise<boolean>
   /** Finishes what runs, takes nothing new; resolves when the server has acknowledged all of it. */
   drain(): Promise<void>
   /** Ends at once. */
@@ -70,12 +70,13 @@ export function createWorker(deps: WorkerDeps): Worker {
     const commands = deps.backend ? await recoverCommands(deps.backend, deps.log) : []
     if (isOver) {
       await outbox.close()
-      return
+      return false
     }
     loop = new ExchangeLoop({ ...deps, outbox, identity: identityOf(deps) })
     void loop.ended.then(resolveEnded)
     loop.supervisor.restore(commands)
     await loop.start()
+    return loop.session !== null
   }
 
   const leaveBeforeStart = (end: WorkerEnd) => {

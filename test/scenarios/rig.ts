@@ -356,13 +356,13 @@ export async function startUp(
   }
 }
 
-/** Runs `orrery <args> --json` to its end and gives its failure and exit code. */
+/** Runs `orrery <args> --json` to its end and gives its failure, exit code and what it printed besides. */
 export async function refused(
   args: readonly string[],
   env: Record<string, string> = {},
-): Promise<{ exit: number | null; failure: ReturnType<typeof failureIn> }> {
+): Promise<{ exit: number | null; stdout: string; failure: ReturnType<typeof failureIn> }> {
   const end = await runOrrery([...args, '--json'], { env })
-  return { exit: end.code, failure: failureIn(end.stderr) }
+  return { exit: end.code, stdout: end.stdout, failure: failureIn(end.stderr) }
 }
 
 export async function endedRun(client: Client, runId: string): Promise<RunView> {

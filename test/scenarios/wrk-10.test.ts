@@ -8,7 +8,7 @@ describeWithPostgres('WRK-10: the token of a worker is refused', (postgres) => {
   test('an unknown token ends the worker with a clear failure; the right one works', async () => {
     const scene = await openScene({ dsn: await postgres.createDatabase() })
     const args = ['worker', '--server', scene.address, '--name', 'stranger', '--workspace', scene.dir]
-    const { exit, failure } = await refused(args, { ORRERY_WORKER_TOKEN: 'orr_nobody_knows_me' })
+    const { exit, stdout, failure } = await refused(args, { ORRERY_WORKER_TOKEN: 'orr_nobody_knows_me' })
     expect(exit).toBe(77)
     expect(failure).toMatchObject({
       code: 'worker.auth_failed',
@@ -16,6 +16,7 @@ describeWithPostgres('WRK-10: the token of a worker is refused', (postgres) => {
       remediation: expect.stringContaining('ORRERY_WORKER_TOKEN'),
     })
     expect(JSON.stringify(failure)).not.toContain('orr_nobody_knows_me')
+    expect(stdout).toBe('')
     const without = await refused(args)
     expect(without).toMatchObject({ exit: 77, failure: { code: 'worker.auth_failed', evidence: { token: 'missing' } } })
 

@@ -1,6 +1,6 @@
 import { Secret } from '../../base/index.ts'
 import path from 'node:path'
-import type { CliDeps } from '../deps.ts'
+import type { CliDeps, WorkerHandle } from '../deps.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { span } from '../terminal-text.ts'
@@ -42,15 +42,7 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
     const started = await Promise.race([starting.then((worker) => ({ kind: 'started' as const, worker })), leave])
     if (started.kind === 'left') return started.exit
     const { worker } = started
-    if (output.json) output.printJson({ type: 'worker', name: worker.name, address: worker.address })
-    else {
-      const slots = `${config.capacity} slot${config.capacity === 1 ? '' : 's'}`
-      output.print([
-        span(`worker ${worker.name}`, 'bold'),
-        span(` takes work from ${worker.address}  `),
-        span(slots, 'dim'),
-      ])
-    }
+    if (worker.isRegistered) announce(output, worker, config.capacity)
     const draining = interrupts.first.then(() => {
       output.remark('draining: running steps finish first (interrupt again to leave at once)')
       return worker.drain()
@@ -64,4 +56,10 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
   } finally {
     interrupts.stop()
   }
+}
+
+function announce(output: Output, { name, address }: WorkerHandle, capacity: number): void {
+  if (output.json) return output.printJson({ type: 'worker', name, address })
+  const slots = `${capacity} slot${capacity === 1 ? '' : 's'}`
+  output.print([span(`worker ${name}`, 'bold'), span(` takes work from ${address}  `), span(slots, 'dim')])
 }

@@ -26,6 +26,8 @@ export class CliHarness {
   stopped = 0
   /** Ends what `up` and `worker` started. */
   readonly ended: Deferred<{ failure: FailureRecord | null }> = deferred()
+  /** Whether the server takes the worker. */
+  isRegistered = true
   /** What a start fails with. */
   startFailure: Error | null = null
   #handlers = new Set<(signal: Signal) => void>()
@@ -102,6 +104,7 @@ export class CliHarness {
         return this.#start({
           address: options.server ?? 'http://127.0.0.1:7780',
           name: options.name ?? 'host',
+          isRegistered: this.isRegistered,
           ended: this.ended.promise,
           drain: () => this.#stop(),
         })
