@@ -85,7 +85,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       try {
         wait = await tick()
       } catch (error) {
-        deps.log.warn('tick failed', { error: error instanceof Error ? error.message : String(error) })
+        deps.log.warn('tick failed', { err: error })
         wait = deps.times.tickMs
       }
       const asked = Promise.withResolvers<void>()
