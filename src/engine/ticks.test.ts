@@ -215,14 +215,58 @@ describe('what is due', () => {
     await engine.tick()
     expect(await rig.states(runId)).toMatchObject({ b: expect.stringMatching(/queued|running/) as string })
   })
+})
 
-  test('one run that cannot be settled does not hold up the others', async () => {
-    const hash = await rig.put(engine, [{ name: 'a', queueTimeoutMs: 1_000 }])
-    const [bad, good] = [await rig.start(engine, hash), await rig.start(engine, hash)]
-    await rig.db.query(`update run set definition = 'gone' where id = $1`, [bad])
+describe('runs that cannot be settled', () => {
+  const page = LIMITS.tickItemsMax
+  const impatient: NodeSpec[] = [{ name: 'a', queueTimeoutMs: 1_000 }]
+
+  test('do not hold up the others', async () => {
+    const [bad = '', good = ''] = await rig.startMany(engine, await rig.put(engine, impatient), 2)
+    await rig.breakRuns([bad])
     await pass(1_000)
     expect(await rig.states(good)).toEqual({ a: 'failed' })
-    expect(rig.logged).toMatchObject([{ message: 'run could not be settled', fields: { runId: bad } }])
+  })
+
+  test('do not starve what is due behind them, and are looked at again', async () => {
+    const hash = await rig.put(engine, impatient)
+    const bad = await rig.startMany(engine, hash, page)
+    await rig.advance(1)
+    const good = await rig.start(engine, hash)
+    const { mend } = await rig.breakRuns(bad)
+    await pass(3_000)
+    expect(await rig.states(good)).toEqual({ a: 'failed' })
+    await mend()
+    await pass(2_000)
+    expect(await rig.states(bad[0] ?? '')).toEqual({ a: 'failed' })
+  })
+
+  test('do not starve what lost its worker behind them, and are looked at again', async () => {
+    const worker = await rig.worker(engine, { capacity: page + 1 })
+    const runs = await rig.startMany(engine, await rig.put(engine, one), page + 1)
+    while (worker.held.size <= page) await worker.pollFirst()
+    const { mend } = await rig.breakRuns(runs.slice(0, page))
+    await pass(leaseMs + 4_000)
+    expect(await rig.states(runs[page] ?? '')).toEqual({ a: 'queued' })
+    await mend()
+    await pass(2_000)
+    expect(await rig.states(runs[0] ?? '')).toEqual({ a: 'queued' })
+  })
+
+  test('are told of once, with their number, and again when they fail otherwise', async () => {
+    const runs = await rig.startMany(engine, await rig.put(engine, impatient), 8)
+    await rig.breakRuns(runs)
+    await pass(5_000)
+    const told = (count: number, code: string) => ({
+      message: 'runs could not be settled',
+      fields: { count, runs: runs.slice(0, 5), err: { code } },
+    })
+    expect(rig.logged).toMatchObject([told(8, 'definition.not_found')])
+    rig.faults.before = (name) => {
+      if (name === 'lock_run') throw new Failure('storage.unreachable', 'away')
+    }
+    await pass(2_000)
+    expect(rig.logged).toMatchObject([told(8, 'definition.not_found'), told(8, 'storage.unreachable')])
   })
 })
 

@@ -4,13 +4,13 @@ import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { findProgress, findStill, rearmSteps } from '../store/runs/read-runs.ts'
 import { endSessions, findLiveOnHost, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
-import { findDue, findHeldKinds, findOrphans, findStopping } from '../store/steps/find-steps.ts'
+import { findDue, findHeldKinds, findOrphans, findStopping, FIRST_DUE, FIRST_STEP } from '../store/steps/find-steps.ts'
 import { pruneIdempotencyKeys, vacuumEmbedded } from '../store/upkeep.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { dispatchReason } from './reasons.ts'
 import { recoverLeases } from './recover-leases.ts'
-import { settleRun } from './settle.ts'
+import { Settler } from './settler.ts'
 import { stepIdOf } from './step-id.ts'
 
 const UPKEEP_MS = 60_000
@@ -27,11 +27,14 @@ const RECOVER_SOON_MS = 2_500
 export class Ticker {
   readonly #ctx: EngineContext
   readonly #dispatcher: Dispatcher
+  readonly #settler: Settler
   /** Monotonic ms since which every tick reached the store; null while it does not. */
   #steadySince: number | null = null
   #lastUpkeep: number
   #lastStill: number
   #stillCursor = ''
+  #dueAfter = FIRST_DUE
+  #orphansAfter = FIRST_STEP
   /** Monotonic ms at which leases are compared with the store's. */
   #recoverAt: number
   #hasLookedAround = false
@@ -41,6 +44,7 @@ export class Ticker {
   constructor(ctx: EngineContext, dispatcher: Dispatcher) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
+    this.#settler = new Settler(ctx, dispatcher)
     this.#lastUpkeep = ctx.clock.monotonic()
     this.#lastStill = this.#lastUpkeep
     this.#recoverAt = this.#lastUpkeep + ctx.times.acknowledgeMs
@@ -150,7 +154,7 @@ export class Ticker {
       }
       byRun.set(h.runId, [...(byRun.get(h.runId) ?? []), happening])
     }
-    await this.#settleAll(byRun)
+    await this.#settler.settle(byRun)
     if (adoptable.size > 0)
       this.#ctx.log.warn('worker process is gone; its commands wait for its return until the lease ends', {
         sessions: [...adoptable],
@@ -163,7 +167,8 @@ export class Ticker {
   }
 
   async #requeueOrphans(): Promise<boolean> {
-    const orphans = await findOrphans(this.#ctx.db, LIMITS.tickItemsMax)
+    const orphans = await findOrphans(this.#ctx.db, { after: this.#orphansAfter, limit: LIMITS.tickItemsMax })
+    this.#orphansAfter = nextPlace(orphans, FIRST_STEP)
     const byRun = new Map<string, Happening[]>()
     for (const o of orphans) {
       const code: FailureCode = o.code === 'worker.restarted' ? 'worker.restarted' : 'worker.lost'
@@ -180,12 +185,13 @@ export class Ticker {
             }
       byRun.set(o.runId, [...(byRun.get(o.runId) ?? []), happening])
     }
-    await this.#settleAll(byRun)
-    return orphans.length === LIMITS.tickItemsMax
+    const settledAny = await this.#settler.settle(byRun)
+    return orphans.length === LIMITS.tickItemsMax && settledAny
   }
 
   async #lookAtDue(): Promise<boolean> {
-    const due = await findDue(this.#ctx.db, LIMITS.tickItemsMax)
+    const due = await findDue(this.#ctx.db, { after: this.#dueAfter, limit: LIMITS.tickItemsMax })
+    this.#dueAfter = nextPlace(due, FIRST_DUE)
     const byRun = new Map<string, Happening[]>()
     for (const step of due) {
       const { runId, node, path } = step
@@ -194,28 +200,8 @@ export class Ticker {
       if (step.state === 'queued') happening.waitedFor = await dispatchReason(this.#ctx, runId, step)
       byRun.set(runId, [...(byRun.get(runId) ?? []), happening])
     }
-    const queuedTooLong = await this.#settleAll(byRun)
-    return due.length === LIMITS.tickItemsMax && queuedTooLong
-  }
-
-  /** Settles runs one by one; one that fails does not stop the others. False when none could be settled. */
-  async #settleAll(byRun: ReadonlyMap<string, Happening[]>): Promise<boolean> {
-    let settledAny = false
-    for (const [runId, happenings] of byRun) {
-      try {
-        const settled = await settleRun(this.#ctx, runId, happenings)
-        settledAny = true
-        this.#dispatcher.hint(settled?.queued ?? [], { old: true })
-        if (settled?.ended) this.#ctx.metrics.count('orrery_runs_ended_total', 1, { state: settled.ended })
-      } catch (error) {
-        this.#ctx.log.error('run could not be settled', {
-          runId,
-          error: error instanceof Error ? (error.stack ?? error.message) : String(error),
-        })
-        this.#ctx.metrics.count('orrery_settle_errors_total')
-      }
-    }
-    return settledAny
+    const settledAny = await this.#settler.settle(byRun)
+    return due.length === LIMITS.tickItemsMax && settledAny
   }
 
   /** Tells the sessions of this server which of their attempts belong to runs that are being stopped. */
@@ -259,7 +245,7 @@ export class Ticker {
             evidence: { worker: session.worker, waitedMs: Math.round(now - owned.ownedAt) },
           },
         )
-        await this.#settleAll(
+        await this.#settler.settle(
           new Map([
             [
               runId,
@@ -285,7 +271,7 @@ export class Ticker {
       if (armed.length === 0) continue
       this.#ctx.log.warn('stalled run armed again', { runId: run.id, steps: armed.length })
       this.#ctx.metrics.count('orrery_runs_rearmed_total')
-      await this.#settleAll(new Map([[run.id, armed.map((a) => ({ type: 'due' as const, ...a }))]]))
+      await this.#settler.settle(new Map([[run.id, armed.map((a) => ({ type: 'due' as const, ...a }))]]))
     }
   }
 
@@ -308,6 +294,10 @@ export class Ticker {
     }
   }
 }
+
+/** Where the next page begins: behind this one, so that rows which stay there starve none behind them; at the end from the first again. */
+const nextPlace = <Place>(page: readonly Place[], first: Place): Place =>
+  page.length < LIMITS.tickItemsMax ? first : (page.at(-1) ?? first)
 
 const lostFailure = (code: FailureCode, held: { worker: string; session: string }): FailureRecord =>
   failureRecord(code, `running on worker ${held.worker}`, { evidence: { worker: held.worker, session: held.session } })

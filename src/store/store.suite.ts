@@ -17,6 +17,8 @@ import {
   findHeld,
   findLeaseKeys,
   findOrphans,
+  FIRST_DUE,
+  FIRST_STEP,
   findStopping,
 } from './steps/find-steps.ts'
 import { recordStarts } from './steps/record-starts.ts'
@@ -220,7 +222,9 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const { runId, session, step } = await leased(workflow)
         const room = { session, slots: 9, queues: workflow.queues }
         expect(await rig.complete([rig.done(step)], [room])).toMatchObject({ leased: [], owed: [{ runId, node: 1 }] })
-        expect((await findDue(db, 1_000)).some((d) => d.runId === runId && d.node === 1)).toBe(true)
+        expect(
+          (await findDue(db, { after: FIRST_DUE, limit: 1_000 })).some((d) => d.runId === runId && d.node === 1),
+        ).toBe(true)
       })
 
       test('both needs of a join in one batch fire it once', async () => {
@@ -388,8 +392,25 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const workflow = await own([{ name: 'a' }])
         const { runId, session, step } = await leased(workflow)
         await endSessions(db, [session], 'worker.restarted')
-        const orphans = (await findOrphans(db, 100)).filter((o) => o.runId === runId)
+        const orphans = (await findOrphans(db, { after: FIRST_STEP, limit: 100 })).filter((o) => o.runId === runId)
         expect(orphans).toMatchObject([{ node: 0, path: '', fence: step.fence, session, code: 'worker.restarted' }])
+      })
+
+      test('pages that go on behind the last one come to each due step and each orphan once, though none of them moves', async () => {
+        const names = [{ name: 'a' }, { name: 'b' }, { name: 'c' }]
+        const due = await rig.run(await own(names.map((n) => ({ ...n, if: 'true' })))) // at one instant
+        const { runId: orphaned, session } = await leased(await own(names))
+        await endSessions(db, [session], 'worker.lost')
+        const found: string[] = []
+        for (let at = FIRST_DUE, page = [at]; page.length > 0; at = page[0] ?? at) {
+          page = await findDue(db, { after: at, limit: 1 })
+          found.push(...page.filter((s) => s.runId === due).map((s) => `due ${s.node}`))
+        }
+        for (let at = FIRST_STEP, page = [at]; page.length > 0; at = page[0] ?? at) {
+          page = await findOrphans(db, { after: at, limit: 1 })
+          found.push(...page.filter((s) => s.runId === orphaned).map((s) => `orphan ${s.node}`))
+        }
+        expect(found).toEqual(['due 0', 'due 1', 'due 2', 'orphan 0', 'orphan 1', 'orphan 2'])
       })
 
       test('adoption moves what the former session still holds under that fence, while both live', async () => {

@@ -6,7 +6,7 @@ import { completeSteps } from '../../src/store/steps/complete-steps.ts'
 import { recordStarts } from '../../src/store/steps/record-starts.ts'
 import { newStep, type Step } from '../../src/domain/step.ts'
 import { appendSegments } from '../../src/store/logs/logs.ts'
-import { adoptSteps, findAttemptFates } from '../../src/store/steps/find-steps.ts'
+import { adoptSteps, findAttemptFates, findDue, FIRST_DUE } from '../../src/store/steps/find-steps.ts'
 import { saveAdvance } from '../../src/store/steps/save-advance.ts'
 import { loadOutputs, loadSteps } from '../../src/store/steps/step-rows.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
@@ -103,6 +103,17 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
       expect(read['Node Type']).toMatch(/^(Index Scan|Index Only Scan|Bitmap Heap Scan)$/)
       if (read['Node Type'] !== 'Bitmap Heap Scan') expect(read['Index Cond']).toContain('id')
     }
+  })
+
+  test('find_due begins at its place in the order of what is due, and stops', async () => {
+    const [text = ''] = await textsOf((d) => findDue(d, { after: FIRST_DUE, limit: 10 }))
+    const nodes = await planOf(text)
+    const walk = nodes.find((n) => n['Relation Name'] === 'step')
+    expect(walk).toMatchObject({ 'Node Type': 'Index Scan', 'Index Name': 'step_due' })
+    expect(walk?.['Index Cond']).toMatch(/due_at.* >=? .*\$2/)
+    expect(walk?.['Index Cond']).toMatch(/due_at <= /)
+    // A whole sort would read everything that is due for each page.
+    expect(nodes.map((n) => n['Node Type'])).not.toContain('Sort')
   })
 
   test('claim_steps walks the queue in order and stops', async () => {

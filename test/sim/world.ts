@@ -125,8 +125,8 @@ export class World {
       (message: string, fields: LogFields = {}) => {
         this.say(name, `${level}: ${message} ${JSON.stringify(fields)}`)
         // Runs that a tick cannot settle are a defect, unless the store was away.
-        if (level === 'error' && !/server is dead|outage|answer lost|asking the database/.test(String(fields['error'])))
-          this.broken.push(`${name} ${message}: ${String(fields['error'])}`)
+        if (level === 'error' && !/server is dead|outage|answer lost|asking the database/.test(String(fields['err'])))
+          this.broken.push(`${name} ${message}: ${String(fields['err'])}`)
       }
     const log: Log = {
       debug: () => {},

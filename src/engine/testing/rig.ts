@@ -135,10 +135,25 @@ export class EngineRig {
   }
 
   async start(engine: RunningEngine, definition: string, inputs: JsonObject = {}): Promise<string> {
+    const [runId = ''] = await this.startMany(engine, definition, 1, inputs)
+    return runId
+  }
+
+  /** Starts runs by one request; gives their ids, oldest first. */
+  async startMany(engine: RunningEngine, definition: string, count: number, inputs: JsonObject = {}) {
     const run = { definition, inputs, labels: {}, idempotencyKey: null, fingerprint: null }
-    const [outcome] = await engine.createRuns(ADMIN, [run])
-    if (outcome?.kind !== 'created') throw new Error(`run was not created: ${outcome?.kind}`)
-    return outcome.runId
+    const outcomes = await engine.createRuns(ADMIN, Array<typeof run>(count).fill(run))
+    const ids = outcomes.flatMap((o) => (o.kind === 'created' ? [o.runId] : []))
+    if (ids.length < count) throw new Error(`runs were not created: ${JSON.stringify(outcomes)}`)
+    return ids.sort()
+  }
+
+  /** Nothing can be settled any more of what these runs do, until `mend` is called. */
+  async breakRuns(runs: string[]): Promise<{ mend: () => Promise<unknown> }> {
+    const [row] = await this.#real.query<{ definition: string }>(`select definition from run where id = $1`, [runs[0]])
+    const point = (at: string) => this.#real.query(`update run set definition = $2 where id = any($1)`, [runs, at])
+    await point('gone')
+    return { mend: () => point(row?.definition ?? '') }
   }
 
   async worker(engine: RunningEngine, extra: Partial<RegisterRequest> & { caller?: Caller } = {}): Promise<RigWorker> {

@@ -7,15 +7,26 @@ export interface StepRef {
   path: string
 }
 
-/** Steps that the engine owes a look, most overdue first. */
+/** A page of a walk goes on behind this step. `dueAt` is the database's own text: a Date would lose its microseconds. */
+export interface DuePlace extends StepRef {
+  dueAt: string
+}
+
+/** Before all steps. */
+export const FIRST_STEP: StepRef = { runId: '', node: 0, path: '' }
+export const FIRST_DUE: DuePlace = { ...FIRST_STEP, dueAt: '-infinity' }
+
+/** Steps behind a place that the engine owes a look, most overdue first. */
 export async function findDue(
   db: Queryable,
-  limit: number,
-): Promise<(StepRef & { state: StepState; queue_id: number; queued_ms: number | null })[]> {
+  { after, limit }: { after: DuePlace; limit: number },
+): Promise<(DuePlace & { state: StepState; queue_id: number; queued_ms: number | null })[]> {
   return db.query(
-    `select run_id as "runId", node, path, state, queue_id, (extract(epoch from clock_now() - queued_at) * 1000)::float8 as queued_ms
-       from step where due_at <= (select clock_now()) order by due_at limit $1`,
-    [limit],
+    `select run_id as "runId", node, path, state, queue_id, (extract(epoch from clock_now() - queued_at) * 1000)::float8 as queued_ms,
+            due_at::text as "dueAt"
+       from step where due_at <= (select clock_now()) and (due_at, run_id, node, path) > ($2::text::timestamptz, $3::text, $4::int, $5::text)
+      order by due_at, run_id, node, path limit $1`,
+    [limit, after.dueAt, after.runId, after.node, after.path],
     { name: 'find_due' },
   )
 }
@@ -84,18 +95,18 @@ export async function findStopping(
   )
 }
 
-/** Steps still marked as running under sessions that have ended: to be requeued. */
+/** Steps behind another that are still marked as running under sessions that have ended: to be requeued. */
 export async function findOrphans(
   db: Queryable,
-  limit: number,
+  { after, limit }: { after: StepRef; limit: number },
 ): Promise<(StepRef & { fence: number; session: string; worker: string; code: string })[]> {
   return db.query(
     `select s.run_id as "runId", s.node, s.path, s.fence, s.session, w.worker, coalesce(w.ended_code, 'worker.lost') as code
        from (select distinct session from step where state = 'running') x
        join session w on w.id = x.session and w.state = 'ended'
-       join step s on s.session = w.id and s.state = 'running'
+       join step s on s.session = w.id and s.state = 'running' and (s.run_id, s.node, s.path) > ($2::text, $3::int, $4::text)
       order by s.run_id, s.node, s.path limit $1`,
-    [limit],
+    [limit, after.runId, after.node, after.path],
     { name: 'find_orphans' },
   )
 }
