@@ -13,13 +13,16 @@ const RUNS_SHOWN = 5
 export class Settler {
   readonly #ctx: EngineContext
   readonly #dispatcher: Dispatcher
+  readonly #onSettled: () => void
   /** What the log says already of a run. */
   readonly #told = new Map<string, string>()
   #toldSince: number
 
-  constructor(ctx: EngineContext, dispatcher: Dispatcher) {
+  /** `onSettled` is called after each run, also when it failed. */
+  constructor(ctx: EngineContext, dispatcher: Dispatcher, onSettled: () => void) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
+    this.#onSettled = onSettled
     this.#toldSince = ctx.clock.monotonic()
   }
 
@@ -35,6 +38,7 @@ export class Settler {
       } catch (error) {
         failed.set(runId, error)
       }
+      this.#onSettled()
     }
     if (failed.size > 0) this.#tell(failed)
     return failed.size < byRun.size

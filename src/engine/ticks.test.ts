@@ -65,6 +65,56 @@ describe('the lease', () => {
     expect(await rig.states(runId)).toEqual({ a: 'queued' })
   })
 
+  test('is not held against workers that could not be heard while the server was stopped', async () => {
+    const { worker, runId } = await running()
+    await pass(leaseMs + 1_000, { heard: [worker] })
+    // As between SIGSTOP and SIGCONT: time goes by without a tick.
+    await rig.advance(2 * leaseMs)
+    await engine.tick()
+    await pass(leaseMs - 1_000)
+    expect(await rig.states(runId)).toEqual({ a: 'running' })
+    await worker.heartbeat()
+    await pass(leaseMs - 1_000)
+    expect(await rig.states(runId)).toEqual({ a: 'running' })
+    await pass(4_000)
+    expect(await rig.states(runId)).toEqual({ a: 'queued' })
+  })
+
+  test('is not held against them either when the host slept, and its monotonic clock with it', async () => {
+    let sleptMs = 0
+    engine = rig.engine({
+      clock: {
+        now: () => rig.clock.now(),
+        monotonic: () => rig.clock.monotonic() - sleptMs,
+        sleep: (ms, signal) => rig.clock.sleep(ms, signal),
+      },
+    })
+    const { worker, runId } = await running()
+    await pass(leaseMs + 1_000, { heard: [worker] })
+    sleptMs = 60 * 60_000
+    await rig.advance(sleptMs)
+    await engine.tick()
+    await pass(leaseMs - 1_000)
+    expect(await rig.states(runId)).toEqual({ a: 'running' })
+  })
+
+  test('is ended in time by a server whose ticks have much to do', async () => {
+    const waiting: NodeSpec[] = [{ name: 'a', runsOn: { gpu: 'yes' }, queueTimeoutMs: 20_000 }]
+    const runs = await rig.startMany(engine, await rig.put(engine, waiting), 12)
+    const { worker, runId } = await running()
+    await pass(19_000, { heard: [worker] })
+    // Each run that is settled takes its time: the tick is longer than a lease, yet the server does not stand still.
+    rig.faults.before = (name) => {
+      if (name === 'lock_run') rig.clock.advance(1_000)
+    }
+    await pass(1_000)
+    expect(await rig.states(runs[11] ?? '')).toEqual({ a: 'failed' })
+    delete rig.faults.before
+    await rig.advance(0) // the database's clock as well
+    await engine.tick()
+    expect(await rig.states(runId)).toEqual({ a: 'queued' })
+  })
+
   test('is not ended by a server that has just started', async () => {
     const { runId } = await running()
     await rig.advance(2 * leaseMs)
@@ -161,6 +211,20 @@ describe('an assignment that is not confirmed', () => {
     }
     expect(await rig.states(runId)).toEqual({ a: 'running' })
     expect([...worker.held.keys()]).toEqual([`${runId}.0@1`])
+  })
+
+  test('is not called late by a server that was stopped, and could not hear that it was', async () => {
+    const worker = await rig.worker(engine)
+    await pass(leaseMs + 1_000, { heard: [worker] })
+    const runId = await rig.start(engine, await rig.put(engine, one))
+    await worker.pollFirst()
+    await rig.advance(acknowledgeMs + 1_000)
+    await worker.heartbeat()
+    await engine.tick()
+    expect(await rig.states(runId)).toEqual({ a: 'running' })
+    await worker.poll()
+    await pass(leaseMs + 1_000, { heard: [worker] })
+    expect(await rig.states(runId)).toEqual({ a: 'running' })
   })
 
   test('is not called late by a server that has heard of its worker only now', async () => {

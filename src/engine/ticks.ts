@@ -11,6 +11,7 @@ import type { Dispatcher } from './dispatcher.ts'
 import { dispatchReason } from './reasons.ts'
 import { recoverLeases } from './recover-leases.ts'
 import { Settler } from './settler.ts'
+import { Steadiness } from './steadiness.ts'
 import { stepIdOf } from './step-id.ts'
 
 const UPKEEP_MS = 60_000
@@ -28,8 +29,7 @@ export class Ticker {
   readonly #ctx: EngineContext
   readonly #dispatcher: Dispatcher
   readonly #settler: Settler
-  /** Monotonic ms since which every tick reached the store; null while it does not. */
-  #steadySince: number | null = null
+  readonly #steadiness: Steadiness
   #lastUpkeep: number
   #lastStill: number
   #stillCursor = ''
@@ -44,7 +44,8 @@ export class Ticker {
   constructor(ctx: EngineContext, dispatcher: Dispatcher) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
-    this.#settler = new Settler(ctx, dispatcher)
+    this.#steadiness = new Steadiness(ctx.clock, ctx.times.leaseMs)
+    this.#settler = new Settler(ctx, dispatcher, () => this.#steadiness.pulse())
     this.#lastUpkeep = ctx.clock.monotonic()
     this.#lastStill = this.#lastUpkeep
     this.#recoverAt = this.#lastUpkeep + ctx.times.acknowledgeMs
@@ -53,6 +54,7 @@ export class Ticker {
   /** One round. Gives how long the next one may wait, in ms. */
   async tick(): Promise<number> {
     const { ctx } = this
+    this.#steadiness.pulse()
     const sessions = [...this.#dispatcher.sessions()]
     const seen = sessions.filter((s) => s.seen)
     for (const s of seen) s.seen = false
@@ -67,20 +69,19 @@ export class Ticker {
         leaseMs: ctx.times.leaseMs,
       })
     } catch (error) {
-      this.#steadySince = null
+      this.#steadiness.missed()
       for (const s of seen) s.seen = true
       throw error
     }
     const now = ctx.clock.monotonic()
-    this.#steadySince ??= now
+    this.#steadiness.reached()
     this.servers = row.servers
     // Beside other servers it is a matter of course that a worker reports to one what another has leased to it.
     if (row.servers > 1) this.#recoverAt = Math.min(this.#recoverAt, now + 2 * ctx.times.tickMs)
     for (const id of row.gone) this.#dispatcher.forget(id)
     let hasOrphans = row.hasOrphans
     if (await this.#endDeadNeighbours()) hasOrphans = true
-    // After an outage nobody could renew: workers get one whole lease to be heard before anyone is called lost.
-    if (row.expired.length > 0 && now - this.#steadySince >= ctx.times.leaseMs) {
+    if (row.expired.length > 0 && this.#steadiness.isSteady) {
       const swept = await sweepSessions(ctx.db, row.expired)
       for (const id of swept) this.#dispatcher.forget(id)
       if (swept.length > 0) {
@@ -94,7 +95,7 @@ export class Ticker {
     await this.#tellStopping()
     for (const s of this.#dispatcher.sessions()) s.resend(now - RESEND_MS)
     if (now >= this.#recoverAt) await this.#recover(now)
-    await this.#requeueUnacknowledged(now)
+    if (this.#steadiness.isSteady) await this.#requeueUnacknowledged(now)
     if (row.hasQueued) this.#dispatcher.hintAll([...ctx.queues.all().keys()])
     await this.#dispatcher.pump()
     if (now - this.#lastStill >= Math.min(ctx.times.stallMs, UPKEEP_MS)) await this.#lookAtStill(now)
@@ -197,7 +198,10 @@ export class Ticker {
       const { runId, node, path } = step
       const happening: Happening = { type: 'due', node, path }
       // What it waited for is known only now: once it has failed, nothing tells any more.
-      if (step.state === 'queued') happening.waitedFor = await dispatchReason(this.#ctx, runId, step)
+      if (step.state === 'queued') {
+        happening.waitedFor = await dispatchReason(this.#ctx, runId, step)
+        this.#steadiness.pulse()
+      }
       byRun.set(runId, [...(byRun.get(runId) ?? []), happening])
     }
     const settledAny = await this.#settler.settle(byRun)

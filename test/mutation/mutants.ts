@@ -24,7 +24,7 @@ export const SIM_MUTANTS: SimMutant[] = [
     file: COMPLETE,
     from: 'and s.session = r.session and s.fence = r.fence -- the fence',
     to: 'and s.session = r.session -- the fence',
-    seeds: [4, 18, 28],
+    seeds: [11, 24, 26, 33],
     caughtAs: /write without current (session and )?fence/,
   },
   {
