@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { Failure } from '../domain/failure.ts'
 import type { NodeSpec } from '../domain/testing/definitions.ts'
 import type { RunningEngine } from './create-engine.ts'
-import { ADMIN, EngineRig, one, useRig, WORKER } from './testing/rig.ts'
+import { ADMIN, type EngineRig, one, useRig, WORKER } from './testing/rig.ts'
 
 let rig: EngineRig
 let engine: RunningEngine

@@ -3,7 +3,7 @@ import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { NO_RETRY, type NodeSpec } from '../domain/testing/definitions.ts'
 import { DEFAULT_TIMES, type RunningEngine } from './create-engine.ts'
-import { ADMIN, EngineRig, one, type RigWorker, useRig } from './testing/rig.ts'
+import { ADMIN, type EngineRig, one, type RigWorker, useRig } from './testing/rig.ts'
 
 const { leaseMs, acknowledgeMs, stallMs } = DEFAULT_TIMES
 let rig: EngineRig

@@ -142,7 +142,10 @@ export class EngineRig {
   /** Starts runs by one request; gives their ids, oldest first. */
   async startMany(engine: RunningEngine, definition: string, count: number, inputs: JsonObject = {}) {
     const run = { definition, inputs, labels: {}, idempotencyKey: null, fingerprint: null }
-    const outcomes = await engine.createRuns(ADMIN, Array<typeof run>(count).fill(run))
+    const outcomes = await engine.createRuns(
+      ADMIN,
+      Array.from({ length: count }, () => run),
+    )
     const ids = outcomes.flatMap((o) => (o.kind === 'created' ? [o.runId] : []))
     if (ids.length < count) throw new Error(`runs were not created: ${JSON.stringify(outcomes)}`)
     return ids.sort()
