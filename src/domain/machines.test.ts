@@ -15,12 +15,13 @@ import {
 
 const MIGRATIONS = new URL('../store/migrations/', import.meta.url)
 
-/** The states that a table's check constraint allows, from the text of the migrations. */
+/** The states that the type of a table's column `state` allows, from the text of the migrations. */
 async function allowedStates(table: string): Promise<string[]> {
   const files = (await readdir(MIGRATIONS)).filter((f) => f.endsWith('.sql')).sort()
   const sql = (await Promise.all(files.map((f) => readFile(new URL(f, MIGRATIONS), 'utf8')))).join('\n')
   const body = new RegExp(`create table ${table} \\(([\\s\\S]*?)\\n\\)`).exec(sql)?.[1] ?? ''
-  const list = /\bstate text not null check \(state in \(([^)]*)\)\)/.exec(body)?.[1] ?? ''
+  const type = /\bstate (\w+) not null/.exec(body)?.[1] ?? ''
+  const list = new RegExp(`create type ${type} as enum \\(([^)]*)\\)`).exec(sql)?.[1] ?? ''
   return list.split(',').map((s) => s.trim().replaceAll("'", ''))
 }
 
