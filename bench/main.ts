@@ -34,6 +34,9 @@ if (values.help) {
   console.log(HELP)
   process.exit(0)
 }
+/** How long a server at rest is watched. */
+const REST_MS = 30_000
+
 const scale = Number(values.scale)
 const wanted = values.only === '' ? null : values.only.split(',')
 
@@ -84,16 +87,16 @@ async function runShapes(rig: Rig, database: number | null): Promise<void> {
 
 /** What a server costs that has nothing to do, and how quick the command line is. */
 async function measureRest(dsn: string, port: number): Promise<void> {
+  const without = await transactionsIn(dsn, REST_MS)
   const rig = await startRig({ dsn, port, workers: 1, capacity: 16 })
   try {
     await sleep(5_000)
-    const before = await transactionCount(dsn)
-    await sleep(20_000)
-    // One of the two counted transactions is the counting itself.
-    const statements = (await transactionCount(dsn)) - before - 1
+    const transactions = await transactionsIn(dsn, REST_MS)
     note({
       shape: 'idle server',
-      queriesPerSecond: Number((statements / 20).toFixed(2)),
+      // What the database does for itself, and the counting, is taken off.
+      queriesPerSecond: Number(((transactions - without) / (REST_MS / 1000)).toFixed(2)),
+      withoutServer: Number((without / (REST_MS / 1000)).toFixed(2)),
       serverMb: rssMb(rig.server.pid ?? 0),
       workerMb: rssMb(rig.workers[0]?.pid ?? 0),
     })
@@ -108,6 +111,12 @@ async function measureRest(dsn: string, port: number): Promise<void> {
     if (i > 1) times.push(Number(process.hrtime.bigint() - begin) / 1e6)
   }
   note({ shape: 'cold --help', ms: statsOf(times) })
+}
+
+async function transactionsIn(dsn: string, ms: number): Promise<number> {
+  const before = await transactionCount(dsn)
+  await sleep(ms)
+  return (await transactionCount(dsn)) - before
 }
 
 const postmaster = (dataDir: string): number =>

@@ -1,8 +1,7 @@
 import { createDeadlines } from '../base/deadlines.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { TokenRow } from '../store/tokens/tokens.ts'
-import { findToken, tokenHash } from '../store/tokens/tokens.ts'
+import { TokenCache } from './token-cache.ts'
 import { putDefinition } from '../store/definitions/put-definition.ts'
 import { cancelRun, retryRun, skipStep } from './by-hand.ts'
 import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
@@ -27,9 +26,6 @@ export const DEFAULT_TIMES: EngineTimes = {
   deadlineGraceMs: LIMITS.killGraceMs + 10_000,
 }
 
-/** How long an answer about a token is remembered: a revoked one works at most this much longer. */
-const TOKEN_CACHE_MS = 5_000
-const TOKEN_CACHE_MAX = 1_000
 /** How often runs that another server moves are looked at for those who wait for them here. */
 const WATCH_MS = 250
 
@@ -63,10 +59,10 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const dispatcher: Dispatcher = new Dispatcher(ctx)
   const creator = new Creator(ctx, dispatcher)
   const reporter = new Reporter(ctx, dispatcher)
-  const ticker = new Ticker(ctx, dispatcher)
+  const tokens = new TokenCache(deps.db, deps.clock)
+  const ticker = new Ticker(ctx, dispatcher, tokens)
   const hints = new Hints(ctx)
   const reads = createReads(ctx)
-  const tokens = new Map<string, { row: TokenRow | null; until: number }>()
   const watchSeen = new Map<string, number>()
 
   hints.isAlone = () => ticker.servers <= 1
@@ -207,14 +203,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     heartbeat: (caller, request) => dispatcher.heartbeat(caller, request),
 
     async authenticate(token) {
-      const key = tokenHash(token)
-      const known = tokens.get(key)
-      const now = deps.clock.monotonic()
-      if (known && known.until > now)
-        return known.row && { actor: known.row.id, role: known.row.role, namespaces: known.row.namespaces }
-      const row = await findToken(deps.db, token)
-      if (tokens.size >= TOKEN_CACHE_MAX) tokens.clear()
-      tokens.set(key, { row, until: now + TOKEN_CACHE_MS })
+      const row = await tokens.find(token)
       return row && { actor: row.id, role: row.role, namespaces: row.namespaces }
     },
     async checkReady() {

@@ -13,6 +13,7 @@ import { recoverLeases } from './recover-leases.ts'
 import { Settler } from './settler.ts'
 import { Steadiness } from './steadiness.ts'
 import { stepIdOf } from './step-id.ts'
+import type { TokenCache } from './token-cache.ts'
 
 const UPKEEP_MS = 60_000
 const STILL_PAGE = 200
@@ -28,6 +29,7 @@ const RECOVER_SOON_MS = 2_500
 export class Ticker {
   readonly #ctx: EngineContext
   readonly #dispatcher: Dispatcher
+  readonly #tokens: TokenCache
   readonly #settler: Settler
   readonly #steadiness: Steadiness
   #lastUpkeep: number
@@ -41,9 +43,10 @@ export class Ticker {
   /** Live servers at the last tick, this one included. */
   servers = 1
 
-  constructor(ctx: EngineContext, dispatcher: Dispatcher) {
+  constructor(ctx: EngineContext, dispatcher: Dispatcher, tokens: TokenCache) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
+    this.#tokens = tokens
     this.#steadiness = new Steadiness(ctx.clock, ctx.times.leaseMs)
     this.#settler = new Settler(ctx, dispatcher, () => this.#steadiness.pulse())
     this.#lastUpkeep = ctx.clock.monotonic()
@@ -58,6 +61,7 @@ export class Ticker {
     const sessions = [...this.#dispatcher.sessions()]
     const seen = sessions.filter((s) => s.seen)
     for (const s of seen) s.seen = false
+    const tokens = this.#tokens.hashes()
     let row
     try {
       row = await tickSessions(ctx.db, {
@@ -66,6 +70,7 @@ export class Ticker {
         address: ctx.address,
         seen: seen.map((s) => ({ session: s.id, held: s.owned.size, draining: s.draining })),
         known: sessions.map((s) => s.id),
+        tokens,
         leaseMs: ctx.times.leaseMs,
       })
     } catch (error) {
@@ -76,6 +81,7 @@ export class Ticker {
     const now = ctx.clock.monotonic()
     this.#steadiness.reached()
     this.servers = row.servers
+    this.#tokens.confirm(tokens, row.badTokens)
     // Beside other servers it is a matter of course that a worker reports to one what another has leased to it.
     if (row.servers > 1) this.#recoverAt = Math.min(this.#recoverAt, now + 2 * ctx.times.tickMs)
     for (const id of row.gone) this.#dispatcher.forget(id)
@@ -94,7 +100,7 @@ export class Ticker {
     if (row.dueInMs !== null && row.dueInMs <= 0) more = (await this.#lookAtDue()) || more
     await this.#tellStopping()
     for (const s of this.#dispatcher.sessions()) s.resend(now - RESEND_MS)
-    if (now >= this.#recoverAt) await this.#recover(now)
+    if (now >= this.#recoverAt) await this.#recover(now, row.hasRunning || sessions.some((s) => s.owned.size > 0))
     if (this.#steadiness.isSteady) await this.#requeueUnacknowledged(now)
     if (row.hasQueued) this.#dispatcher.hintAll([...ctx.queues.all().keys()])
     await this.#dispatcher.pump()
@@ -225,8 +231,9 @@ export class Ticker {
     this.#recoverAt = Math.min(this.#recoverAt, this.#ctx.clock.monotonic() + RECOVER_SOON_MS)
   }
 
-  async #recover(now: number): Promise<void> {
-    await recoverLeases(this.#ctx, this.#dispatcher)
+  /** `isBusy`: the store or this server knows of something that runs. */
+  async #recover(now: number, isBusy: boolean): Promise<void> {
+    if (isBusy) await recoverLeases(this.#ctx, this.#dispatcher)
     this.#recoverAt = now + this.#ctx.times.acknowledgeMs
   }
 

@@ -24,7 +24,7 @@ import {
 import { recordStarts } from './steps/record-starts.ts'
 import { loadOutputs } from './steps/step-rows.ts'
 import { GRACE_MS, LEASE_MS, StoreRig, type StoredWorkflow } from './testing/rig.ts'
-import { findToken, putToken, revokeToken } from './tokens/tokens.ts'
+import { findToken, putToken, revokeToken, tokenHash } from './tokens/tokens.ts'
 import { pruneIdempotencyKeys } from './upkeep.ts'
 
 /** What every store must do: PGlite in process, PostgreSQL over the wire. `open` gives an empty, migrated one. */
@@ -339,15 +339,35 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
     })
 
     describe('sessions', () => {
-      const tick = (server: string, seen: string[], known = seen) =>
+      const tick = (server: string, seen: string[], known = seen, tokens: string[] = []) =>
         tickSessions(db, {
           server,
           version: '0',
           address: null,
           seen: seen.map((session) => ({ session, held: 0, draining: false })),
           known,
+          tokens,
           leaseMs: LEASE_MS,
         })
+      test('of the tokens asked about, those that are revoked, expired or unknown are told', async () => {
+        for (const id of ['good', 'revoked', 'expired'])
+          await putToken(db, { id, name: id, secret: `secret-${id}`, role: 'worker', namespaces: null })
+        await revokeToken(db, 'revoked')
+        await db.query(`update token set expires_at = clock_now() - interval '1 s' where id = 'expired'`)
+        const hashes = ['good', 'revoked', 'expired', 'unknown'].map((id) => tokenHash(`secret-${id}`))
+        const { badTokens } = await tick('srv_1', [], [], hashes)
+        expect(badTokens.toSorted()).toEqual(hashes.slice(1).toSorted())
+      })
+
+      test('whether a step runs is told', async () => {
+        await db.query(`update step set state = 'canceled' where state = 'running'`)
+        expect((await tick('srv_1', [])).hasRunning).toBe(false)
+        const workflow = await rig.put([{ name: 'a' }])
+        await rig.run(workflow)
+        await rig.claim(await rig.session(), workflow)
+        expect((await tick('srv_1', [])).hasRunning).toBe(true)
+      })
+
       const expire = (id: string) =>
         db.query(`update session set expires_at = clock_now() - interval '1 s' where id = $1`, [id])
 

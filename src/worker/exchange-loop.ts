@@ -1,5 +1,13 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type Clock, createDeadlines, type Deadlines, type Deferred, deferred, type Log, type Random } from '../base/index.ts'
+import {
+  type Clock,
+  createDeadlines,
+  type Deadlines,
+  type Deferred,
+  deferred,
+  type Log,
+  type Random,
+} from '../base/index.ts'
 import type { Backend } from '../backends/backend.ts'
 import type { ExchangeLane, Orders, RegisterRequest, RegisterResponse } from '../contract/exchange.ts'
 import { Failure, type FailureRecord } from '../domain/failure.ts'

@@ -72,7 +72,7 @@ export const RACE_MUTANTS: Mutant[] = [
     name: 'runs are locked in the order of the reports',
     file: COMPLETE,
     from: 'order by id for no key update',
-    to: 'order by array_position($20::text[], id) for no key update',
+    to: 'order by array_position($12::text[], id) for no key update',
     caughtAs: /two batches over the same runs: .*deadlock/,
   },
   {

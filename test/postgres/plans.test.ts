@@ -76,6 +76,14 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
           graceMs: 1,
         }),
     ],
+    [
+      'complete_leaves',
+      (d: Db) => {
+        const leaf = { ...step, ...told, facts: { name: 'a', dependents: [] } }
+        const word = { output: 'null', startedAgoMs: 0, endedAgoMs: 0 }
+        return completeSteps(d, [{ ...leaf, ...word }], [], { inlineOutputBytes: 8_192, graceMs: 1 })
+      },
+    ],
     ['record_starts', (d: Db) => recordStarts(d, [{ ...step, startedAgoMs: 0 }])],
     ['load_steps', (d: Db) => loadSteps(d, step.runId, [step])],
     ['load_outputs', (d: Db) => loadOutputs(d, [step])],

@@ -111,15 +111,19 @@ export interface TickRow {
   dueInMs: number | null
   /** Some step is queued. */
   hasQueued: boolean
+  /** Some step runs, under whatever session. */
+  hasRunning: boolean
   /** Some ended session still holds steps. */
   hasOrphans: boolean
+  /** Of the hashes asked about, those whose token is not good any more. */
+  badTokens: string[]
   /** Live servers, this one included. */
   servers: number
 }
 
 /**
  * The one statement a second: renews the leases of the sessions that this server heard of since the last one, tells which of
- * them are gone and whose lease ran out, whether anything is due or queued, and says that this server is alive.
+ * them are gone and whose lease ran out, whether anything is due or queued, which tokens have ended, and says that this server is alive.
  */
 export async function tickSessions(
   db: Queryable,
@@ -129,6 +133,8 @@ export async function tickSessions(
     address: string | null
     seen: readonly Seen[]
     known: readonly string[]
+    /** Hashes of tokens that this server takes for good. */
+    tokens: readonly string[]
     leaseMs: number
   },
 ): Promise<TickRow> {
@@ -137,7 +143,9 @@ export async function tickSessions(
     expired: string[]
     due_in_ms: number | null
     has_queued: boolean
+    has_running: boolean
     has_orphans: boolean
+    bad_tokens: string[]
     servers: number
   }>(
     `with me as (
@@ -154,6 +162,9 @@ export async function tickSessions(
             coalesce((select array_agg(id order by id) from session where state = 'live' and expires_at < (select clock_now()) and not id = any($4::text[])), '{}') as expired,
             (select (extract(epoch from min(due_at) - (select clock_now())) * 1000)::float8 from step where due_at is not null) as due_in_ms,
             exists (select 1 from step where state = 'queued') as has_queued,
+            exists (select 1 from step where state = 'running') as has_running,
+            coalesce((select array_agg(h) from unnest($9::text[]) as h where not exists (
+              select 1 from token t where t.hash = h and t.revoked_at is null and (t.expires_at is null or t.expires_at > (select clock_now())))), '{}') as bad_tokens,
             exists (select 1 from (select distinct session from step where state = 'running') x join session w on w.id = x.session where w.state = 'ended') as has_orphans,
             (select count(*)::int from server where seen_at > (select clock_now()) - interval '5 seconds' and id <> $1) + 1 as servers`,
     [
@@ -165,6 +176,7 @@ export async function tickSessions(
       params.seen.map((s) => s.draining),
       params.known,
       params.leaseMs,
+      params.tokens,
     ],
     { name: 'tick_sessions' },
   )
@@ -174,7 +186,9 @@ export async function tickSessions(
     expired: row?.expired ?? [],
     dueInMs: row?.due_in_ms ?? null,
     hasQueued: row?.has_queued ?? false,
+    hasRunning: row?.has_running ?? false,
     hasOrphans: row?.has_orphans ?? false,
+    badTokens: row?.bad_tokens ?? [],
     servers: row?.servers ?? 1,
   }
 }

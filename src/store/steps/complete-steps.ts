@@ -56,6 +56,35 @@ export interface LeasedStep {
 export const doneKey = (c: { runId: string; node: number; path: string; fence: number }): string =>
   `${c.runId}.${c.node}.${c.path}@${c.fence}`
 
+/** Part of the statement below: the joins of plain dependents and of forEach groups, and who goes on with what became ready. */
+const MOVED = `moved as (
+  update step t
+     set ok = t.ok + a.n,
+         state = case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided
+                      then case when a.session is null then 'queued'::step_state else 'running' end
+                      else t.state end,
+         session = case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided then a.session end,
+         fence = t.fence + case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided and a.session is not null then 1 else 0 end,
+         queued_at = case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided then a.now else t.queued_at end,
+         leased_at = case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided and a.session is not null
+                          then a.now else t.leased_at end,
+         due_at = case
+           when t.state = 'waiting' then
+             -- A forEach: looked at when it is complete, or when it may let the next one go.
+             case when t.ok + t.bad + a.n >= t.total or t.released < t.total then a.now else t.due_at end
+           when t.ok + a.n < t.need then t.due_at
+           when a.decided then a.now
+           else a.now + case when a.session is null then a.queue_ms else a.lease_ms end * interval '1 ms' end
+    from (select a.run_id, a.node, a.decided, a.lease_ms, a.queue_ms, a.line, c.now, max(a.session) as session, count(*)::int as n
+            from (select clock_now() as now offset 0) c,
+                 unnest($13::int[], $14::text[], $15::int[], $16::text[], $17::boolean[], $18::float8[], $19::float8[], $20::text[])
+                   as a(i, run_id, node, session, decided, lease_ms, queue_ms, line)
+           where (a.i in (select i from done)) is true
+           group by 1, 2, 3, 4, 5, 6, 7) a
+   where t.run_id = a.run_id and t.node = a.node and t.path = '' and (t.state in ('pending', 'waiting')) is true
+  returning t.run_id, t.node, t.state, t.fence, t.tries, t.session, t.due_at, a.now, a.line || '"queued"}' as line
+),`
+
 /**
  * The hot path. One statement: records successes under session and fence, moves the joins of plain dependents and of forEach
  * groups, leases what became ready to the session that reported, counts, writes one event per run, ends runs. Run rows are
@@ -64,11 +93,11 @@ export const doneKey = (c: { runId: string; node: number; path: string; fence: n
  *
  * It costs what its plan costs to set up more than what its rows cost: hence no look into definitions, and one reading of the clock.
  */
-const SQL = `
+const sqlFor = (moves: boolean): string => `
 with locked as materialized (
   -- Each run once, however many of its steps end: one that is updated often is found by walking over its former versions.
   select id, state = 'pending' as begins from run
-   where id = any($20::text[]) and (ended_at is null) is true and stop is null
+   where id = any($12::text[]) and (ended_at is null) is true and stop is null
    order by id for no key update
 ),
 r as materialized (
@@ -98,33 +127,7 @@ done as (
                  else '' end
             || r.line || '"succeeded","fence":' || r.fence || ',"at":' || to_json(r.ended_at)::text || '}' as line
 ),
-moved as (
-  update step t
-     set ok = t.ok + a.n,
-         state = case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided
-                      then case when a.session is null then 'queued'::step_state else 'running' end
-                      else t.state end,
-         session = case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided then a.session end,
-         fence = t.fence + case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided and a.session is not null then 1 else 0 end,
-         queued_at = case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided then a.now else t.queued_at end,
-         leased_at = case when t.state = 'pending' and t.ok + a.n >= t.need and not a.decided and a.session is not null
-                          then a.now else t.leased_at end,
-         due_at = case
-           when t.state = 'waiting' then
-             -- A forEach: looked at when it is complete, or when it may let the next one go.
-             case when t.ok + t.bad + a.n >= t.total or t.released < t.total then a.now else t.due_at end
-           when t.ok + a.n < t.need then t.due_at
-           when a.decided then a.now
-           else a.now + case when a.session is null then a.queue_ms else a.lease_ms end * interval '1 ms' end
-    from (select a.run_id, a.node, a.decided, a.lease_ms, a.queue_ms, a.line, c.now, max(a.session) as session, count(*)::int as n
-            from (select clock_now() as now offset 0) c,
-                 unnest($12::int[], $13::text[], $14::int[], $15::text[], $16::boolean[], $17::float8[], $18::float8[], $19::text[])
-                   as a(i, run_id, node, session, decided, lease_ms, queue_ms, line)
-           where (a.i in (select i from done)) is true
-           group by 1, 2, 3, 4, 5, 6, 7) a
-   where t.run_id = a.run_id and t.node = a.node and t.path = '' and (t.state in ('pending', 'waiting')) is true
-  returning t.run_id, t.node, t.state, t.fence, t.tries, t.session, t.due_at, a.now, a.line || '"queued"}' as line
-),
+${moves ? MOVED : ''}
 counted as (
   update run
      set open = run.open - s.n, active = run.active - s.n + s.q, event_seq = run.event_seq + 1,
@@ -134,8 +137,7 @@ counted as (
     from (select run_id, sum(n)::int as n, sum(q)::int as q, min(started_at) as began, max(now) as now,
                  string_agg(line, ',' order by n desc, node, path) as lines
             from (select run_id, node, path, 1 as n, 0 as q, started_at, now, line from done
-                  union all
-                  select run_id, node, '', 0, 1, null, now, line from moved where state in ('queued', 'running')) l
+                  ${moves ? `union all select run_id, node, '', 0, 1, null, now, line from moved where state in ('queued', 'running')` : ''}) l
            group by run_id) s
    where run.id = s.run_id
   returning run.id, run.event_seq, run.state, run.ended_at, s.lines, s.now, (run.id in (select l.id from locked l where l.begins)) is true as begins
@@ -148,10 +150,18 @@ events as (
     from counted
 )
 select i, null::text as run_id, null::int as node, null::int as fence, null::int as tries, null::text as session, null::text as state from done
-union all
-select null, run_id, node, fence, tries, session, state::text from moved where state in ('running', 'queued') or due_at is not null
+${
+  moves
+    ? `union all
+select null, run_id, node, fence, tries, session, state::text from moved where state in ('running', 'queued') or due_at is not null`
+    : ''
+}
 union all
 select null, id, null, null, null, null, state::text from counted where ended_at is not null`
+
+/** Setting up the part that moves dependents costs a fifth of a short batch: steps that nothing needs go without it. */
+const LEAVES_SQL = sqlFor(false)
+const SQL = sqlFor(true)
 
 /** A row tells of a completion (`i`), else of a dependent (`node`), else of a run that ended. */
 interface Row {
@@ -212,7 +222,7 @@ async function record(
 ): Promise<CompletedRows> {
   const aims = aimsOf(completions, rooms)
   const rows = await db.query<Row>(
-    SQL,
+    aims.length > 0 ? SQL : LEAVES_SQL,
     [
       completions.map((c) => c.runId),
       completions.map((c) => c.node),
@@ -225,17 +235,10 @@ async function record(
       completions.map((c) => c.endedAgoMs),
       completions.map((c) => lineOf(displayName(c.facts.name, c.path))),
       completions.map((c) => JSON.stringify(c.worker)),
-      aims.map((a) => a.from + 1),
-      aims.map((a) => a.completion.runId),
-      aims.map((a) => a.to.node),
-      aims.map((a) => a.session),
-      aims.map((a) => a.to.decided),
-      aims.map((a) => (a.to.timeoutMs === null ? null : a.to.timeoutMs + options.graceMs)),
-      aims.map((a) => a.to.queueTimeoutMs),
-      aims.map((a) => lineOf(a.to.name)),
       [...new Set(completions.map((c) => c.runId))],
+      ...(aims.length > 0 ? paramsOf(aims, options.graceMs) : []),
     ],
-    { name: 'complete_steps' },
+    { name: aims.length > 0 ? 'complete_steps' : 'complete_leaves' },
   )
   return outcomeOf(rows, completions, aims)
 }
@@ -267,6 +270,17 @@ function aimsOf(completions: readonly Completion[], rooms: readonly SessionRoom[
   }
   return aims
 }
+
+const paramsOf = (aims: readonly Aim[], graceMs: number): unknown[] => [
+  aims.map((a) => a.from + 1),
+  aims.map((a) => a.completion.runId),
+  aims.map((a) => a.to.node),
+  aims.map((a) => a.session),
+  aims.map((a) => a.to.decided),
+  aims.map((a) => (a.to.timeoutMs === null ? null : a.to.timeoutMs + graceMs)),
+  aims.map((a) => a.to.queueTimeoutMs),
+  aims.map((a) => lineOf(a.to.name)),
+]
 
 function outcomeOf(rows: readonly Row[], completions: readonly Completion[], aims: readonly Aim[]): CompletedRows {
   const out: CompletedRows = { done: new Set(), leased: [], queued: [], owed: [], ended: [] }
