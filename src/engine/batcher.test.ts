@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { deferred } from '../base/deferred.ts'
 import { Failure } from '../domain/failure.ts'
@@ -18,11 +19,26 @@ describe('group commit', () => {
       },
     })
     const one = batcher.add(1)
-    await Promise.resolve()
+    await nextTurn()
     const others = [batcher.add(2), batcher.add(3)]
     first.resolve()
     expect(await Promise.all([one, ...others])).toEqual([2, 4, 6])
     expect(flushes).toEqual([[1], [2, 3]])
+  })
+
+  test('what one turn of the event loop adds shares a flush, however many promises lie between', async () => {
+    const flushes: number[][] = []
+    const flush = (items: number[]) => {
+      flushes.push(items)
+      return Promise.resolve(items)
+    }
+    const batcher = createBatcher<number, number>({ ...options, flush })
+    const adding = [1, 2, 3].map(async (i) => {
+      for (let hop = 0; hop < i * 5; hop++) await Promise.resolve()
+      return batcher.add(i)
+    })
+    expect(await Promise.all(adding)).toEqual([1, 2, 3])
+    expect(flushes).toEqual([[1, 2, 3]])
   })
 
   test('more waiting items than the limit are refused, and there is room again afterwards', async () => {

@@ -29,6 +29,7 @@ export function createBatcher<I, O>(options: BatcherOptions<I, O>): Batcher<I, O
   const waiting: { item: I; outcome: Deferred<O> }[] = []
   let inFlight = 0
   let busy = 0
+  let scheduled = false
 
   const flushSome = async (batch: { item: I; outcome: Deferred<O> }[]): Promise<void> => {
     for (let tries = 1; ; tries++) {
@@ -63,6 +64,11 @@ export function createBatcher<I, O>(options: BatcherOptions<I, O>): Batcher<I, O
     }
   }
 
+  const pumpNow = (): void => {
+    scheduled = false
+    pump()
+  }
+
   return {
     add(item) {
       if (waiting.length >= options.maxQueued) {
@@ -72,8 +78,12 @@ export function createBatcher<I, O>(options: BatcherOptions<I, O>): Batcher<I, O
       }
       const outcome = deferred<O>()
       waiting.push({ item, outcome })
-      // Not at once: what the same turn of the event loop adds shares the flush.
-      if (inFlight < options.maxInFlight) queueMicrotask(pump)
+      // Not at once: all requests that this turn of the event loop reads share the flush. A store in process blocks the loop while
+      // it works, and what came meanwhile would else go one by one.
+      if (inFlight < options.maxInFlight && !scheduled) {
+        scheduled = true
+        setImmediate(pumpNow)
+      }
       return outcome.promise
     },
     get load() {
