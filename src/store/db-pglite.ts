@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import type { PGlite, Transaction } from '@electric-sql/pglite'
 import { assert } from '../base/assert.ts'
 import type { Db, Queryable } from './db.ts'
+import { textOf } from './prepared-query.ts'
 import { storageFailure } from './storage-failure.ts'
 
 const INT8_OID = 20
@@ -10,30 +11,59 @@ const PARSERS = { [INT8_OID]: Number }
 /** The same dialect in process. One connection: a query on the outer handle inside a transaction would wait for ever, so it is refused. */
 export function wrapPglite(pglite: PGlite): Db {
   const inside = new AsyncLocalStorage<true>()
-  const run = async <R>(on: PGlite | Transaction, sql: string, params: readonly unknown[]): Promise<R[]> => {
+  /** Statements by name that the one connection has prepared: planning them costs several times what running them does. */
+  const prepared = new Set<string>()
+  const ask = async <R>(
+    on: PGlite | Transaction,
+    sql: string,
+    params: readonly unknown[],
+    name: string | undefined,
+  ) => {
+    if (name === undefined) return on.query<R>(sql, params as unknown[], { parsers: PARSERS })
+    if (!prepared.has(name)) {
+      await on.query(`prepare ${name} as ${sql}`)
+      prepared.add(name)
+    }
+    const values = params.length === 0 ? '' : `(${params.map(literalOf).join(',')})`
+    return on.query<R>(`execute ${name}${values}`, [], { parsers: PARSERS })
+  }
+  const run = async <R>(
+    on: PGlite | Transaction,
+    sql: string,
+    params: readonly unknown[],
+    name?: string,
+  ): Promise<R[]> => {
     try {
-      const result = await on.query<R>(sql, params as unknown[], { parsers: PARSERS })
-      return result.rows
+      return (await ask<R>(on, sql, params, name)).rows
     } catch (error) {
       // The driver adds the values of the statement, which are people's inputs and outputs: they belong in no log.
-      if (error instanceof Error) Reflect.deleteProperty(error, 'params')
+      if (error instanceof Error) {
+        Reflect.deleteProperty(error, 'params')
+        if (name !== undefined) Reflect.deleteProperty(error, 'query')
+      }
       throw storageFailure(error)
     }
   }
   return {
     kind: 'pglite',
-    query: (sql, params = []) => {
+    query: (sql, params = [], o) => {
       assert(inside.getStore() === undefined, 'the outer handle was used inside a transaction')
-      return run(pglite, sql, params)
+      return run(pglite, sql, params, o?.name)
     },
     transaction: <T>(work: (tx: Queryable) => Promise<T>): Promise<T> => {
       assert(inside.getStore() === undefined, 'a transaction was opened inside a transaction')
       return pglite.transaction((tx) =>
-        inside.run(true, () => work({ query: (sql, params = []) => run(tx, sql, params) })),
+        inside.run(true, () => work({ query: (sql, params = [], o) => run(tx, sql, params, o?.name) })),
       )
     },
     // One process, one server: whoever changes a row here also tells those who wait, without the database.
     listen: () => Promise.resolve(() => Promise.resolve()),
     close: () => pglite.close(),
   }
+}
+
+/** A parameter as a literal of unknown type, which takes the type that the statement gives it. Needs standard_conforming_strings, as is the default. */
+function literalOf(value: unknown): string {
+  const text = textOf(value)
+  return text === null ? 'null' : `'${text.replaceAll("'", "''")}'`
 }

@@ -3,29 +3,12 @@ import type { Log } from '../base/log.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Db, Queryable } from './db.ts'
 import { PreparedQuery, submitTo, textOf } from './prepared-query.ts'
+import { PINNED_PLANS } from './pinned-plans.ts'
 import { storageFailure } from './storage-failure.ts'
 
 const INT8_OID = 20
 
-/**
- * Plans are pinned: with fresh or churning statistics the planner may fall for sequential scans of tables that are about to be
- * large, and one such plan costs more than every index lookup saved. The engine's statements are all index lookups.
- */
-const SESSION_SETTINGS = [
-  'plan_cache_mode=force_generic_plan',
-  'enable_seqscan=off',
-  'enable_hashjoin=off',
-  'enable_mergejoin=off',
-  'jit=off',
-  // A row looked at and thrown away costs: also on a table that is still small a key lookup must win over a scan of an index.
-  'random_page_cost=1.1',
-  'cpu_tuple_cost=0.5',
-  'cpu_index_tuple_cost=0.25',
-  'cpu_operator_cost=0.1',
-  'timezone=UTC',
-  'lock_timeout=30000',
-  'idle_in_transaction_session_timeout=60000',
-]
+const SESSION_SETTINGS = ['timezone=UTC', 'lock_timeout=30000', 'idle_in_transaction_session_timeout=60000']
 
 /** A pinned plan lives as long as its connection; a new one is made for tables as they are by then. */
 const CONNECTION_LIFE_SECONDS = 600
@@ -46,7 +29,7 @@ export function openPostgres(options: PostgresOptions): Db {
   const config = {
     connectionString: options.dsn,
     application_name: 'orrery',
-    options: SESSION_SETTINGS.map((s) => `-c ${s}`).join(' '),
+    options: [...PINNED_PLANS, ...SESSION_SETTINGS].map((s) => `-c ${s}`).join(' '),
     connectionTimeoutMillis: 5_000,
     keepAlive: true,
     types: { getTypeParser: parserOf }, // pg's type asks for overloads that one function satisfies

@@ -6,6 +6,7 @@ import type { Log } from '../base/log.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Db } from './db.ts'
 import { wrapPglite } from './db-pglite.ts'
+import { PINNED_PLANS } from './pinned-plans.ts'
 import { migrate, readMigrations } from './migrate.ts'
 
 /** A new database and a segment of its log take this much; with less than that free, a failure to open is a lack of room. */
@@ -82,12 +83,19 @@ async function openMigrated(where: PGliteOptions, { version }: { version: string
   const { PGlite } = await import('@electric-sql/pglite')
   const db = wrapPglite(await PGlite.create(where))
   try {
-    await db.query(`set timezone = 'UTC'`)
+    await prepareSession(db)
     await migrate(db, { version })
     return db
   } catch (error) {
     await db.close()
     throw error
+  }
+}
+
+async function prepareSession(db: Db): Promise<void> {
+  for (const setting of ['timezone=UTC', ...PINNED_PLANS]) {
+    const [name = '', value = ''] = setting.split('=')
+    await db.query(`select set_config($1, $2, false)`, [name, value])
   }
 }
 
@@ -126,7 +134,7 @@ async function openInMemory(options: EmbeddedOptions): Promise<Db> {
   const { PGlite } = await import('@electric-sql/pglite')
   const pglite = await PGlite.create()
   const db = wrapPglite(pglite)
-  await db.query(`set timezone = 'UTC'`)
+  await prepareSession(db)
   await migrate(db, { version: options.version })
   if (file !== null) {
     const dump = await pglite.dumpDataDir('none')
