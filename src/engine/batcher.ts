@@ -1,4 +1,5 @@
 import { type Deferred, deferred } from '../base/deferred.ts'
+import { atEndOfTurn } from '../base/turn.ts'
 import { Failure } from '../domain/failure.ts'
 
 export interface BatcherOptions<I, O> {
@@ -82,7 +83,7 @@ export function createBatcher<I, O>(options: BatcherOptions<I, O>): Batcher<I, O
       // it works, and what came meanwhile would else go one by one.
       if (inFlight < options.maxInFlight && !scheduled) {
         scheduled = true
-        setImmediate(pumpNow)
+        atEndOfTurn(pumpNow)
       }
       return outcome.promise
     },

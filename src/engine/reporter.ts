@@ -28,6 +28,10 @@ const RECORDED: Outcome = { outcome: 'recorded' }
 const STALE: Outcome = { outcome: 'stale' }
 const NO_DEFINITIONS: ReadonlyMap<string, string> = new Map()
 
+/** Whether a success may at once lead to another step. An activation only moves its forEach. */
+const goesOn = ({ path, facts }: Pick<Completion, 'path' | 'facts'>): boolean =>
+  path === '' && facts.dependents.length > 0
+
 /** Takes the reports of workers: successes by the hot path, the rest by the pure function, all by group commit. */
 export class Reporter {
   readonly #ctx: EngineContext
@@ -113,9 +117,13 @@ export class Reporter {
           settled.then((o) => o[i] ?? STALE),
         )
     }
-    return Promise.all(
-      reports.map(async (r) => ({ step: r.step, fence: r.fence, seq: r.seq, ...((await outcomes.get(r)) ?? STALE) })),
-    )
+    const acks = reports.map(async (r) => {
+      const outcome = (await outcomes.get(r)) ?? STALE
+      return { step: r.step, fence: r.fence, seq: r.seq, ...outcome }
+    })
+    // Beside the recording, not after it, for the slots that are free already.
+    const [taken] = await Promise.all([Promise.all(acks), this.#dispatcher.claimFor(session)])
+    return taken
   }
 
   /** Definitions of runs whose steps this server did not lease itself. */
@@ -148,7 +156,10 @@ export class Reporter {
     const compiled = this.#ctx.definitions.peek(definition) ?? (await this.#ctx.definitions.get(definition))
     const facts = compiled.facts[at.node]
     if (!facts) return STALE
-    const recorded = await this.#completions.add({
+    // What follows is leased to the slot that this one frees; where nothing follows, it is free for others at once.
+    const isLast = !goesOn({ ...at, facts }) && session.owned.has(`${report.step}@${report.fence}`)
+    if (isLast) session.ending += 1
+    const recording = this.#completions.add({
       ...at,
       session: session.id,
       worker: session.worker,
@@ -157,6 +168,9 @@ export class Reporter {
       output,
       startedAgoMs: agoOf(report.startedAgoMs ?? report.endedAgoMs ?? 0),
       endedAgoMs: agoOf(report.endedAgoMs ?? 0),
+    })
+    const recorded = await recording.finally(() => {
+      if (isLast) session.ending -= 1
     })
     session.disown(report.step, report.fence)
     if (recorded) return RECORDED
@@ -209,8 +223,8 @@ export class Reporter {
       const session = this.#dispatcher.get(item.session)
       if (!session || session.draining || session.ended) continue
       const room = rooms.get(session) ?? { ended: 0, spare: session.free }
-      // What this server does not count as the session's frees no slot.
-      if (session.owned.has(`${stepIdOf(item)}@${item.fence}`)) room.ended += 1
+      // What this server does not count as the session's frees no slot; where nothing follows it is among the spare ones.
+      if (goesOn(item) && session.owned.has(`${stepIdOf(item)}@${item.fence}`)) room.ended += 1
       rooms.set(session, room)
     }
     return rooms

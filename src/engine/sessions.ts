@@ -33,6 +33,8 @@ export class WorkerSession {
   ended = false
   /** Slots promised to leases that are on their way to the store. */
   reserved = 0
+  /** Attempts whose end is being recorded and that nothing follows: the worker is free for others already. */
+  ending = 0
   /** Heard of since the last tick. */
   seen = true
   lastHeardAt: number
@@ -67,7 +69,9 @@ export class WorkerSession {
 
   /** Slots that are neither used nor promised. */
   get free(): number {
-    return this.draining || this.ended ? 0 : Math.max(0, this.capacity - this.owned.size - this.reserved)
+    return this.draining || this.ended
+      ? 0
+      : Math.max(0, this.capacity - (this.owned.size - this.ending) - this.reserved)
   }
 
   get isParked(): boolean {

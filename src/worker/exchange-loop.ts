@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import {
   type Clock,
   createDeadlines,
@@ -7,6 +6,7 @@ import {
   deferred,
   type Log,
   type Random,
+  endOfTurn,
 } from '../base/index.ts'
 import type { Backend } from '../backends/backend.ts'
 import type { ExchangeLane, Orders, RegisterRequest, RegisterResponse } from '../contract/exchange.ts'
@@ -164,7 +164,7 @@ export class ExchangeLoop {
         failures = 0
         empty = told ? 0 : empty + 1
         // What ended at once is reported first: a run waits for that, and nobody for the next poll.
-        await nextTurn()
+        await endOfTurn()
         if (empty > EMPTY_POLLS_MAX) await this.#link.rest(1, this.#stop.signal)
       } catch (error) {
         if (this.#over) return
