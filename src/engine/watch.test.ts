@@ -64,4 +64,14 @@ describe('waiting for a run', () => {
     watch.notifyEnded('a')
     expect(watch.peek('a')).toBe('ended')
   })
+
+  test('a run is remembered while as many come after it as may be remembered, and forgotten in the end', () => {
+    const { watch } = watchOf()
+    watch.expect('first')
+    for (let i = 0; i < 25_000; i++) watch.expect(`run-${i}`)
+    watch.notifyEnded('first')
+    expect(watch.peek('first')).toBe('ended')
+    for (let i = 0; i < 50_000; i++) watch.expect(`more-${i}`)
+    expect(watch.peek('first')).toBeNull()
+  })
 })

@@ -16,13 +16,15 @@ export interface Watch {
   notifyEnded(runId: string): void
 }
 
-/** Runs remembered at most; of an older one the store is asked. */
-const EXPECTED_MAX = 50_000
+/** Half of the runs remembered at most; of an older one the store is asked. */
+const GENERATION_MAX = 25_000
 
 export function createWatch(deadlines: Deadlines): Watch {
   const moved = new Map<string, Set<() => void>>()
   const ended = new Map<string, Set<() => void>>()
-  const expected = new Map<string, 'open' | 'ended'>()
+  // Two generations: throwing the older half away costs nothing, taking the oldest out of a full map one by one does.
+  let young = new Map<string, 'open' | 'ended'>()
+  let old = new Map<string, 'open' | 'ended'>()
 
   const wait = (
     waiters: Map<string, Set<() => void>>,
@@ -53,14 +55,18 @@ export function createWatch(deadlines: Deadlines): Watch {
     wait: (runId, maxMs, signal) => wait(moved, runId, maxMs, signal),
     waitEnd: (runId, maxMs, signal) => wait(ended, runId, maxMs, signal),
     expect(runId) {
-      if (expected.size >= EXPECTED_MAX) expected.delete(expected.keys().next().value ?? '')
-      expected.set(runId, 'open')
+      if (young.size >= GENERATION_MAX) {
+        old = young
+        young = new Map()
+      }
+      young.set(runId, 'open')
     },
-    peek: (runId) => expected.get(runId) ?? null,
+    peek: (runId) => young.get(runId) ?? old.get(runId) ?? null,
     watched: () => [...new Set([...moved.keys(), ...ended.keys()])],
     notify: (runId) => wakeAll(moved, runId),
     notifyEnded(runId) {
-      if (expected.has(runId)) expected.set(runId, 'ended')
+      if (young.has(runId)) young.set(runId, 'ended')
+      else if (old.has(runId)) old.set(runId, 'ended')
       wakeAll(moved, runId)
       wakeAll(ended, runId)
     },
