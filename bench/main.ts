@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { startPostgres } from '../test/support/postgres.ts'
 import { statsOf } from './http.ts'
-import { treeCpuSeconds } from './cpu.ts'
+import { paceMs, treeCpuSeconds } from './cpu.ts'
 import { holdTransaction, loadFinishedRuns, loadQueued, transactionCount } from './history.ts'
 import { rssMb, type Rig, startRig, workflow } from './rig.ts'
 import { bulk, chain, fanOut, fibo, idleStart, recovery, type Row, single, threeStep } from './shapes.ts'
@@ -45,6 +45,7 @@ const note = (row: Record<string, unknown>): void => {
     at: new Date().toISOString(),
     node: process.version,
     load1: Number((loadavg()[0] ?? 0).toFixed(2)),
+    pace: paceMs(),
     state: values.state,
     ...row,
   })
