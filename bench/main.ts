@@ -9,7 +9,7 @@ import { statsOf } from './http.ts'
 import { paceMs, treeCpuSeconds } from './cpu.ts'
 import { holdTransaction, loadFinishedRuns, loadQueued, transactionCount } from './history.ts'
 import { rssMb, type Rig, startRig, workflow } from './rig.ts'
-import { bulk, chain, fanOut, fibo, idleStart, recovery, type Row, single, threeStep } from './shapes.ts'
+import { bulk, chain, fanOut, fibo, idleStart, recovery, type Row, single, threeStep, warmUp } from './shapes.ts'
 
 const HELP = `npm run bench -- [options]
   --only a,b        shapes: idle c1 c50 bulk single chain1k chain10k fan fibo recovery
@@ -104,6 +104,13 @@ async function measureRest(dsn: string, port: number): Promise<void> {
   } finally {
     await rig.stop()
   }
+  const embedded = await startRig({ dsn: null, port, workers: 0, capacity: 16 })
+  try {
+    await sleep(5_000)
+    note({ shape: 'idle embedded server', serverMb: rssMb(embedded.server.pid ?? 0) })
+  } finally {
+    await embedded.stop()
+  }
   const main = new URL('../bin/orrery.mjs', import.meta.url).pathname
   const times: number[] = []
   for (let i = 0; i < 12; i++) {
@@ -153,6 +160,7 @@ if (values.peers !== '') runPeers(values.peers)
 if (values.state === 'embedded') {
   const rig = await startRig({ dsn: null, port: 7790, workers: 0, capacity: 200 })
   try {
+    await warmUp(rig)
     await runShapes(rig, null)
     note({ shape: 'embedded server', serverMb: rssMb(rig.server.pid ?? 0) })
   } finally {
@@ -177,6 +185,7 @@ if (values.state === 'embedded') {
           await loadQueued(dsn, other, 2, 200_000)
           release = await holdTransaction(dsn)
         }
+        await warmUp(rig)
         for (let round = 0; round < Number(values.rounds); round++) await runShapes(rig, postmaster(postgres.dataDir))
       } finally {
         await release()

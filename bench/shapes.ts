@@ -66,6 +66,13 @@ export async function threeStep(rig: Rig, n: number, inflight: number): Promise<
   }
 }
 
+/** What a server that has been up for a minute has behind it: compiled code and prepared statements. Not counted. */
+export async function warmUp(rig: Rig): Promise<void> {
+  const definition = await rig.put(workflow('warm', three))
+  await closedLoop(2_000, 10, () => runWhole(rig, definition).then(() => {}))
+  await closedLoop(500, 1, () => runWhole(rig, definition).then(() => {}))
+}
+
 async function untilAllEnded(rig: Rig, workflowName: string, ids: readonly string[]): Promise<void> {
   for (;;) {
     const live = await rig.http.ask<{ items: unknown[] }>(
