@@ -69,6 +69,14 @@ export async function transactionCount(dsn: string): Promise<number> {
   return count
 }
 
+/** What the database does for itself would be counted as well. For a cluster that only counts statements. */
+export async function switchOffAutovacuum(dsn: string): Promise<void> {
+  await withClient(dsn, async (client) => {
+    await client.query('alter system set autovacuum = off')
+    await client.query('select pg_reload_conf()')
+  })
+}
+
 async function withClient(dsn: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
   const client = new pg.Client({ connectionString: dsn })
   await client.connect()

@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util'
 import { startPostgres } from '../test/support/postgres.ts'
 import { statsOf } from './http.ts'
 import { paceMs, treeCpuSeconds } from './cpu.ts'
-import { holdTransaction, loadFinishedRuns, loadQueued, transactionCount } from './history.ts'
+import { holdTransaction, loadFinishedRuns, loadQueued, switchOffAutovacuum, transactionCount } from './history.ts'
 import { rssMb, type Rig, startRig, workflow } from './rig.ts'
 import { bulk, chain, fanOut, fibo, idleStart, recovery, type Row, single, threeStep, warmUp } from './shapes.ts'
 
@@ -88,6 +88,7 @@ async function runShapes(rig: Rig, database: number | null): Promise<void> {
 
 /** What a server costs that has nothing to do, and how quick the command line is. */
 async function measureRest(dsn: string, port: number): Promise<void> {
+  await switchOffAutovacuum(dsn)
   const without = await transactionsIn(dsn, REST_MS)
   const rig = await startRig({ dsn, port, workers: 1, capacity: 16 })
   try {

@@ -191,7 +191,8 @@ export async function fibo(rig: Rig, steps: number, n: number): Promise<Row> {
 
 /** kill -9 of the worker in the middle of a step, a second one standing by: from the kill to the step's next start. */
 export async function recovery(rig: Rig): Promise<Row> {
-  const file = join(rig.directory, 'recovery.txt')
+  // One of its own for each round.
+  const file = join(rig.directory, `recovery-${nowNs()}.txt`)
   const definition = await rig.put(
     workflow('recovery', [{ name: 's', function: 'bench.slow', with: { file, ms: 60_000 } }]),
   )
