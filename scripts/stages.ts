@@ -11,7 +11,12 @@ const check = (name: string, command: string[], requires?: string): Stage => ({
 })
 
 /** Unit tests that start processes, load whole databases or feed monsters to the parser: for `verify`, so that `check` stays quick. */
-const SLOW_UNITS = ['src/backends/process/', 'src/domain/manifest.test.ts', 'src/engine/ticks.test.ts', 'src/store/store.test.ts']
+const SLOW_UNITS = [
+  'src/backends/process/',
+  'src/domain/manifest.test.ts',
+  'src/engine/ticks.test.ts',
+  'src/store/store.test.ts',
+]
 
 /** What `npm run check` runs, two at a time. */
 export const CHECKS: readonly Stage[] = [
