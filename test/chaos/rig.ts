@@ -1,13 +1,13 @@
 // Servers, workers and a PostgreSQL as real processes that can be killed and come again, and what is needed to look at them.
 import { randomUUID } from 'node:crypto'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { Secret } from '../../src/base/index.ts'
 import { type Client, createClient, httpTransport } from '../../src/client/index.ts'
 import { eventually } from '../support/eventually.ts'
+import { freePort } from '../support/free-port.ts'
 import { type Postgres, startPostgres } from '../support/postgres.ts'
 import { type OrreryProcess, startOrrery } from '../support/processes.ts'
 
@@ -60,16 +60,6 @@ export class Member {
   output(): string {
     return `${this.#said}${this.process?.output() ?? ''}`
   }
-}
-
-/** A port that was free a moment ago: a server that comes again must be found where it was. */
-async function freePort(): Promise<number> {
-  const probe = createServer()
-  await new Promise<void>((resolve) => probe.listen(0, '127.0.0.1', resolve))
-  const address = probe.address()
-  await new Promise<void>((resolve) => probe.close(() => resolve()))
-  if (address === null || typeof address === 'string') throw new Error('a socket without a port')
-  return address.port
 }
 
 export interface Attempt {

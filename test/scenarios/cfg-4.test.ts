@@ -1,19 +1,10 @@
-import { createServer } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
+import { freePort } from '../support/free-port.ts'
 import { findPostgres, type Postgres, startPostgres } from '../support/postgres.ts'
 import { startOrrery } from '../support/processes.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
 import { endedRun, failureIn, FUNCTIONS, makeDir, startUp, WITHIN, workflowOf, writeBelow } from './rig.ts'
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
-}
 
 async function ownPostgres(port?: number): Promise<Postgres> {
   const cluster = await startPostgres(port === undefined ? {} : { port })

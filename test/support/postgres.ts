@@ -2,11 +2,11 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
 import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { Client } from 'pg'
 import { eventually } from './eventually.ts'
+import { freePort } from './free-port.ts'
 
 const CACHE = join(import.meta.dirname, '..', '..', '.cache')
 const SUPERUSER = 'orrery'
@@ -160,15 +160,6 @@ async function copyTemplate(template: string, dataDir: string, owner: Owner | nu
   )
   if (owner) await run('chown', ['-R', `${owner.uid}:${owner.gid}`, dataDir], { owner: null })
   await chmod(dataDir, 0o700)
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
 
 class Cluster implements Postgres {
