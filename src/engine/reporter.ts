@@ -151,13 +151,14 @@ export class Reporter {
         }),
       }
     }
-    const definition = session.owned.get(`${report.step}@${report.fence}`)?.definition ?? definitions.get(at.runId)
+    const owned = session.owned.get(`${report.step}@${report.fence}`)
+    const definition = owned?.definition ?? definitions.get(at.runId)
     if (!definition) return STALE
     const compiled = this.#ctx.definitions.peek(definition) ?? (await this.#ctx.definitions.get(definition))
     const facts = compiled.facts[at.node]
     if (!facts) return STALE
     // What follows is leased to the slot that this one frees; where nothing follows, it is free for others at once.
-    const isLast = !goesOn({ ...at, facts }) && session.owned.has(`${report.step}@${report.fence}`)
+    const isLast = owned !== undefined && !goesOn({ path: at.path, facts })
     if (isLast) session.ending += 1
     const recording = this.#completions.add({
       ...at,

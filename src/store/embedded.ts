@@ -93,10 +93,11 @@ async function openMigrated(where: PGliteOptions, { version }: { version: string
 }
 
 async function prepareSession(db: Db): Promise<void> {
-  for (const setting of ['timezone=UTC', ...PINNED_PLANS]) {
-    const [name = '', value = ''] = setting.split('=')
-    await db.query(`select set_config($1, $2, false)`, [name, value])
-  }
+  const settings = ['timezone=UTC', ...PINNED_PLANS].map((setting) => setting.split('='))
+  await db.query(`select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s(name, value)`, [
+    settings.map(([name]) => name),
+    settings.map(([, value]) => value),
+  ])
 }
 
 /** The seed belongs to one text of migrations: another one is another file. */
