@@ -173,7 +173,7 @@ if (values.state === 'embedded') {
     const dsn = await postgres.createDatabase('bench')
     if (values.state === 'rest') await measureRest(dsn, 7790)
     else {
-      const rig = await startRig({ dsn, port: 7790, workers: 1, capacity: 500 })
+      const rig = await startRig({ dsn, port: 7790, workers: 1, capacity: 1000 })
       let release = () => Promise.resolve()
       try {
         const definition = await rig.put(workflow('history', [{ name: 's', function: 'bench.noop' }]))

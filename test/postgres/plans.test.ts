@@ -133,8 +133,6 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
     const lock = nodes.findIndex((n) => n['Node Type'] === 'LockRows')
     // A sort below the lock would read and lock the whole queue.
     expect(nodesOf(nodes[lock] ?? { 'Node Type': 'none' }).map((n) => n['Node Type'])).not.toContain('Sort')
-    const update = nodes.filter((n) => n['Relation Name'] === 'step' && n['Index Name'] === 'step_pkey')
-    expect(update.length).toBe(1)
-    for (const column of ['run_id', 'node', 'path']) expect(update[0]?.['Index Cond']).toContain(column)
+    expect(nodes.filter((n) => n['Relation Name'] === 'step' && n['Node Type'] === 'Tid Scan').length).toBe(1)
   })
 })

@@ -135,9 +135,11 @@ counted as (
          state = case when run.open - s.n > 0 then 'running'::run_state when run.bad > 0 then 'failed' else 'succeeded' end,
          ended_at = case when run.open - s.n = 0 then s.now end
     from (select run_id, sum(n)::int as n, sum(q)::int as q, min(started_at) as began, max(now) as now,
-                 string_agg(line, ',' order by n desc, node, path) as lines
+                 string_agg(line, ',') as lines
             from (select run_id, node, path, 1 as n, 0 as q, started_at, now, line from done
-                  ${moves ? `union all select run_id, node, '', 0, 1, null, now, line from moved where state in ('queued', 'running')` : ''}) l
+                  ${moves ? `union all select run_id, node, '', 0, 1, null, now, line from moved where state in ('queued', 'running')` : ''}
+                  -- Sorted once here: an order inside the aggregate is a sort of its own for each run.
+                  order by 1, 4 desc, 2, 3) l
            group by run_id) s
    where run.id = s.run_id
   returning run.id, run.event_seq, run.state, run.ended_at, s.lines, s.now, (run.id in (select l.id from locked l where l.begins)) is true as begins
