@@ -39,6 +39,7 @@ const HANDLERS: Record<RouteId, Handler> = {
   followEvents: streams.followEvents,
   followLogs: streams.followLogs,
   listWorkers: server.listWorkers,
+  getStatus: server.getStatus,
   register: exchange.register,
   poll: exchange.poll,
   report: (x) => exchange.report(x, x.suspect),

@@ -131,6 +131,23 @@ export class ScriptedEngine implements Engine {
     return summaryOf(runId)
   }
 
+  async listEvents(...[caller, runId, afterSeq, limit]: Parameters<Engine['listEvents']>) {
+    this.#note('listEvents', caller, runId, afterSeq, limit)
+    this.#requireRun(runId)
+    const page = this.events.slice(afterSeq, afterSeq + limit)
+    return page.map((event) => ({ ...event, terminal: this.ended && event === this.events.at(-1) }))
+  }
+
+  async getStatus(caller: Parameters<Engine['getStatus']>[0]): ReturnType<Engine['getStatus']> {
+    this.#note('getStatus', caller)
+    return {
+      server: { id: 'server', version: '1.2.3', store: 'embedded', servers: 1 },
+      runs: { pending: 0, running: this.runs.size, waiting: 0 },
+      queues: [],
+      workers: { live: 0, draining: 0, lost: 0, capacity: 0, held: 0 },
+    }
+  }
+
   async *followEvents(...[caller, runId, afterSeq, signal]: Parameters<Engine['followEvents']>) {
     this.#note('followEvents', caller, runId, afterSeq)
     this.#requireRun(runId)

@@ -5,6 +5,10 @@ export async function listWorkers(x: Exchange): Promise<Answer> {
   return x.respondJson(200, { items: await x.deps.engine.listWorkers(x.caller) })
 }
 
+export async function getStatus(x: Exchange): Promise<Answer> {
+  return x.respondJson(200, await x.deps.engine.getStatus(x.caller))
+}
+
 export function health(x: Exchange): Answer {
   return x.respondJson(200, { status: 'ok', version: x.deps.version })
 }

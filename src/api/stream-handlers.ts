@@ -7,15 +7,13 @@ import { streamBody } from './streams.ts'
 
 type TerminalEvent = RunEvent & { terminal: boolean }
 
-/** A list of events is complete so far when none came for this long. */
-const QUIET_MS = 250
-
 export async function followEvents(x: Exchange): Promise<Answer> {
   const runId = x.param('id')
   const after = lastEventId(x.header('last-event-id')) ?? (x.query as { after?: number }).after ?? 0
   const type = chooseType(x.header('accept'), ['text/event-stream', 'application/json'])
+  if (type === 'application/json')
+    return x.respondJson(200, await x.deps.engine.listEvents(x.caller, runId, after, LIMITS.eventsMax))
   await requireVisible(x, runId)
-  if (type === 'application/json') return x.respondJson(200, await eventsSoFar(x, runId, after))
 
   let last = after
   let ended = false
@@ -37,36 +35,6 @@ export async function followEvents(x: Exchange): Promise<Answer> {
     { clock: x.deps.clock, signal: x.signal },
   )
   return x.respond(200, body, { 'content-type': 'text/event-stream; charset=utf-8', 'x-accel-buffering': 'no' })
-}
-
-/** Events until the run's last one, or until none comes any more. */
-async function eventsSoFar(x: Exchange, runId: string, after: number): Promise<TerminalEvent[]> {
-  const enough = new AbortController()
-  const stop = () => enough.abort()
-  x.signal.addEventListener('abort', stop, { once: true })
-  const source = x.deps.engine.followEvents(x.caller, runId, after, enough.signal)[Symbol.asyncIterator]()
-  const events: TerminalEvent[] = []
-  try {
-    while (events.length < LIMITS.eventsMax) {
-      const timer = new AbortController()
-      const quiet = x.deps.clock.sleep(QUIET_MS, timer.signal).then(
-        () => null,
-        () => null,
-      )
-      const pending = source.next()
-      // The source may reject when it is stopped below, and nobody waits for it then.
-      pending.catch(() => undefined)
-      const result = await Promise.race([pending, quiet]).finally(() => timer.abort())
-      if (result === null || result.done === true) break
-      events.push(result.value)
-      if (result.value.terminal) break
-    }
-  } finally {
-    x.signal.removeEventListener('abort', stop)
-    enough.abort()
-    void Promise.resolve(source.return?.()).catch(() => undefined)
-  }
-  return events
 }
 
 export async function followLogs(x: Exchange): Promise<Answer> {

@@ -51,6 +51,8 @@ const deps: CliDeps = {
   colour: process.stdout.isTTY && !env['NO_COLOR'],
   cwd: process.cwd(),
   readFile: (path) => readFile(path, 'utf8'),
+  readTemplate: async (name) => (await import('./project-files.ts')).readTemplate(name),
+  makeFiles: async (files) => (await import('./project-files.ts')).makeFiles(files),
   // Each loads what it needs only when it is called: `--help` must be quick.
   connect: async (options) => (await import('./connect.ts')).connect(options, env),
   startUp: async (options) => (await import('./start-up.ts')).startUp(options, env),

@@ -84,6 +84,12 @@ export interface WorkerHandle {
   drain(): Promise<void>
 }
 
+/** A file of a project: a path and its text. */
+export interface ProjectFile {
+  path: string
+  text: string
+}
+
 /** Everything that commands need from outside; only `app/` makes the real ones. */
 export interface CliDeps {
   stdout: Terminal
@@ -98,6 +104,10 @@ export interface CliDeps {
   cwd: string
   /** Rejects with the error of the operating system. */
   readFile(path: string): Promise<string>
+  /** Files of one of the package's templates, by their paths in a project. */
+  readTemplate(name: string): Promise<ProjectFile[]>
+  /** Writes files that are not there yet, all or none; gives those that are there already. */
+  makeFiles(files: readonly ProjectFile[]): Promise<string[]>
   /** Address and token: flag, then environment, then the state file that a local `orrery up` leaves. */
   connect(options: { server?: string; token?: string }): Promise<Client>
   startUp(options: UpOptions): Promise<UpHandle>

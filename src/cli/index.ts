@@ -4,6 +4,7 @@ export type {
   EmbeddedOptions,
   LogFormat,
   LogLevel,
+  ProjectFile,
   Signal,
   StoreOptions,
   Terminal,

@@ -1,7 +1,10 @@
 import { Command, Option } from 'commander'
 import type { ConfigFlags } from './commands/up.ts'
+import type { InitFlags } from './commands/init.ts'
 import type { LogFlags, ListFlags, ServerFlags, SkipFlags } from './commands/runs.ts'
 import type { RunFlags } from './commands/run.ts'
+import type { TopFlags } from './commands/status.ts'
+import type { EventFlags, TimedFlags } from './commands/watch.ts'
 import type { WorkerFlags } from './commands/worker.ts'
 import type { CliDeps } from './deps.ts'
 import type { Output } from './output.ts'
@@ -62,8 +65,12 @@ export function buildProgram(options: ProgramOptions): Command {
   addUp(program, options)
   addWorker(program, options)
   addRuns(program, options)
+  addEvents(program, options)
   addWorkers(program, options)
+  addStatus(program, options)
   addExplain(program, options)
+  addInit(program, options)
+  addCompletion(program, options)
   addVersion(program, options)
   return program
 }
@@ -180,6 +187,20 @@ function addRuns(program: Command, { deps, output, done }: ProgramOptions): void
     .action(async (id: string, flags: ServerFlags) =>
       done(await (await import('./commands/runs.ts')).showRun(deps, output, id, flags)),
     )
+  withServer(runs.command('watch').description('Draws a run until it has ended. Leaving it changes nothing.'))
+    .argument('<run>', 'id of the run')
+    .option('--timeout <duration>', 'leave when it has not ended by then, such as 5m; exit code 124')
+    .addHelpText('after', examples('orrery runs watch RUN', 'orrery runs watch RUN --json'))
+    .action(async (id: string, flags: TimedFlags) =>
+      done(await (await import('./commands/watch.ts')).watchRun(deps, output, id, flags)),
+    )
+  withServer(runs.command('wait').description('Waits until runs have ended; the exit code is the first bad outcome.'))
+    .argument('<runs...>', 'ids of runs')
+    .option('--timeout <duration>', 'leave when they have not ended by then, such as 5m; exit code 124')
+    .addHelpText('after', examples('orrery runs wait RUN', 'orrery runs wait RUN OTHER --timeout 10m && echo good'))
+    .action(async (ids: string[], flags: TimedFlags) =>
+      done(await (await import('./commands/watch.ts')).waitForRuns(deps, output, ids, flags)),
+    )
   withServer(runs.command('logs').description('Prints what the steps of a run wrote.'))
     .argument('<run>', 'id of the run')
     .option('-f, --follow', 'go on until the run has ended')
@@ -207,6 +228,83 @@ function addRuns(program: Command, { deps, output, done }: ProgramOptions): void
     .addHelpText('after', examples(`orrery runs skip RUN approve --output '{"approved": true}'`))
     .action(async (id: string, step: string, flags: SkipFlags) =>
       done(await (await import('./commands/runs.ts')).skipStep(deps, output, { id, step }, flags)),
+    )
+}
+
+function addEvents(program: Command, { deps, output, done }: ProgramOptions): void {
+  const command = program
+    .command('events')
+    .summary('tell what happened in a run')
+    .description('Prints the events of a run, a line a change, until it has ended.')
+    .argument('<run>', 'id of the run')
+    .option('--after <n>', 'begin after the event with this number')
+    .option('--once', 'print what is there now and leave')
+    .option('--timeout <duration>', 'leave after this time, such as 30s')
+    .option('--raw', 'print each event as the server sends it, a JSON object a line')
+  withServer(command)
+    .addHelpText('after', examples('orrery events RUN', 'orrery events RUN --once --raw | jq .changes'))
+    .action(async (id: string, flags: EventFlags) =>
+      done(await (await import('./commands/watch.ts')).showEvents(deps, output, id, flags)),
+    )
+}
+
+function addStatus(program: Command, { deps, output, done }: ProgramOptions): void {
+  withServer(
+    program
+      .command('status')
+      .summary('say what a server is doing')
+      .description(
+        'Says what a server is doing: live runs, workers, what waits. Exit code 1 when steps wait that no worker serves.',
+      ),
+  )
+    .addHelpText('after', examples('orrery status', 'orrery status --json | jq .queues'))
+    .action(async (flags: ServerFlags) =>
+      done(await (await import('./commands/status.ts')).showStatus(deps, output, flags)),
+    )
+  withServer(
+    program
+      .command('top')
+      .summary('watch what a server is doing')
+      .description('Draws the status and the live runs of a server again and again, until interrupted.')
+      .option('--interval <seconds>', 'seconds between two looks', '2'),
+  )
+    .addHelpText('after', examples('orrery top', 'orrery top --interval 10'))
+    .action(async (flags: TopFlags) => done(await (await import('./commands/status.ts')).showTop(deps, output, flags)))
+}
+
+function addInit(program: Command, { deps, output, done }: ProgramOptions): void {
+  program
+    .command('init')
+    .summary('make a project that runs at once')
+    .description('Makes a project that runs at once. Files that are there already are never touched.')
+    .argument('[dir]', 'where to make it', '.')
+    .option('--template <name>', 'hello (functions in TypeScript) or commands (no code)', 'hello')
+    .addOption(json())
+    .addHelpText('after', examples('orrery init', 'orrery init nightly --template commands'))
+    .action(async (directory: string, flags: InitFlags) =>
+      done(await (await import('./commands/init.ts')).initProject(deps, output, directory, flags)),
+    )
+}
+
+function addCompletion(program: Command, { deps, output, done }: ProgramOptions): void {
+  program
+    .command('completion')
+    .summary('print the completion script of a shell')
+    .description('Prints the script that completes orrery in a shell.')
+    .argument('<shell>', 'bash, zsh or fish')
+    .addHelpText(
+      'after',
+      examples(
+        'orrery completion bash > ~/.orrery-completion',
+        'orrery completion fish > ~/.config/fish/completions/orrery.fish',
+      ),
+    )
+    .action(async (shell: string) => done((await import('./commands/completion.ts')).printCompletion(output, shell)))
+  program
+    .command('__complete', { hidden: true })
+    .argument('[words...]')
+    .action(async (words: string[]) =>
+      done(await (await import('./commands/completion.ts')).complete(deps, output, program, words)),
     )
 }
 

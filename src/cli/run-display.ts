@@ -12,7 +12,8 @@ import {
   standingOf,
   type Told,
 } from './progress.ts'
-import { type Line, padEnd, padStart, paint, printableLine, span, type Style } from './terminal-text.ts'
+import { Screen } from './screen.ts'
+import { type Line, padEnd, padStart, printableLine, span, type Style } from './terminal-text.ts'
 import { styleOfRun, treeLines } from './tree.ts'
 import type { StepView } from '../contract/api-types.ts'
 
@@ -31,8 +32,6 @@ export interface RunDisplay {
 const FRAME_MS = 84
 /** Lines that the last state may take. */
 const FINAL_HEIGHT = 60
-const HIDE_CURSOR = '\x1b[?25l'
-const SHOW_CURSOR = '\x1b[?25h'
 
 type DisplayDeps = Pick<CliDeps, 'stdout' | 'clock' | 'colour'>
 
@@ -126,30 +125,4 @@ function copyFinal(progress: RunProgress, run: RunView, failed: StepView[]): voi
   const final = progressOf(run)
   for (const step of failed) if (step.name.includes('[')) addActivation(final, step)
   Object.assign(progress, final)
-}
-
-/** Lines that are drawn over the ones before. Writes nothing when nothing changed. */
-class Screen {
-  readonly #deps: DisplayDeps
-  #last = ''
-  #height = 0
-
-  constructor(deps: DisplayDeps) {
-    this.#deps = deps
-  }
-
-  draw(lines: Line[]): void {
-    const painted = lines.map((line) => paint(line, { colour: this.#deps.colour }))
-    const frame = painted.map((line) => `${line}\x1b[K\n`).join('')
-    if (frame === this.#last) return
-    const up = this.#height > 0 ? `\x1b[${this.#height}A\r` : HIDE_CURSOR
-    this.#deps.stdout.write(`${up}${frame}\x1b[J`)
-    this.#last = frame
-    this.#height = lines.length
-  }
-
-  close(): void {
-    if (this.#height > 0) this.#deps.stdout.write(SHOW_CURSOR)
-    this.#height = 0
-  }
 }

@@ -11,6 +11,7 @@ import type {
   RunState,
   RunSummary,
   RunView,
+  StatusView,
   StepView,
   WorkerView,
 } from '../contract/api-types.ts'
@@ -44,6 +45,8 @@ export interface Client {
   cancelRun(runId: string): Promise<RunSummary>
   retryRun(runId: string): Promise<RunSummary>
   skipStep(runId: string, step: string, output: Json): Promise<RunSummary>
+  /** Events after `afterSeq` that are there now, in order. */
+  listEvents(runId: string, options?: { afterSeq?: number }): Promise<(RunEvent & { terminal: boolean })[]>
   /** Follows events from `afterSeq`; reconnects with `Last-Event-ID`; ends after the terminal event. */
   followEvents(
     runId: string,
@@ -51,5 +54,6 @@ export interface Client {
   ): AsyncIterable<RunEvent & { terminal: boolean }>
   followLogs(runId: string, options?: { step?: string; follow?: boolean; signal?: AbortSignal }): AsyncIterable<LogLine>
   listWorkers(): Promise<WorkerView[]>
+  getStatus(): Promise<StatusView>
   getHealth(): Promise<JsonObject>
 }

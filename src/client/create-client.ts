@@ -54,9 +54,11 @@ export function createClient(options: ClientOptions): Client {
     cancelRun: (runId) => post(`${runPath(runId)}:cancel`),
     retryRun: (runId) => post(`${runPath(runId)}:retry`),
     skipStep: (runId, step, output) => post(`${runPath(runId)}/steps/${encodeURIComponent(step)}:skip`, { output }),
+    listEvents: (runId, { afterSeq } = {}) => get(`${runPath(runId)}/events${queryText({ after: afterSeq })}`),
     followEvents: (runId, follow = {}) => followEvents(deps, runId, follow),
     followLogs: (runId, follow = {}) => followLogs(deps, runId, follow),
     listWorkers: async () => ((await get('/v1/workers')) as { items: WorkerView[] }).items,
+    getStatus: () => get('/v1/status'),
     getHealth: () => get('/healthz'),
   }
 }

@@ -154,6 +154,26 @@ export interface WorkerView {
   heartbeatAgoMs: number
 }
 
+/** GET /v1/status: what is under way, of what the caller may see. */
+export interface StatusView {
+  /** `servers`: how many share the store, this one included. */
+  server: { id: string; version: string; store: 'embedded' | 'postgres'; servers: number }
+  /** Runs that have not ended. */
+  runs: { pending: number; running: number; waiting: number }
+  /** Queues that hold steps, by what a worker must offer to take them. `workers`: how many live ones do. */
+  queues: {
+    namespace: string
+    backend: string
+    module: string | null
+    labels: Record<string, string>
+    queued: number
+    /** How long the oldest step has waited. */
+    oldestMs: number
+    workers: number
+  }[]
+  workers: { live: number; draining: number; lost: number; capacity: number; held: number }
+}
+
 /** application/problem+json (RFC 9457) with our own members. */
 export interface ProblemDetails {
   type: string

@@ -39,6 +39,7 @@ export type RouteId =
   | 'followEvents'
   | 'followLogs'
   | 'listWorkers'
+  | 'getStatus'
   | 'register'
   | 'poll'
   | 'report'
@@ -178,6 +179,13 @@ export const ROUTES: readonly Route[] = [
     path: '/v1/workers',
     summary: 'Workers and what they hold.',
     responses: [ok(s.WorkersResponseSchema)],
+  },
+  {
+    ...get,
+    id: 'getStatus',
+    path: '/v1/status',
+    summary: 'What is under way: live runs by state, queues with those who serve them, workers.',
+    responses: [ok(s.StatusViewSchema)],
   },
   {
     ...exchange,

@@ -322,6 +322,35 @@ export const WorkerViewSchema = z
 
 export const CreateRunsResponseSchema = z.object({ ids: z.array(z.string()) })
 export const WorkersResponseSchema = z.object({ items: z.array(WorkerViewSchema) })
+export const StatusViewSchema = z
+  .object({
+    server: z.object({
+      id: z.string(),
+      version: z.string(),
+      store: z.enum(['embedded', 'postgres']),
+      servers: z.int(),
+    }),
+    runs: z.object({ pending: z.int(), running: z.int(), waiting: z.int() }),
+    queues: z.array(
+      z.object({
+        namespace: z.string(),
+        backend: z.string(),
+        module: z.string().nullable(),
+        labels,
+        queued: z.int(),
+        oldestMs: z.number(),
+        workers: z.int(),
+      }),
+    ),
+    workers: z.object({
+      live: z.int(),
+      draining: z.int(),
+      lost: z.int(),
+      capacity: z.int(),
+      held: z.int(),
+    }),
+  })
+  .meta({ id: 'StatusView' })
 export const HealthSchema = z.object({ status: z.literal('ok'), version: z.string() })
 export const ProblemSchema = z
   .object({

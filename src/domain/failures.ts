@@ -299,6 +299,14 @@ export const FAILURES = {
     FAILED,
     'Only steps that wait, failed or are blocked can be skipped.',
   ),
+  'client.wait_timed_out': row(
+    'The time to wait was over before the run had ended',
+    504,
+    'later',
+    'caller',
+    TIMED_OUT,
+    'The run goes on: look at it with orrery runs show RUN, or wait longer with a larger --timeout.',
+  ),
   'client.unauthorized': row(
     'The token is missing or not valid',
     401,

@@ -12,6 +12,7 @@ import type { Engine } from './engine.ts'
 import { Hints } from './hints.ts'
 import { createReads } from './reads.ts'
 import { Reporter } from './reporter.ts'
+import { readStatus } from './status.ts'
 import { Ticker } from './ticks.ts'
 import { createWatch } from './watch.ts'
 
@@ -178,10 +179,12 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       dispatcher.hint(queued, { old: true })
       return reads.getSummary(runId, caller.namespaces)
     },
+    listEvents: (caller, runId, afterSeq, limit) => reads.listEvents(runId, caller.namespaces, afterSeq, limit),
     followEvents: (caller, runId, afterSeq, signal) => reads.followEvents(runId, caller.namespaces, afterSeq, signal),
     waitForRun: (caller, runId, waitMs, signal) => reads.waitForRun(runId, caller.namespaces, waitMs, signal),
     followLogs: (caller, runId, filter, signal) => reads.followLogs(runId, caller.namespaces, filter, signal),
     listWorkers: (caller) => reads.listWorkers(caller.namespaces),
+    getStatus: (caller) => readStatus(ctx, caller.namespaces),
 
     register: (caller, request) => dispatcher.register(caller, request),
     async poll(caller, request, signal) {

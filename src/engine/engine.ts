@@ -15,6 +15,7 @@ import type {
   RunEvent,
   RunSummary,
   RunView,
+  StatusView,
   StepView,
   WorkerView,
   DefinitionView,
@@ -70,6 +71,13 @@ export interface Engine {
   retryRun(caller: Caller, runId: string): Promise<RunSummary>
   /** Manual skip with a replacement output; dependents may run. */
   skipStep(caller: Caller, runId: string, step: string, output: Json): Promise<RunSummary>
+  /** Events after `afterSeq` that are there now, at most `limit`. */
+  listEvents(
+    caller: Caller,
+    runId: string,
+    afterSeq: number,
+    limit: number,
+  ): Promise<(RunEvent & { terminal: boolean })[]>
   /** Events after `afterSeq`, as they come; ends after the run's terminal event. */
   followEvents(
     caller: Caller,
@@ -87,6 +95,8 @@ export interface Engine {
     signal: AbortSignal,
   ): AsyncIterable<LogLine & { cursor: string }>
   listWorkers(caller: Caller): Promise<WorkerView[]>
+  /** What is under way, of what the caller may see. */
+  getStatus(caller: Caller): Promise<StatusView>
 
   register(caller: Caller, request: RegisterRequest): Promise<RegisterResponse>
   poll(caller: Caller, request: PollRequest, signal: AbortSignal): Promise<PollResponse>

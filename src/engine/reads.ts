@@ -41,6 +41,12 @@ export interface Reads {
     namespaces: readonly string[] | null,
     filter: { cursor: string | null; limit: number },
   ): Promise<Page<StepView>>
+  listEvents(
+    runId: string,
+    namespaces: readonly string[] | null,
+    afterSeq: number,
+    limit: number,
+  ): Promise<(RunEvent & { terminal: boolean })[]>
   followEvents(
     runId: string,
     namespaces: readonly string[] | null,
@@ -80,6 +86,20 @@ export function createReads(ctx: EngineContext): Reads {
       views.push(viewStep(run.id, definition, row, attempts, reason))
     }
     return views
+  }
+
+  const eventsAfter = async (runId: string, afterSeq: number, limit: number) => {
+    const rows = await listEvents(ctx.db, runId, afterSeq, limit)
+    return rows.map((row, i) => ({
+      seq: row.seq,
+      at: row.at.toISOString(),
+      changes: row.changes,
+      // Of a run that was retried an earlier end is not the last one.
+      terminal:
+        i === rows.length - 1 &&
+        rows.length < limit &&
+        row.changes.some((c) => c.of === 'run' && isRunTerminal(c.to as RunState)), // an unknown word is not terminal
+    }))
   }
 
   // Many wait for runs that end in one flush; they are read in one go as well.
@@ -137,6 +157,10 @@ export function createReads(ctx: EngineContext): Reads {
       const next = rows.length > size && last ? `${last.node}${last.path === '' ? '' : `.${last.path}`}` : null
       return { items: await viewSteps(run, rows.slice(0, size)), next }
     },
+    async listEvents(runId, namespaces, afterSeq, limit) {
+      await mustFind(runId, namespaces)
+      return eventsAfter(runId, afterSeq, limit)
+    },
     async *followEvents(runId, namespaces, afterSeq, signal) {
       await mustFind(runId, namespaces)
       let seq = afterSeq
@@ -144,21 +168,17 @@ export function createReads(ctx: EngineContext): Reads {
         // Subscribe before reading: a change that fell between the two would otherwise go unseen until the next look.
         const stop = new AbortController()
         const moved = ctx.watch.wait(runId, FOLLOW_MS, AbortSignal.any([signal, stop.signal]))
-        const rows = await listEvents(ctx.db, runId, seq, EVENTS_PAGE)
-        for (const [i, row] of rows.entries()) {
-          seq = row.seq
-          const terminal =
-            i === rows.length - 1 &&
-            rows.length < EVENTS_PAGE &&
-            row.changes.some((c) => c.of === 'run' && isRunTerminal(c.to as RunState)) // an unknown word is not terminal
-          yield { seq: row.seq, at: row.at.toISOString(), changes: row.changes, terminal }
-          if (terminal) {
+        const events = await eventsAfter(runId, seq, EVENTS_PAGE)
+        for (const event of events) {
+          seq = event.seq
+          yield event
+          if (event.terminal) {
             stop.abort()
             return
           }
         }
         if (
-          rows.length === 0 &&
+          events.length === 0 &&
           afterSeq > 0 &&
           seq === afterSeq &&
           (await mustFind(runId, namespaces)).ended_at !== null
@@ -170,7 +190,7 @@ export function createReads(ctx: EngineContext): Reads {
             return
           }
         }
-        if (rows.length === EVENTS_PAGE) stop.abort()
+        if (events.length === EVENTS_PAGE) stop.abort()
         await moved
       }
     },

@@ -25,7 +25,8 @@ const SHOWN_FAILURES = 10
 const TREE_HEIGHT = 2_000
 const NAMED_STEPS = 8
 
-const connect = (deps: CliDeps, flags: ServerFlags): Promise<Client> =>
+/** The server that the flags name, or the one that is found without them. */
+export const connect = (deps: CliDeps, flags: ServerFlags): Promise<Client> =>
   deps.connect({
     ...(flags.server === undefined ? {} : { server: flags.server }),
     ...(flags.token === undefined ? {} : { token: flags.token }),

@@ -77,6 +77,12 @@ export class CliHarness {
           ? Promise.reject(new Error(`ENOENT: no such file or directory, open '${path}'`))
           : Promise.resolve(text)
       },
+      readTemplate: (name) => Promise.resolve([{ path: 'workflow.yaml', text: `# ${name}\n` }]),
+      makeFiles: (files) => {
+        const existing = files.map((file) => file.path).filter((path) => this.files[path] !== undefined)
+        if (existing.length === 0) for (const file of files) this.files[file.path] = file.text
+        return Promise.resolve(existing)
+      },
       connect: (options) => {
         this.connects.push(options)
         return this.#start(this.client)

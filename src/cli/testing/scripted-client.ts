@@ -1,4 +1,12 @@
-import type { LogLine, RunEvent, RunSummary, RunView, StepView, WorkerView } from '../../contract/api-types.ts'
+import type {
+  LogLine,
+  RunEvent,
+  RunSummary,
+  RunView,
+  StatusView,
+  StepView,
+  WorkerView,
+} from '../../contract/api-types.ts'
 import type { Client } from '../../client/client.ts'
 import { type Deferred, deferred } from '../../base/index.ts'
 import type { Failure } from '../../domain/failure.ts'
@@ -66,6 +74,12 @@ export class ScriptedClient implements Client {
   steps: StepView[] = []
   logs: LogLine[] = []
   workers: WorkerView[] = []
+  status: StatusView = {
+    server: { id: 'srv_1', version: '1.2.3', store: 'postgres', servers: 1 },
+    runs: { pending: 0, running: 0, waiting: 0 },
+    queues: [],
+    workers: { live: 0, draining: 0, lost: 0, capacity: 0, held: 0 },
+  }
   /** Makes a method fail. */
   failures = new Map<keyof Client, Failure>()
   #events: ScriptedEvent[] = []
@@ -101,6 +115,9 @@ export class ScriptedClient implements Client {
     this.#answer('retryRun', [runId], { ...runView(), epoch: 2, state: 'running' } as RunSummary)
   skipStep = (...args: unknown[]) => this.#answer('skipStep', args, { ...runView(), state: 'running' } as RunSummary)
   listWorkers = () => this.#answer('listWorkers', [], this.workers)
+  listEvents = (runId: string, { afterSeq = 0 } = {}) =>
+    this.#answer('listEvents', [runId, afterSeq], this.#events.slice(afterSeq))
+  getStatus = () => this.#answer('getStatus', [], this.status)
   getHealth = () => this.#answer('getHealth', [], {})
 
   async *followEvents(runId: string, options: { signal?: AbortSignal } = {}): AsyncIterable<ScriptedEvent> {
