@@ -26,7 +26,11 @@ function operationOf(route: Route, schemas: JsonObject): JsonObject {
     const found = (responses[answer.status] ??= { description: answer.description, content: {} })
     const content = found['content'] as JsonObject // made one line above
     if (answer.type === undefined) continue
-    content[answer.type] = { schema: answer.schema ? takeSchema(answer.schema, schemas) : { type: 'string' } }
+    content[answer.type] = {
+      schema: answer.schema
+        ? takeSchema(answer.schema, schemas)
+        : { type: answer.type === 'application/json' ? 'object' : 'string' },
+    }
   }
   responses['default'] = {
     description: 'A failure; its code is in the catalogue.',

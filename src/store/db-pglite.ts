@@ -6,6 +6,8 @@ import { textOf } from './prepared-query.ts'
 import { storageFailure } from './storage-failure.ts'
 
 const INT8_OID = 20
+/** SQLSTATE, PostgreSQL appendix A. */
+const DUPLICATE_PREPARED_STATEMENT = '42P05'
 const PARSERS = { [INT8_OID]: Number }
 
 /** The same dialect in process. One connection: a query on the outer handle inside a transaction would wait for ever, so it is refused. */
@@ -13,6 +15,27 @@ export function wrapPglite(pglite: PGlite): Db {
   const inside = new AsyncLocalStorage<true>()
   /** Statements by name that the one connection has prepared: planning them costs several times what running them does. */
   const prepared = new Set<string>()
+  /** What each handle is preparing now: two first uses at once share it. */
+  const preparing = new WeakMap<PGlite | Transaction, Map<string, Promise<void>>>()
+  const prepare = (on: PGlite | Transaction, name: string, sql: string): Promise<void> => {
+    const mine = preparing.get(on) ?? new Map<string, Promise<void>>()
+    preparing.set(on, mine)
+    const underWay = mine.get(name)
+    if (underWay) return underWay
+    const done = on
+      .query(`prepare ${name} as ${sql}`)
+      .then(
+        () => {},
+        (error: unknown) => {
+          // A transaction that ran while this one stood in line has prepared it meanwhile.
+          if (on !== pglite || (error as { code?: unknown }).code !== DUPLICATE_PREPARED_STATEMENT) throw error
+        },
+      )
+      .then(() => void prepared.add(name))
+      .finally(() => mine.delete(name))
+    mine.set(name, done)
+    return done
+  }
   const ask = async <R>(
     on: PGlite | Transaction,
     sql: string,
@@ -20,10 +43,7 @@ export function wrapPglite(pglite: PGlite): Db {
     name: string | undefined,
   ) => {
     if (name === undefined) return on.query<R>(sql, params as unknown[], { parsers: PARSERS })
-    if (!prepared.has(name)) {
-      await on.query(`prepare ${name} as ${sql}`)
-      prepared.add(name)
-    }
+    if (!prepared.has(name)) await prepare(on, name, sql)
     const values = params.length === 0 ? '' : `(${params.map(literalOf).join(',')})`
     return on.query<R>(`execute ${name}${values}`, [], { parsers: PARSERS })
   }

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { deferred } from '../base/deferred.ts'
 import { silentLog } from '../base/log.ts'
 import { openEmbedded } from './embedded.ts'
 import { storeSuite } from './store.suite.ts'
@@ -14,6 +15,29 @@ test('the outer handle is refused inside a transaction, where it would wait for 
     await expect(db.transaction(() => db.query('select 1'))).rejects.toThrow('outer handle')
     await expect(db.transaction(() => db.transaction(() => Promise.resolve()))).rejects.toThrow('inside a transaction')
     expect(await db.query('select 1 as one')).toEqual([{ one: 1 }])
+  } finally {
+    await db.close()
+  }
+})
+
+test('a named statement may be used for the first time by several at once, in and out of a transaction', async () => {
+  const db = await open()
+  const ask = (on: Pick<typeof db, 'query'>, name: string) => on.query('select $1::int as n', [1], { name })
+  try {
+    await Promise.all([ask(db, 'twice'), ask(db, 'twice')])
+    await db.transaction((tx) => Promise.all([ask(tx, 'inside'), ask(tx, 'inside')]))
+    // The one outside stands in line until the transaction, which uses it first, is over.
+    const begun = deferred<void>()
+    const transaction = db.transaction(async (tx) => {
+      await tx.query('select 1')
+      begun.resolve()
+      await tx.query('select 2')
+      return ask(tx, 'later')
+    })
+    await begun.promise
+    const outside = ask(db, 'later')
+    await transaction
+    expect(await outside).toEqual([{ n: 1 }])
   } finally {
     await db.close()
   }

@@ -1,0 +1,229 @@
+// Asks the whole API what its own description says may be asked, and what it says may not: 10,000 requests, no 5xx, and every
+// answer is what the description promises.
+import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createApi } from '../../src/api/index.ts'
+import { silentLog, systemClock } from '../../src/base/index.ts'
+import { makeOpenApi } from '../../src/contract/index.ts'
+import { FAILURES } from '../../src/domain/failures.ts'
+import { EngineRig } from '../../src/engine/testing/rig.ts'
+import { putToken } from '../../src/store/index.ts'
+import { fromSchema, type Schema, spoiled } from './from-schema.ts'
+
+const REQUESTS = 10_000
+const AT_ONCE = 8
+const ANSWER_MS = 20_000
+/** A request that the server parks is cut after this. */
+const PARKED_MS = 40
+
+interface Operation {
+  operationId: string
+  parameters?: { name: string; in: 'path' | 'query' | 'header'; required?: boolean; schema: Schema }[]
+  requestBody?: { content: Record<string, { schema: Schema }> }
+  responses: Record<string, { content?: Record<string, { schema?: Schema }> }>
+}
+interface Ask {
+  id: string
+  method: string
+  path: string
+  token: string | null
+  body: string
+}
+
+const document = makeOpenApi('0') as unknown as {
+  paths: Record<string, Record<string, Operation>>
+  components: { schemas: Record<string, Schema> }
+}
+const operations = Object.entries(document.paths).flatMap(([path, item]) =>
+  Object.entries(item).map(([method, operation]) => ({ path, method: method.toUpperCase(), operation })),
+)
+
+let rig: EngineRig
+let api: ReturnType<typeof createApi>
+const bugs: string[] = []
+const known: Record<string, string[]> = {}
+/** Mostly those that get further than the door. */
+const tokens = [
+  ...Array<string>(4).fill('admin-token'),
+  'worker-token',
+  'worker-token',
+  'scoped-token',
+  'no-token',
+  null,
+]
+
+const WORKFLOW = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Workflow',
+  metadata: { name: 'fuzzed' },
+  spec: { steps: [{ name: 'a', command: ['true'] }] },
+}
+
+beforeAll(async () => {
+  rig = await EngineRig.open()
+  await rig.reset()
+  const engine = rig.engine()
+  const log = {
+    ...silentLog,
+    error: (message: string, fields?: unknown) => void bugs.push(`${message} ${JSON.stringify(fields).slice(0, 800)}`),
+  }
+  api = createApi({
+    engine,
+    clock: systemClock,
+    ids: rig.ids,
+    log,
+    version: '0',
+    metrics: { contentType: 'text/plain', metrics: () => '' },
+  })
+  await putToken(rig.db, { id: 'tok_admin', secret: 'admin-token', role: 'admin', name: 'a', namespaces: null })
+  await putToken(rig.db, { id: 'tok_worker', secret: 'worker-token', role: 'worker', name: 'w', namespaces: null })
+  await putToken(rig.db, { id: 'tok_scoped', secret: 'scoped-token', role: 'admin', name: 's', namespaces: ['other'] })
+  const hash = await rig.put(engine, [{ name: 'a' }, { name: 'b', needs: ['a'] }])
+  const run = await rig.start(engine, hash)
+  const worker = await rig.worker(engine, { worker: 'fuzzed' })
+  const { step } = await worker.pollFirst()
+  const idle = await rig.put(engine, [{ name: 'a', runsOn: { nobody: 'here' } }])
+  const canceled = await rig.start(engine, idle)
+  await engine.cancelRun({ actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'r' }, canceled)
+  Object.assign(known, {
+    id: [run, canceled],
+    hash: [hash],
+    definition: [hash],
+    session: [worker.session],
+    step: [step, 'a'],
+    name: ['a', 'b'],
+  })
+})
+afterAll(() => rig.close())
+
+/** Values for names that mean something: ids that exist get a request past the first look. */
+const named = (name: string): fc.Arbitrary<unknown> | null => {
+  if (name === 'workflow') return fc.constant(WORKFLOW)
+  if (name === 'manifest') return fc.constant(JSON.stringify(WORKFLOW))
+  const values = known[name]
+  return values ? fc.constantFrom(...values) : null
+}
+
+function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Arbitrary<Ask> {
+  const defs = document.components.schemas
+  const parameters = operation.parameters ?? []
+  const junk = fc.string({ minLength: 1, maxLength: 40 })
+  const inPath = parameters.filter((p) => p.in === 'path')
+  const inQuery = parameters.filter((p) => p.in === 'query')
+  const pathValues = fc.tuple(
+    ...inPath.map((p) => fc.oneof({ weight: 3, arbitrary: named(p.name) ?? junk }, { weight: 1, arbitrary: junk })),
+  )
+  const queryValues = fc.tuple(
+    ...inQuery.map((p) =>
+      fc.option(fc.oneof({ weight: 4, arbitrary: fromSchema(p.schema, defs, named) }, { weight: 1, arbitrary: junk })),
+    ),
+  )
+  const schema = operation.requestBody?.content['application/json']?.schema
+  const fitting = schema ? fromSchema(schema, defs, named).chain(withOneSource) : fc.constant(undefined)
+  const body = fitting.chain((value) => (value === undefined ? fc.constant('') : bodyText(value)))
+  return fc.tuple(pathValues, queryValues, body, fc.constantFrom(...tokens)).map(([ids, queries, text, token]) => {
+    let filled = path
+    for (const [i, p] of inPath.entries())
+      filled = filled.replace(`{${p.name}}`, encodeURIComponent(String(ids[i]).toWellFormed()))
+    const query = new URLSearchParams()
+    for (const [i, p] of inQuery.entries()) {
+      const value = queries[i]
+      for (const one of Array.isArray(value) ? value : value === null ? [] : [value]) query.append(p.name, String(one))
+    }
+    const tail = query.size > 0 ? `?${query}` : ''
+    return { id: operation.operationId, method, path: `${filled}${tail}`, token, body: text }
+  })
+}
+
+const SOURCES = ['definition', 'workflow', 'manifest']
+
+/** Of the ways to say what shall run exactly one may be used, which the schema's text cannot say. */
+function withOneSource(body: unknown): fc.Arbitrary<unknown> {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) return fc.constant(body)
+  const given = SOURCES.filter((source) => Object.hasOwn(body, source))
+  if (given.length < 2) return fc.constant(body)
+  return fc
+    .constantFrom(...given)
+    .map((kept) => Object.fromEntries(Object.entries(body).filter(([key]) => key === kept || !given.includes(key))))
+}
+
+/** Mostly as it should be; else with something wrong in it, or no JSON at all. */
+const bodyText = (value: unknown): fc.Arbitrary<string> =>
+  fc.oneof(
+    { weight: 5, arbitrary: fc.constant(JSON.stringify(value)) },
+    { weight: 4, arbitrary: spoiled(value).map((odd) => JSON.stringify(odd)) },
+    { weight: 1, arbitrary: fc.constantFrom('', '{', 'null', '[]', '{"a":1}{', '\0') },
+  )
+
+async function ask({ method, path, token, body }: Ask) {
+  const parked = new AbortController()
+  const isParking = /:poll$|\/poll$|follow=true|\/events/.test(path)
+  if (isParking) void systemClock.sleep(PARKED_MS).then(() => parked.abort())
+  const headers = { 'content-type': 'application/json', ...(token ? { authorization: `Bearer ${token}` } : {}) }
+  const response = await api.fetch(new Request(`http://embedded${path}`, { method, headers }), {
+    ...(method === 'GET' ? {} : { body }),
+    signal: AbortSignal.any([parked.signal, AbortSignal.timeout(ANSWER_MS)]),
+  })
+  const type = (response.headers.get('content-type') ?? '').split(';')[0] ?? ''
+  const text = await response.text()
+  return { status: response.status, type, text }
+}
+
+describe('the API, asked by its own description', () => {
+  const ajv = new Ajv2020({ strict: false, validateFormats: false })
+  const validators = new Map<string, ValidateFunction>()
+  const promised = (id: string, status: number, type: string): ValidateFunction | null => {
+    const operation = operations.find((o) => o.operation.operationId === id)?.operation
+    const content = (operation?.responses[status] ?? operation?.responses['default'])?.content?.[type]
+    if (!content?.schema) return null
+    const key = `${id} ${status} ${type}`
+    const schema = JSON.parse(JSON.stringify({ ...content.schema, components: document.components })) as object
+    if (!validators.has(key)) validators.set(key, ajv.compile(schema))
+    return validators.get(key) ?? null
+  }
+
+  test('never answers 5xx, and answers what it promises', { timeout: 600_000 }, async () => {
+    const share = Math.ceil(REQUESTS / operations.length)
+    const seed = Number(process.env['ORRERY_FUZZ_SEED'] ?? 20_261_122)
+    const asks = operations.flatMap((operation) => fc.sample(asksOf(operation), { numRuns: share, seed }))
+    // One operation after another would leave most of them without anything to find.
+    const shuffled =
+      fc.sample(fc.shuffledSubarray(asks, { minLength: asks.length, maxLength: asks.length }), {
+        numRuns: 1,
+        seed,
+      })[0] ?? []
+    const statuses = new Map<string, Map<number, number>>()
+    const one = async (request: Ask): Promise<void> => {
+      const { status, type, text } = await ask(request)
+      const counts = statuses.get(request.id) ?? new Map<number, number>()
+      statuses.set(request.id, counts.set(status, (counts.get(status) ?? 0) + 1))
+      const shown = `${request.method} ${request.path} ${request.body.slice(0, 1_000)}\n${status} ${text.slice(0, 1_000)}`
+      expect(status, `${shown}\n${bugs.join('\n')}`).toBeLessThan(500)
+      const isJson = type === 'application/json' || type === 'application/problem+json'
+      const validate = promised(request.id, status, type)
+      if (status >= 400) {
+        expect(type, shown).toBe('application/problem+json')
+        expect(Object.keys(FAILURES), shown).toContain((JSON.parse(text) as { code: string }).code)
+      }
+      if (validate && isJson)
+        expect(validate(JSON.parse(text)), `${shown}\n${JSON.stringify(validate.errors?.slice(0, 3))}`).toBe(true)
+    }
+    const queue = shuffled[Symbol.iterator]()
+    await Promise.all(
+      Array.from({ length: AT_ONCE }, async () => {
+        for (const request of queue) await one(request)
+      }),
+    )
+    expect(shuffled.length).toBeGreaterThanOrEqual(REQUESTS)
+    expect(bugs).toEqual([])
+    // A route that never answers well was not reached by what was asked.
+    for (const { operation } of operations) {
+      const good = [...(statuses.get(operation.operationId) ?? new Map<number, number>())].filter(([s]) => s < 400)
+      expect(
+        good.length,
+        `${operation.operationId} ${JSON.stringify([...(statuses.get(operation.operationId) ?? [])])}`,
+      ).toBeGreaterThan(0)
+    }
+  })
+})
