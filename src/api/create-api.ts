@@ -9,6 +9,7 @@ import { nearest } from '../base/nearest.ts'
 import { Failure } from '../domain/failure.ts'
 import { callOfHono, SocketCall, toResponse } from './calls.ts'
 import type { Answer, ApiDeps, ApiEnv } from './context.ts'
+import * as artifacts from './artifact-handlers.ts'
 import * as exchange from './exchange-handlers.ts'
 import { RequestContext } from './request-context.ts'
 import { readBody } from './read-body.ts'
@@ -38,12 +39,16 @@ const HANDLERS: Record<RouteId, Handler> = {
   skipStep: runs.skipStep,
   followEvents: streams.followEvents,
   followLogs: streams.followLogs,
+  listArtifacts: artifacts.listArtifacts,
+  downloadArtifact: artifacts.downloadArtifact,
   listWorkers: server.listWorkers,
   getStatus: server.getStatus,
   register: exchange.register,
   poll: exchange.poll,
   report: (x) => exchange.report(x, x.suspect),
   heartbeat: exchange.heartbeat,
+  artifacts: artifacts.artifacts,
+  chunk: artifacts.chunk,
   health: server.health,
   ready: server.ready,
   metrics: server.metrics,

@@ -1,4 +1,4 @@
-import type { RunEvent, RunSummary, RunView, StepView } from '../contract/api-types.ts'
+import type { ArtifactView, RunEvent, RunSummary, RunView, StepView } from '../contract/api-types.ts'
 import type { PollResponse } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Definition } from '../domain/workflow.ts'
@@ -37,6 +37,7 @@ export class ScriptedEngine implements Engine {
   events: RunEvent[] = []
   ended = false
   lines: string[] = []
+  artifacts: { view: ArtifactView; chunks: Uint8Array[] }[] = []
   wake: (() => void)[] = []
   followers = 0
   parked = 0
@@ -146,6 +147,33 @@ export class ScriptedEngine implements Engine {
       queues: [],
       workers: { live: 0, draining: 0, lost: 0, capacity: 0, held: 0 },
     }
+  }
+
+  async listArtifacts(...args: Parameters<Engine['listArtifacts']>): ReturnType<Engine['listArtifacts']> {
+    this.#note('listArtifacts', ...args)
+    this.#requireRun(args[1])
+    return { items: this.artifacts.map(({ view }) => view), next: null }
+  }
+
+  async openArtifact(...args: Parameters<Engine['openArtifact']>): ReturnType<Engine['openArtifact']> {
+    this.#note('openArtifact', ...args)
+    this.#requireRun(args[1])
+    const found = this.artifacts.find(({ view }) => view.name === args[2].name)
+    if (!found) throw new Failure('artifact.not_found', `finding ${args[2].name}`)
+    async function* read(chunks: Uint8Array[]): AsyncIterable<Uint8Array> {
+      yield* chunks
+    }
+    return { view: found.view, read: () => read(found.chunks) }
+  }
+
+  async takeArtifacts(...args: Parameters<Engine['takeArtifacts']>): ReturnType<Engine['takeArtifacts']> {
+    this.#note('takeArtifacts', ...args)
+    return { state: 'stale', missing: [] }
+  }
+
+  async takeChunk(...args: Parameters<Engine['takeChunk']>): ReturnType<Engine['takeChunk']> {
+    this.#note('takeChunk', ...args)
+    return { kept: false }
   }
 
   async *followEvents(...[caller, runId, afterSeq, signal]: Parameters<Engine['followEvents']>) {

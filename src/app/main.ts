@@ -53,6 +53,7 @@ const deps: CliDeps = {
   readFile: (path) => readFile(path, 'utf8'),
   readTemplate: async (name) => (await import('./project-files.ts')).readTemplate(name),
   makeFiles: async (files) => (await import('./project-files.ts')).makeFiles(files),
+  writeFile: async (path, content, how) => (await import('./project-files.ts')).writeWhole(path, content, how),
   // Each loads what it needs only when it is called: `--help` must be quick.
   connect: async (options) => (await import('./connect.ts')).connect(options, env),
   startUp: async (options) => (await import('./start-up.ts')).startUp(options, env),

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { ProjectFile } from '../cli/index.ts'
 
@@ -37,3 +37,26 @@ const isThere = (path: string): Promise<boolean> =>
     () => true,
     (error: NodeJS.ErrnoException) => error.code !== 'ENOENT' && error.code !== 'ENOTDIR',
   )
+
+/** Writes a file whole or not at all: under another name beside it first. False when it is there already and `force` is not set. */
+export async function writeWhole(
+  path: string,
+  content: AsyncIterable<Uint8Array>,
+  { force, check }: { force: boolean; check(): void },
+): Promise<boolean> {
+  if (!force && (await isThere(path))) return false
+  const part = `${path}.part-${process.pid}`
+  try {
+    await writeFile(part, content, { flag: 'wx' })
+    check()
+    if (force) await rename(part, path)
+    // A link does not write over what somebody else made meanwhile.
+    else await link(part, path)
+    return true
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST' && !force) return false
+    throw error
+  } finally {
+    await rm(part, { force: true })
+  }
+}

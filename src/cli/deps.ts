@@ -6,7 +6,7 @@ export type Signal = 'SIGINT' | 'SIGTERM'
 
 /** One of the two streams that a command writes to. */
 export interface Terminal {
-  write(text: string): void
+  write(text: string | Uint8Array): void
   readonly isTty: boolean
   /** Read before every frame, so that a resized window fits from the next one on. */
   readonly columns: number
@@ -108,6 +108,15 @@ export interface CliDeps {
   readTemplate(name: string): Promise<ProjectFile[]>
   /** Writes files that are not there yet, all or none; gives those that are there already. */
   makeFiles(files: readonly ProjectFile[]): Promise<string[]>
+  /**
+   * Writes a file under another name beside it first, and gives it its own when `check` holds: a part is never taken for the whole.
+   * False when a file is there already and `force` is not set.
+   */
+  writeFile(
+    path: string,
+    content: AsyncIterable<Uint8Array>,
+    options: { force: boolean; check(): void },
+  ): Promise<boolean>
   /** Address and token: flag, then environment, then the state file that a local `orrery up` leaves. */
   connect(options: { server?: string; token?: string }): Promise<Client>
   startUp(options: UpOptions): Promise<UpHandle>

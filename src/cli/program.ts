@@ -1,5 +1,6 @@
 import { Command, Option } from 'commander'
 import type { ConfigFlags } from './commands/up.ts'
+import type { GetArtifactFlags } from './commands/artifacts.ts'
 import type { InitFlags } from './commands/init.ts'
 import type { LogFlags, ListFlags, ServerFlags, SkipFlags } from './commands/runs.ts'
 import type { RunFlags } from './commands/run.ts'
@@ -66,6 +67,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addWorker(program, options)
   addRuns(program, options)
   addEvents(program, options)
+  addArtifacts(program, options)
   addWorkers(program, options)
   addStatus(program, options)
   addExplain(program, options)
@@ -245,6 +247,36 @@ function addEvents(program: Command, { deps, output, done }: ProgramOptions): vo
     .addHelpText('after', examples('orrery events RUN', 'orrery events RUN --once --raw | jq .changes'))
     .action(async (id: string, flags: EventFlags) =>
       done(await (await import('./commands/watch.ts')).showEvents(deps, output, id, flags)),
+    )
+}
+
+function addArtifacts(program: Command, { deps, output, done }: ProgramOptions): void {
+  const artifacts = program
+    .command('artifacts')
+    .summary('list and fetch files that steps left')
+    .description('Lists and fetches files that the steps of a run left.')
+    .addHelpText(
+      'after',
+      examples('orrery artifacts list RUN', 'orrery artifacts get RUN build dist/app.tar -o app.tar'),
+    )
+  withServer(artifacts.command('list').description('Lists the files that the steps of a run left.'))
+    .argument('<run>', 'id of the run')
+    .addHelpText('after', examples('orrery artifacts list RUN', 'orrery artifacts list RUN --json | jq .artifacts'))
+    .action(async (id: string, flags: ServerFlags) =>
+      done(await (await import('./commands/artifacts.ts')).listArtifacts(deps, output, id, flags)),
+    )
+  withServer(artifacts.command('get').description('Fetches one file; its checksum is checked before it gets its name.'))
+    .argument('<run>', 'id of the run')
+    .argument('<step>', 'name of the step, such as build or measure[3]')
+    .argument('<name>', 'name of the file, as the list shows it')
+    .option('-o, --output <file>', 'where to write it; - is standard output; default: the last part of its name')
+    .option('--force', 'write over a file that is there')
+    .addHelpText(
+      'after',
+      examples('orrery artifacts get RUN build dist/app.tar', 'orrery artifacts get RUN build report.txt -o -'),
+    )
+    .action(async (run: string, step: string, name: string, flags: GetArtifactFlags) =>
+      done(await (await import('./commands/artifacts.ts')).getArtifact(deps, output, { run, step, name }, flags)),
     )
 }
 

@@ -10,6 +10,8 @@ export interface AskOptions {
   headers?: Record<string, string>
   /** Twice is safe. GET always is. */
   repeatable?: boolean
+  /** As of TransportRequest. */
+  encoding?: 'utf8' | 'latin1'
   silenceMs?: number
   signal?: AbortSignal | undefined
 }
@@ -57,6 +59,7 @@ export class Asker {
       headers,
       body,
       repeatable: method === 'GET' || options.repeatable === true,
+      ...(options.encoding === undefined ? {} : { encoding: options.encoding }),
       ...(options.silenceMs === undefined ? {} : { silenceMs: options.silenceMs }),
       ...(options.signal ? { signal: options.signal } : {}),
     }

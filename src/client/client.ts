@@ -1,5 +1,6 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type {
+  ArtifactView,
   CreateDefinitionRequest,
   CreateRunRequest,
   CreateRunsRequest,
@@ -53,6 +54,13 @@ export interface Client {
     options?: { afterSeq?: number; signal?: AbortSignal },
   ): AsyncIterable<RunEvent & { terminal: boolean }>
   followLogs(runId: string, options?: { step?: string; follow?: boolean; signal?: AbortSignal }): AsyncIterable<LogLine>
+  listArtifacts(runId: string, query?: { cursor?: string; limit?: number }): Promise<Page<ArtifactView>>
+  /** The bytes of one file as they come. */
+  openArtifact(
+    runId: string,
+    file: { step: string; name: string },
+    options?: { signal?: AbortSignal },
+  ): Promise<AsyncIterable<Uint8Array>>
   listWorkers(): Promise<WorkerView[]>
   getStatus(): Promise<StatusView>
   getHealth(): Promise<JsonObject>

@@ -57,6 +57,12 @@ export function createClient(options: ClientOptions): Client {
     listEvents: (runId, { afterSeq } = {}) => get(`${runPath(runId)}/events${queryText({ after: afterSeq })}`),
     followEvents: (runId, follow = {}) => followEvents(deps, runId, follow),
     followLogs: (runId, follow = {}) => followLogs(deps, runId, follow),
+    listArtifacts: (runId, { cursor, limit } = {}) => get(`${runPath(runId)}/artifacts${queryText({ cursor, limit })}`),
+    openArtifact: async (runId, { step, name }, { signal } = {}) => {
+      const path = `${runPath(runId)}/artifacts/content${queryText({ step, name })}`
+      const accept = { accept: 'application/octet-stream' }
+      return bytesOf((await asker.open(path, { headers: accept, encoding: 'latin1', signal })).body)
+    },
     listWorkers: async () => ((await get('/v1/workers')) as { items: WorkerView[] }).items,
     getStatus: () => get('/v1/status'),
     getHealth: () => get('/healthz'),
@@ -71,4 +77,8 @@ function queryText(members: Record<string, string | number | string[] | undefine
   }
   const text = query.toString()
   return text === '' ? '' : `?${text}`
+}
+
+async function* bytesOf(body: AsyncIterable<string>): AsyncIterable<Uint8Array> {
+  for await (const text of body) yield Buffer.from(text, 'latin1')
 }

@@ -20,6 +20,8 @@ export function createExchangeLane(options: { transport: Transport; token: Secre
     poll: (request, signal) =>
       send(EXCHANGE_PATHS.poll, request, signal, { repeatable: true, silenceMs: silenceFor(LIMITS.pollMs) }),
     report: (request, signal) => send(EXCHANGE_PATHS.report, request, signal, { repeatable: true }),
+    artifacts: (request, signal) => send(EXCHANGE_PATHS.artifacts, request, signal, { repeatable: true }),
+    chunk: (request, signal) => send(EXCHANGE_PATHS.chunk, request, signal, { repeatable: true }),
     // A heartbeat that hangs must fail while the lease can still be kept by another one.
     heartbeat: (request, signal) =>
       send(EXCHANGE_PATHS.heartbeat, request, signal, { repeatable: true, silenceMs: LIMITS.leaseMs / 2 }),

@@ -1,3 +1,4 @@
+import { StringDecoder } from 'node:string_decoder'
 import { Failure } from '../domain/failure.ts'
 import type { Transport, TransportRequest } from './transport.ts'
 import { unreachable } from './unreachable.ts'
@@ -47,9 +48,10 @@ function orAborted<T>(answer: Promise<T>, signal: AbortSignal): Promise<T> {
 
 async function* readBody(response: Response, request: TransportRequest): AsyncIterable<string> {
   if (!response.body) return
-  const decoder = new TextDecoder()
+  const decoder = new StringDecoder(request.encoding ?? 'utf8')
   try {
-    for await (const chunk of response.body) yield decoder.decode(chunk, { stream: true })
+    for await (const chunk of response.body)
+      yield decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))
   } catch (error) {
     if (request.signal?.aborted) throw request.signal.reason
     if (error instanceof Failure) throw error

@@ -77,7 +77,7 @@ class HttpTransport implements Transport {
     const response = await this.#start(request)
     const fail = (error: Error) => this.#failure(error, request, { connected: true })
     async function* read(): AsyncIterable<string> {
-      response.setEncoding('utf8')
+      response.setEncoding(request.encoding ?? 'utf8')
       try {
         for await (const chunk of response) yield chunk as string // strings since setEncoding
       } catch (error) {

@@ -20,6 +20,8 @@ export interface TransportRequest {
   body: string | null
   /** Twice is safe: sent once more when a kept connection turns out to be closed. */
   repeatable: boolean
+  /** How `open` gives the body's bytes as text: `latin1` is one character a byte. `utf8` when absent. */
+  encoding?: 'utf8' | 'latin1'
   /** Longest silence of the server; the transport's own when absent. */
   silenceMs?: number
   signal?: AbortSignal

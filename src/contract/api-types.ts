@@ -154,6 +154,20 @@ export interface WorkerView {
   heartbeatAgoMs: number
 }
 
+/** A file that a step left. GET /v1/runs/{id}/artifacts; its bytes at /v1/runs/{id}/artifacts/content?step=…&name=…. */
+export interface ArtifactView {
+  /** Name with indices. */
+  step: string
+  /** Relative path, with forward slashes. */
+  name: string
+  bytes: number
+  /** Of the content, in hex. */
+  sha256: string
+  createdAt: string
+  /** From then on it is gone. */
+  expiresAt: string
+}
+
 /** GET /v1/status: what is under way, of what the caller may see. */
 export interface StatusView {
   /** `servers`: how many share the store, this one included. */

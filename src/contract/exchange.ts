@@ -11,6 +11,8 @@ export const EXCHANGE_PATHS = {
   poll: '/v1/exchange/poll',
   report: '/v1/exchange/report',
   heartbeat: '/v1/exchange/heartbeat',
+  artifacts: '/v1/exchange/artifacts',
+  chunk: '/v1/exchange/chunk',
 } as const
 
 /** `<run id>.<node>` or `<run id>.<node>.<index>[.<index>…]`: the identity of one activation. */
@@ -180,9 +182,51 @@ export interface HeartbeatResponse {
 }
 
 /** How a worker reaches a server: over HTTP from a process of its own, or handed the server's handler in one process. */
+/** A file that an attempt leaves. */
+export interface NewArtifactFile {
+  /** Relative path in the workspace, with forward slashes. */
+  name: string
+  bytes: number
+  /** Of its content, in hex. */
+  sha256: string
+  retentionMs: number
+}
+
+/** Records files of an attempt that holds its step; twice is safe. */
+export interface ArtifactsRequest {
+  session: string
+  step: StepId
+  fence: number
+  files: NewArtifactFile[]
+  /** Everything that was missing has been sent: look whether it is right. */
+  sent: boolean
+}
+export interface ArtifactsResponse {
+  /** `open`: contents are missing; send them and ask again. `stale`: the attempt does not hold its step. */
+  state: 'recorded' | 'open' | 'stale'
+  /** Checksums of the contents to be sent. */
+  missing: string[]
+}
+
+/** One piece of a content: every piece but the last has LIMITS.artifactChunkBytes. Twice is safe. */
+export interface ChunkRequest {
+  session: string
+  step: StepId
+  fence: number
+  sha256: string
+  index: number
+  base64: string
+}
+export interface ChunkResponse {
+  /** False: nobody asked for it, or not any more. */
+  kept: boolean
+}
+
 export interface ExchangeLane {
   register(request: RegisterRequest, signal?: AbortSignal): Promise<RegisterResponse>
   poll(request: PollRequest, signal?: AbortSignal): Promise<PollResponse>
   report(request: ReportRequest, signal?: AbortSignal): Promise<ReportResponse>
   heartbeat(request: HeartbeatRequest, signal?: AbortSignal): Promise<HeartbeatResponse>
+  artifacts(request: ArtifactsRequest, signal?: AbortSignal): Promise<ArtifactsResponse>
+  chunk(request: ChunkRequest, signal?: AbortSignal): Promise<ChunkResponse>
 }

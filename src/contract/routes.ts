@@ -38,6 +38,10 @@ export type RouteId =
   | 'skipStep'
   | 'followEvents'
   | 'followLogs'
+  | 'listArtifacts'
+  | 'downloadArtifact'
+  | 'artifacts'
+  | 'chunk'
   | 'listWorkers'
   | 'getStatus'
   | 'register'
@@ -175,6 +179,26 @@ export const ROUTES: readonly Route[] = [
   },
   {
     ...get,
+    id: 'listArtifacts',
+    path: '/v1/runs/{id}/artifacts',
+    summary: 'Files that the steps of a run left.',
+    query: s.PageQuerySchema,
+    responses: [ok(s.pageOf(s.ArtifactViewSchema))],
+  },
+  {
+    ...get,
+    id: 'downloadArtifact',
+    path: '/v1/runs/{id}/artifacts/content',
+    summary: 'The bytes of one file. The `ETag` is its SHA-256; `If-None-Match` is honoured.',
+    query: s.DownloadQuerySchema,
+    headers: { 'If-None-Match': 'Answered with 304 when the file is still the same.' },
+    responses: [
+      { status: 200, description: 'The file.', type: 'application/octet-stream' },
+      { status: 304, description: 'As it was.' },
+    ],
+  },
+  {
+    ...get,
     id: 'listWorkers',
     path: '/v1/workers',
     summary: 'Workers and what they hold.',
@@ -225,6 +249,24 @@ export const ROUTES: readonly Route[] = [
     bodyBytes: LIMITS.bodyBytes,
     hot: true,
     responses: [ok(s.HeartbeatResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'artifacts',
+    path: EXCHANGE_PATHS.artifacts,
+    summary: 'Record files of an attempt; says which contents are to be sent first.',
+    body: s.ArtifactsSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    responses: [ok(s.ArtifactsResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'chunk',
+    path: EXCHANGE_PATHS.chunk,
+    summary: 'Send one piece of a content.',
+    body: s.ChunkSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    responses: [ok(s.ChunkResponseSchema)],
   },
   {
     ...get,

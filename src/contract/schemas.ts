@@ -159,6 +159,50 @@ export const ReportSchema = z.strictObject({
     .max(LIMITS.reportsMax),
 })
 
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in hex')
+/** A path below the workspace: relative, with forward slashes, without steps upwards. */
+const isArtifactName = (name: string): boolean =>
+  !/[\\\0]/.test(name) && name.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
+const artifactName = z
+  .string()
+  .min(1)
+  .max(LIMITS.artifactNameChars)
+  .refine(isArtifactName, 'must be a relative path with forward slashes')
+
+export const ArtifactsSchema = z.strictObject({
+  session: id,
+  step: id,
+  fence: count,
+  files: z
+    .array(
+      z.strictObject({
+        name: artifactName,
+        bytes: z.int().min(0).max(LIMITS.artifactBytes),
+        sha256,
+        retentionMs: z.int().min(0).max(LIMITS.artifactRetentionMaxMs),
+      }),
+    )
+    .min(1)
+    .max(LIMITS.artifactsPerStepMax),
+  sent: z.boolean(),
+})
+export const ChunkSchema = z.strictObject({
+  session: id,
+  step: id,
+  fence: count,
+  sha256,
+  index: z
+    .int()
+    .min(0)
+    .max(LIMITS.artifactBytes / LIMITS.artifactChunkBytes),
+  base64: z
+    .string()
+    .min(1)
+    .max(Math.ceil(LIMITS.artifactChunkBytes / 3) * 4)
+    .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, 'must be base64'),
+})
+export const DownloadQuerySchema = z.strictObject({ step: text(512), name: text(LIMITS.artifactNameChars) })
+
 // Answers. They are described, not checked: the types hold them.
 
 const attempt = z.object({ step: z.string(), fence: z.int() })
@@ -322,6 +366,21 @@ export const WorkerViewSchema = z
 
 export const CreateRunsResponseSchema = z.object({ ids: z.array(z.string()) })
 export const WorkersResponseSchema = z.object({ items: z.array(WorkerViewSchema) })
+export const ArtifactsResponseSchema = z.object({
+  state: z.enum(['recorded', 'open', 'stale']),
+  missing: z.array(z.string()),
+})
+export const ChunkResponseSchema = z.object({ kept: z.boolean() })
+export const ArtifactViewSchema = z
+  .object({
+    step: z.string(),
+    name: z.string(),
+    bytes: z.int(),
+    sha256: z.string(),
+    createdAt: time,
+    expiresAt: time,
+  })
+  .meta({ id: 'ArtifactView' })
 export const StatusViewSchema = z
   .object({
     server: z.object({

@@ -267,6 +267,22 @@ export const FAILURES = {
     USAGE,
     'Check the name; orrery runs show lists the steps.',
   ),
+  'artifact.checksum_mismatch': row(
+    'A file arrived that is not the one that was left',
+    502,
+    'later',
+    'product',
+    IO,
+    'Fetch it again. When it stays so, a proxy on the way changes what it carries, or the database has lost something: compare the checksums.',
+  ),
+  'artifact.not_found': row(
+    'There is no such file',
+    404,
+    'never',
+    'caller',
+    NOINPUT,
+    'orrery artifacts list RUN shows the files of a run; what is older than its retention is gone.',
+  ),
   'definition.not_found': row(
     'There is no such definition',
     404,

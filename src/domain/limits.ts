@@ -98,6 +98,19 @@ export const LIMITS = {
   labelValueChars: 256,
   /** Reports of one request, and log segments of one report. */
   reportsMax: 10_000,
+  /** One file that a step leaves. */
+  artifactBytes: 256 * 1024 * 1024,
+  /** Files that one attempt leaves. */
+  artifactsPerStepMax: 1_000,
+  /** Piece in which files travel and are kept. */
+  artifactChunkBytes: 256 * 1024,
+  /** Path of one such file. */
+  artifactNameChars: 1_024,
+  /** Files are kept this long when the workflow says nothing, and at most. */
+  artifactRetentionMs: 30 * 24 * 3_600_000,
+  artifactRetentionMaxMs: 365 * 24 * 3_600_000,
+  /** Contents that no file names are kept this long: an upload may be under way. */
+  blobIdleMs: 24 * 3_600_000,
   /** Events of one run that are answered as a list. */
   eventsMax: 10_000,
   /** A request must have arrived whole after this. */

@@ -3,6 +3,7 @@ import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { TokenCache } from './token-cache.ts'
 import { putDefinition } from '../store/definitions/put-definition.ts'
+import { listRunArtifacts, openRunArtifact, takeArtifacts, takeChunk } from './artifacts.ts'
 import { cancelRun, retryRun, skipStep } from './by-hand.ts'
 import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
 import { Creator } from './creator.ts'
@@ -183,6 +184,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     followEvents: (caller, runId, afterSeq, signal) => reads.followEvents(runId, caller.namespaces, afterSeq, signal),
     waitForRun: (caller, runId, waitMs, signal) => reads.waitForRun(runId, caller.namespaces, waitMs, signal),
     followLogs: (caller, runId, filter, signal) => reads.followLogs(runId, caller.namespaces, filter, signal),
+    listArtifacts: (caller, runId, page) => listRunArtifacts(ctx, caller.namespaces, runId, page),
+    openArtifact: (caller, runId, file) => openRunArtifact(ctx, caller.namespaces, runId, file),
     listWorkers: (caller) => reads.listWorkers(caller.namespaces),
     getStatus: (caller) => readStatus(ctx, caller.namespaces),
 
@@ -204,6 +207,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     },
     report: (caller, request) => reporter.report(caller, request),
     heartbeat: (caller, request) => dispatcher.heartbeat(caller, request),
+    takeArtifacts: (caller, request) => takeArtifacts(ctx, dispatcher, caller, request),
+    takeChunk: (caller, request) => takeChunk(ctx, dispatcher, caller, request),
 
     async authenticate(token) {
       const row = await tokens.find(token)

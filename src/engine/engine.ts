@@ -1,5 +1,9 @@
 import type { JsonObject, Json } from '../base/json.ts'
 import type {
+  ArtifactsRequest,
+  ArtifactsResponse,
+  ChunkRequest,
+  ChunkResponse,
   HeartbeatRequest,
   HeartbeatResponse,
   PollRequest,
@@ -10,6 +14,7 @@ import type {
   ReportResponse,
 } from '../contract/exchange.ts'
 import type {
+  ArtifactView,
   LogLine,
   Page,
   RunEvent,
@@ -94,6 +99,17 @@ export interface Engine {
     filter: { step: string | null; cursor: string | null; follow: boolean },
     signal: AbortSignal,
   ): AsyncIterable<LogLine & { cursor: string }>
+  listArtifacts(
+    caller: Caller,
+    runId: string,
+    page: { cursor: string | null; limit: number },
+  ): Promise<Page<ArtifactView>>
+  /** A file with its bytes, read as they are asked for. */
+  openArtifact(
+    caller: Caller,
+    runId: string,
+    file: { step: string; name: string },
+  ): Promise<{ view: ArtifactView; read(): AsyncIterable<Uint8Array> }>
   listWorkers(caller: Caller): Promise<WorkerView[]>
   /** What is under way, of what the caller may see. */
   getStatus(caller: Caller): Promise<StatusView>
@@ -102,6 +118,8 @@ export interface Engine {
   poll(caller: Caller, request: PollRequest, signal: AbortSignal): Promise<PollResponse>
   report(caller: Caller, request: ReportRequest): Promise<ReportResponse>
   heartbeat(caller: Caller, request: HeartbeatRequest): Promise<HeartbeatResponse>
+  takeArtifacts(caller: Caller, request: ArtifactsRequest): Promise<ArtifactsResponse>
+  takeChunk(caller: Caller, request: ChunkRequest): Promise<ChunkResponse>
 
   /** Answers for a token: who it is, or null. Cached for seconds. */
   authenticate(token: string): Promise<Omit<Caller, 'requestId'> | null>

@@ -2,6 +2,8 @@ import type { Happening } from '../domain/advance.ts'
 import { failureRecord, type FailureRecord } from '../domain/failure.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { pruneArtifacts } from '../store/artifacts/artifacts.ts'
+import { sweepBlobs } from '../store/artifacts/blobs.ts'
 import { findProgress, findStill, rearmSteps } from '../store/runs/read-runs.ts'
 import { endSessions, findLiveOnHost, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
 import { findDue, findHeldKinds, findOrphans, findStopping, FIRST_DUE, FIRST_STEP } from '../store/steps/find-steps.ts'
@@ -17,6 +19,8 @@ import type { TokenCache } from './token-cache.ts'
 
 const UPKEEP_MS = 60_000
 const STILL_PAGE = 200
+/** Each may be hundreds of megabytes. */
+const SWEPT_BLOBS_MAX = 20
 /** An assignment in a report's reply that is not confirmed for this long is sent again to the parked poll. */
 const RESEND_MS = 2_000
 /** After this a lease whose answer was lost is old enough to be told from one that is on its way. */
@@ -289,6 +293,8 @@ export class Ticker {
   async #upkeep(now: number): Promise<void> {
     this.#lastUpkeep = now
     await pruneIdempotencyKeys(this.#ctx.db, LIMITS.idempotencyMs, LIMITS.tickItemsMax)
+    await pruneArtifacts(this.#ctx.db, LIMITS.tickItemsMax)
+    await sweepBlobs(this.#ctx.db, { idleMs: LIMITS.blobIdleMs, limit: SWEPT_BLOBS_MAX })
     await this.#ctx.queues.refresh()
     if (this.#ctx.db.kind === 'pglite') await vacuumEmbedded(this.#ctx.db)
   }

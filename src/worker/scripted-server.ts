@@ -1,6 +1,11 @@
+import { createHash } from 'node:crypto'
 import type {
+  ArtifactsRequest,
+  ArtifactsResponse,
   Assignment,
   CancelOrder,
+  ChunkRequest,
+  ChunkResponse,
   ExchangeLane,
   HeartbeatResponse,
   HeldAttempt,
@@ -33,7 +38,7 @@ export interface ServerStep {
 
 /** What happens to a request: `lose` handles it and loses the answer, `cut` never lets it arrive. */
 export type Fate = 'ok' | 'lose' | 'cut' | Error
-type Call = 'register' | 'poll' | 'report' | 'heartbeat'
+type Call = 'register' | 'poll' | 'report' | 'heartbeat' | 'artifacts' | 'chunk'
 
 /** A server for tests, in memory: keeps strictly to what `contract/exchange.ts` promises, over a link that a script may break. */
 export class ScriptedServer implements ExchangeLane {
@@ -136,6 +141,36 @@ export class ScriptedServer implements ExchangeLane {
       const orders =
         free > 0 ? this.#orders(request.session, free, null) : { assignments: [], cancels: [], drain: false }
       return { sessionState, acks, ...orders }
+    })
+  }
+
+  /** Contents that were sent, by their checksum. */
+  readonly contents = new Map<string, Buffer[]>()
+  readonly files = new Map<string, ArtifactsRequest['files']>()
+
+  artifacts(request: ArtifactsRequest): Promise<ArtifactsResponse> {
+    return this.#answer('artifacts', request, async () => {
+      const step = this.steps.get(request.step)
+      if (step?.state !== 'leased' || step.session !== request.session || step.fence !== request.fence)
+        return { state: 'stale', missing: [] }
+      const missing = [...new Set(request.files.map((file) => file.sha256))].filter((sha256) => {
+        const content = Buffer.concat(this.contents.get(sha256) ?? [])
+        const isRight = createHash('sha256').update(content).digest('hex') === sha256
+        if (!isRight) this.contents.delete(sha256)
+        return !isRight
+      })
+      if (missing.length > 0) return { state: 'open', missing }
+      this.files.set(request.step, request.files)
+      return { state: 'recorded', missing: [] }
+    })
+  }
+
+  chunk(request: ChunkRequest): Promise<ChunkResponse> {
+    return this.#answer('chunk', request, async () => {
+      const pieces = this.contents.get(request.sha256) ?? []
+      pieces[request.index] = Buffer.from(request.base64, 'base64')
+      this.contents.set(request.sha256, pieces)
+      return { kept: true }
     })
   }
 

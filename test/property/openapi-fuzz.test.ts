@@ -1,5 +1,6 @@
 // Asks the whole API what its own description says may be asked, and what it says may not: 10,000 requests, no 5xx, and every
 // answer is what the description promises.
+import { createHash } from 'node:crypto'
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -82,7 +83,10 @@ beforeAll(async () => {
   const hash = await rig.put(engine, [{ name: 'a' }, { name: 'b', needs: ['a'] }])
   const run = await rig.start(engine, hash)
   const worker = await rig.worker(engine, { worker: 'fuzzed' })
-  const { step } = await worker.pollFirst()
+  const { step, fence } = await worker.pollFirst()
+  const empty = { name: 'empty', bytes: 0, sha256: createHash('sha256').digest('hex'), retentionMs: 3_600_000 }
+  const at = { session: worker.session, step, fence }
+  await engine.takeArtifacts(worker.caller, { ...at, files: [empty], sent: false })
   const idle = await rig.put(engine, [{ name: 'a', runsOn: { nobody: 'here' } }])
   const canceled = await rig.start(engine, idle)
   await engine.cancelRun({ actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'r' }, canceled)
@@ -92,7 +96,8 @@ beforeAll(async () => {
     definition: [hash],
     session: [worker.session],
     step: [step, 'a'],
-    name: ['a', 'b'],
+    name: ['a', 'b', 'empty'],
+    sha256: [empty.sha256],
   })
 })
 afterAll(() => rig.close())
@@ -101,6 +106,10 @@ afterAll(() => rig.close())
 const named = (name: string): fc.Arbitrary<unknown> | null => {
   if (name === 'workflow') return fc.constant(WORKFLOW)
   if (name === 'manifest') return fc.constant(JSON.stringify(WORKFLOW))
+  return valuesOf(name)
+}
+
+const valuesOf = (name: string): fc.Arbitrary<string> | null => {
   const values = known[name]
   return values ? fc.constantFrom(...values) : null
 }
@@ -116,7 +125,12 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
   )
   const queryValues = fc.tuple(
     ...inQuery.map((p) =>
-      fc.option(fc.oneof({ weight: 4, arbitrary: fromSchema(p.schema, defs, named) }, { weight: 1, arbitrary: junk })),
+      fc.option(
+        fc.oneof(
+          { weight: 4, arbitrary: valuesOf(p.name) ?? fromSchema(p.schema, defs, named) },
+          { weight: 1, arbitrary: junk },
+        ),
+      ),
     ),
   )
   const schema = operation.requestBody?.content['application/json']?.schema

@@ -1,6 +1,6 @@
 import { type Deferred, deferred, HandClock, systemClock } from '../../base/index.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
-import type { CliDeps, EmbeddedOptions, Signal, UpOptions, WorkerOptions } from '../deps.ts'
+import type { CliDeps, EmbeddedOptions, Signal, Terminal, UpOptions, WorkerOptions } from '../deps.ts'
 import { runCli } from '../run-cli.ts'
 import { ScriptedClient, T0 } from './scripted-client.ts'
 
@@ -56,14 +56,16 @@ export class CliHarness {
   }
 
   #deps(): CliDeps {
-    const terminal = (write: (text: string) => void) => ({
+    const terminal = (write: Terminal['write']) => ({
       write,
       isTty: this.tty,
       columns: this.columns,
       rows: this.rows,
     })
     return {
-      stdout: terminal((text) => void (this.out += text)),
+      stdout: terminal(
+        (text) => void (this.out += typeof text === 'string' ? text : Buffer.from(text).toString('utf8')),
+      ),
       stderr: terminal((text) => void (this.err += text)),
       stdin: { readText: () => Promise.resolve(this.stdinText) },
       env: this.env,
@@ -82,6 +84,14 @@ export class CliHarness {
         const existing = files.map((file) => file.path).filter((path) => this.files[path] !== undefined)
         if (existing.length === 0) for (const file of files) this.files[file.path] = file.text
         return Promise.resolve(existing)
+      },
+      writeFile: async (path, content, { force, check }) => {
+        if (this.files[path] !== undefined && !force) return false
+        const chunks: Uint8Array[] = []
+        for await (const chunk of content) chunks.push(chunk)
+        check()
+        this.files[path] = Buffer.concat(chunks).toString('utf8')
+        return true
       },
       connect: (options) => {
         this.connects.push(options)

@@ -1,4 +1,5 @@
 import type {
+  ArtifactView,
   LogLine,
   RunEvent,
   RunSummary,
@@ -74,6 +75,7 @@ export class ScriptedClient implements Client {
   steps: StepView[] = []
   logs: LogLine[] = []
   workers: WorkerView[] = []
+  artifacts: ArtifactView[] = []
   status: StatusView = {
     server: { id: 'srv_1', version: '1.2.3', store: 'postgres', servers: 1 },
     runs: { pending: 0, running: 0, waiting: 0 },
@@ -114,6 +116,14 @@ export class ScriptedClient implements Client {
   retryRun = (runId: string) =>
     this.#answer('retryRun', [runId], { ...runView(), epoch: 2, state: 'running' } as RunSummary)
   skipStep = (...args: unknown[]) => this.#answer('skipStep', args, { ...runView(), state: 'running' } as RunSummary)
+  listArtifacts = (runId: string, query: object = {}) =>
+    this.#answer('listArtifacts', [runId, query], { items: this.artifacts, next: null })
+  openArtifact = (runId: string, file: { step: string; name: string }) => {
+    async function* read(): AsyncIterable<Uint8Array> {
+      yield Buffer.from(`content of ${file.name}`)
+    }
+    return this.#answer('openArtifact', [runId, file], read())
+  }
   listWorkers = () => this.#answer('listWorkers', [], this.workers)
   listEvents = (runId: string, { afterSeq = 0 } = {}) =>
     this.#answer('listEvents', [runId, afterSeq], this.#events.slice(afterSeq))

@@ -217,6 +217,10 @@ export class RigWorker {
     this.session = session
   }
 
+  get caller(): Caller {
+    return this.#caller
+  }
+
   /** From now on it speaks to another server. */
   moveTo(engine: RunningEngine): void {
     this.#engine = engine
