@@ -1,3 +1,4 @@
+import type { ArtifactRule } from '../domain/workflow.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Json } from '../base/json.ts'
 
@@ -91,6 +92,8 @@ export interface Assignment {
         stdin: string | null
         workdir: string | null
         keepOnFailureMs: number | null
+        /** Files that are given to the server before the end is told. */
+        artifacts?: ArtifactRule[]
       }
 }
 

@@ -227,6 +227,9 @@ const assignment = z.object({
       stdin: z.string().nullable(),
       workdir: z.string().nullable(),
       keepOnFailureMs: z.number().nullable(),
+      artifacts: z
+        .array(z.object({ path: z.string(), retentionMs: z.number(), always: z.boolean(), optional: z.boolean() }))
+        .optional(),
     }),
   ]),
 })

@@ -100,6 +100,8 @@ export const LIMITS = {
   reportsMax: 10_000,
   /** One file that a step leaves. */
   artifactBytes: 256 * 1024 * 1024,
+  /** Patterns of files that one step names. */
+  artifactRulesMax: 50,
   /** Files that one attempt leaves. */
   artifactsPerStepMax: 1_000,
   /** Piece in which files travel and are kept. */

@@ -83,6 +83,7 @@ describe('a valid manifest', () => {
       stdin: 'in',
       workdir: 'sub',
       keepOnFailure: '1h',
+      artifacts: ['dist/**', { path: 'report.html', retention: '7d', when: 'always', optional: true }],
       runsOn: { region: 'eu' },
       queueTimeout: '10m',
       onFailure: 'continue',
@@ -96,6 +97,10 @@ describe('a valid manifest', () => {
             stdin: 'in',
             workdir: 'sub',
             keepOnFailureMs: 3_600_000,
+            artifacts: [
+              { path: 'dist/**', retentionMs: LIMITS.artifactRetentionMs, always: false, optional: false },
+              { path: 'report.html', retentionMs: 7 * 24 * 3_600_000, always: true, optional: true },
+            ],
             runsOn: { region: 'eu' },
             queueTimeoutMs: 600_000,
             onFailure: 'continue',
@@ -108,6 +113,11 @@ describe('a valid manifest', () => {
 })
 
 describe('CFG-3: a manifest that is wrong', () => {
+  test.each(['/etc/*', '../up', 'a/../../b', 'a\\b', ''])('a pattern of files %j that leads out is refused', (path) => {
+    const compiled = compileWorkflow(workflow([step('a', { artifacts: [{ path }] })]))
+    expect(compiled).toMatchObject({ ok: false, problems: [{ path: 'spec.steps[0].artifacts[0].path' }] })
+  })
+
   test('names every problem at once, each with its line, column, path and what was meant', () => {
     const text = GOOD.replace('needs:', 'need:').replace('1m30s', '30').replace('inputs.repo', 'input.repo')
     expect(problemsOf(text)).toEqual([
@@ -396,6 +406,7 @@ describe('hostile manifests', () => {
       'stdin',
       'workdir',
       'keepOnFailure',
+      'artifacts',
       'needs',
       'if',
       'forEach',

@@ -312,6 +312,12 @@ function nodeOf(step: StepManifest, needs: number[], refs: number[]): WorkflowNo
     stdin: step.stdin ?? null,
     workdir: step.workdir ?? null,
     keepOnFailureMs: step.keepOnFailure ?? null,
+    artifacts: (step.artifacts ?? []).map(({ path, retention, when, optional }) => ({
+      path,
+      retentionMs: retention,
+      always: when === 'always',
+      optional,
+    })),
   }
 }
 

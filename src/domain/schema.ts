@@ -61,6 +61,22 @@ const command = z.preprocess(
   z.array(z.string(), { error: 'must be a list of arguments, or one string for the shell' }).min(1),
 )
 
+/** Neither from the root nor upwards. */
+const isBelow = (pattern: string): boolean =>
+  !pattern.startsWith('/') && !pattern.includes('\\') && !pattern.split('/').includes('..')
+
+const artifactObject = z.strictObject({
+  path: z
+    .string()
+    .min(1)
+    .max(LIMITS.artifactNameChars)
+    .refine(isBelow, { error: 'must be a pattern below the workspace, such as dist/**' }),
+  retention: positiveDuration.default(LIMITS.artifactRetentionMs),
+  when: z.enum(['success', 'always']).default('success'),
+  optional: z.boolean().default(false),
+})
+const artifact = z.preprocess((value) => (typeof value === 'string' ? { path: value } : value), artifactObject)
+
 const stepSchema = z.strictObject({
   name: stepName,
   function: z
@@ -80,6 +96,7 @@ const stepSchema = z.strictObject({
   stdin: z.string().optional(),
   workdir: z.string().min(1).optional(),
   keepOnFailure: duration.optional(),
+  artifacts: z.array(artifact).min(1).max(LIMITS.artifactRulesMax).optional(),
   needs: z.array(z.string()).max(LIMITS.needsMax).default([]),
   if: expression.optional(),
   forEach: z
@@ -96,7 +113,7 @@ const stepSchema = z.strictObject({
 })
 
 const FUNCTION_ONLY = ['with'] as const
-const COMMAND_ONLY = ['env', 'stdin', 'workdir', 'keepOnFailure'] as const
+const COMMAND_ONLY = ['env', 'stdin', 'workdir', 'keepOnFailure', 'artifacts'] as const
 
 /** What is wrong between the keys of a step, whatever else is wrong with it. `key` is null when it is the step as a whole. */
 export function conflictsOf(step: Record<string, unknown>): { key: string | null; message: string }[] {
@@ -145,6 +162,7 @@ export function knownKeysAt(path: readonly PropertyKey[]): string[] {
   if (path[0] !== 'spec') return []
   if (path.length === 1) return Object.keys(specSchema.shape)
   if (path[1] === 'steps' && path.length === 3) return Object.keys(stepSchema.shape)
+  if (path[1] === 'steps' && path[3] === 'artifacts') return Object.keys(artifactObject.shape)
   if (path[1] === 'steps' && path[3] === 'retry') return Object.keys(retryObject.shape)
   return []
 }

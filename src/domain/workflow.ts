@@ -52,6 +52,17 @@ interface NodeCommon {
   refs: number[]
 }
 
+/** Which files of its workspace a step leaves. */
+export interface ArtifactRule {
+  /** Pattern below the workspace, with forward slashes. */
+  path: string
+  retentionMs: number
+  /** Also when the command failed. */
+  always: boolean
+  /** No failure when nothing fits. */
+  optional: boolean
+}
+
 export interface FunctionNode extends NodeCommon {
   kind: 'function'
   /** `module.export`. */
@@ -71,6 +82,7 @@ export interface CommandNode extends NodeCommon {
   workdir: string | null
   /** Keep the workspace of an attempt that failed, for this long. */
   keepOnFailureMs: number | null
+  artifacts: ArtifactRule[]
 }
 
 export type WorkflowNode = FunctionNode | CommandNode

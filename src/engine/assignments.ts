@@ -114,5 +114,6 @@ function workOf(node: WorkflowNode, scope: Scope | null): Assignment['work'] {
     stdin: node.stdin === null ? null : text(node.stdin, 'stdin'),
     workdir: node.workdir === null ? null : text(node.workdir, 'workdir'),
     keepOnFailureMs: node.keepOnFailureMs,
+    ...(node.artifacts.length > 0 ? { artifacts: node.artifacts } : {}),
   }
 }

@@ -109,6 +109,52 @@ describe('how a command ends', () => {
     expect(server.step('run_1.build').end).toMatchObject({ kind: 'failed', failure })
   })
 
+  const rule = { retentionMs: 60_000, always: false, optional: false }
+  const namesOf = (name: string) => server.files.get(`run_1.${name}`)?.map((file) => file.name)
+  const withProcesses = () => createProcessBackend({ root: join(root, 'work'), clock: systemClock, log: silentLog })
+
+  test('the files that it leaves are with the server before its end, whatever happens on the way', async () => {
+    const backend = await withProcesses()
+    const script = 'mkdir dist; head -c 600000 /dev/urandom > dist/big; echo small > dist/small; cp dist/small other'
+    server.add(commandStep('build', ['sh', '-c', script], { artifacts: [{ ...rule, path: 'dist/*' }] }))
+    // The first of each is lost on its way.
+    const seen = new Set<string>()
+    server.fate = (call) =>
+      (call === 'artifacts' || call === 'chunk') && !seen.has(call) && seen.add(call) ? 'lose' : 'ok'
+    let filesAtEnd: unknown
+    server.pause = (call) => {
+      if (call === 'report' && server.step('run_1.build').end) filesAtEnd ??= namesOf('build')
+      return undefined
+    }
+    await workerOf(backend).start()
+    await until(() => server.allEnded)
+    expect(server.step('run_1.build').end).toMatchObject({ kind: 'succeeded' })
+    expect(namesOf('build')).toEqual(['dist/big', 'dist/small'])
+    const [big] = server.files.get('run_1.build') ?? []
+    expect(Buffer.concat(server.contents.get(big?.sha256 ?? '') ?? [])).toHaveLength(600_000)
+    expect(filesAtEnd ?? namesOf('build')).toEqual(['dist/big', 'dist/small'])
+    await backend.close()
+  })
+
+  test('a pattern that fits nothing makes the step fail, and of one that failed only what is asked for always is kept', async () => {
+    const backend = await withProcesses()
+    server.add(commandStep('none', ['true'], { artifacts: [{ ...rule, path: 'dist/*' }] }))
+    const both = [
+      { ...rule, path: 'a' },
+      { ...rule, path: 'b', always: true },
+    ]
+    server.add(commandStep('failed', ['sh', '-c', 'touch a b; exit 3'], { artifacts: both }))
+    await workerOf(backend).start()
+    await until(() => server.allEnded)
+    expect(server.step('run_1.none').end).toMatchObject({
+      kind: 'failed',
+      failure: { code: 'artifact.none_found', evidence: { pattern: 'dist/*' } },
+    })
+    expect(server.step('run_1.failed').end).toMatchObject({ failure: { code: 'step.exit_nonzero' } })
+    expect(namesOf('failed')).toEqual(['b'])
+    await backend.close()
+  })
+
   test('a canceled command is stopped and confirmed', async () => {
     server.add(commandStep('build', ['build']))
     await workerOf(scripted({ build: [{ hold: 'ever' }] })).start()

@@ -6,6 +6,7 @@ import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Attempt, Outcome, PendingReport, Work } from './attempt.ts'
 import { checkOutput, outputOutcome, tooLarge } from './outcome.ts'
+import type { FileShipping } from './ship-files.ts'
 import { LogShipping, type MakeReport } from './log-shipping.ts'
 import { boundText } from './to-json.ts'
 
@@ -16,6 +17,7 @@ export interface CommandDeps {
   clock: Clock
   log: Log
   makeReport: MakeReport
+  files: FileShipping
   /** Remembers, for a later life of this worker, up to which segment the server has the output. */
   onLogAcked(attempt: Attempt, index: number): void
   /** Called once. `endedAt` is monotonic. */
@@ -131,10 +133,23 @@ class RunningCommand implements Work {
     try {
       const end = await handle.ended
       this.refresh()
-      this.#finish(await this.#outcomeOf(end, handle), end.endedAt + this.#offset())
+      const outcome = await this.#withFiles(await this.#outcomeOf(end, handle), handle)
+      this.#finish(outcome, end.endedAt + this.#offset())
     } catch (error) {
       this.#finish({ kind: 'failed', failure: startFailure(this.#attempt, error) }, clock.monotonic())
     }
+  }
+
+  /** The files that the step leaves are with the server before its end is told: whoever comes next may fetch them. */
+  async #withFiles(outcome: Outcome, handle: CommandHandle): Promise<Outcome> {
+    const { work } = this.#attempt.assignment
+    const rules = (work.kind === 'command' && work.artifacts) || []
+    if (rules.length === 0 || (outcome.kind !== 'succeeded' && outcome.kind !== 'failed')) return outcome
+    const failed = outcome.kind === 'failed'
+    const failure = await this.#deps.files.ship(this.#attempt, handle.workspace, rules, { failed })
+    // What failed first is what the step failed of.
+    if (failure === null || failed) return outcome
+    return { kind: 'failed', failure }
   }
 
   /** From the host's clock, which the backend speaks, to the monotonic one. */

@@ -17,6 +17,7 @@ import { finalRefusal, Link } from './link.ts'
 import type { Outbox } from './outbox.ts'
 import { ReportLane } from './report-lane.ts'
 import { readSessionFile, writeSessionFile } from './session-file.ts'
+import { FileShipping } from './ship-files.ts'
 import { Supervisor } from './supervisor.ts'
 
 /** One timer for all that is held. */
@@ -87,6 +88,13 @@ export class ExchangeLoop {
       clock,
       log,
       outbox,
+      files: new FileShipping({
+        lane,
+        deadlines: this.#deadlines,
+        link: this.#link,
+        session: () => this.#session?.session ?? null,
+        signal: this.#stop.signal,
+      }),
       send: (report) => this.reports.push(report),
       onBusy: () => void this.#sweep(),
       onIdle: () => {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type { ArtifactRule } from '../domain/workflow.ts'
 import type {
   ArtifactsRequest,
   ArtifactsResponse,
@@ -276,9 +277,9 @@ export function functionStep(
 export function commandStep(
   name: string,
   command: string[],
-  more: Partial<Assignment> & { keepOnFailureMs?: number } = {},
+  more: Partial<Assignment> & { keepOnFailureMs?: number; artifacts?: ArtifactRule[] } = {},
 ): Omit<Assignment, 'fence'> {
-  const { keepOnFailureMs = null, ...rest } = more
+  const { keepOnFailureMs = null, artifacts = [], ...rest } = more
   const work = {
     kind: 'command',
     command,
@@ -286,6 +287,7 @@ export function commandStep(
     stdin: null,
     workdir: null,
     keepOnFailureMs,
+    ...(artifacts.length > 0 ? { artifacts } : {}),
   } as const
   return { ...COMMON, step: `run_1.${name}`, runId: 'run_1', name, work, ...rest }
 }

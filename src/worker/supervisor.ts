@@ -18,6 +18,7 @@ import { adoptCommand, type CommandDeps, startCommand } from './command-attempt.
 import { type FunctionDeps, startFunction } from './function-attempt.ts'
 import type { Outbox } from './outbox.ts'
 import { RecentKeys } from './recent-keys.ts'
+import type { FileShipping } from './ship-files.ts'
 
 /** Work that runs longer than this says that it started; shorter work says so with its end. */
 const SHOW_START_MS = 100
@@ -32,6 +33,7 @@ export interface SupervisorDeps {
   clock: Clock
   log: Log
   outbox: Outbox
+  files: FileShipping
   send(report: PendingReport): void
   /** Something is held from now on that the sweep must look after. */
   onBusy(): void
@@ -67,6 +69,7 @@ export class Supervisor {
       clock,
       log,
       makeReport,
+      files: deps.files,
       onLogAcked: (attempt, logIndex) => deps.outbox.mark(attempt.key, { seq: attempt.seq, logIndex }),
       onEnd: this.#finish.bind(this),
     }
