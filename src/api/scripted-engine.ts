@@ -98,7 +98,7 @@ export class ScriptedEngine implements Engine {
   async getRun(...[caller, runId]: Parameters<Engine['getRun']>): Promise<RunView> {
     this.#note('getRun', caller, runId)
     this.#requireRun(runId)
-    return { ...summaryOf(runId), definition: 'sha256:demo', inputs: {}, stepList: [] }
+    return { ...summaryOf(runId), definition: 'sha256:demo', inputs: {}, reason: null, stepList: [] }
   }
 
   async listRuns(...args: Parameters<Engine['listRuns']>) {
@@ -198,7 +198,14 @@ export class ScriptedEngine implements Engine {
 
   async waitForRun(...[caller, runId, waitMs]: Parameters<Engine['waitForRun']>): Promise<RunView> {
     this.#note('waitForRun', caller, runId, waitMs)
-    return { ...summaryOf(runId), state: 'succeeded', definition: 'sha256:demo', inputs: {}, stepList: [] }
+    return {
+      ...summaryOf(runId),
+      state: 'succeeded',
+      definition: 'sha256:demo',
+      inputs: {},
+      reason: null,
+      stepList: [],
+    }
   }
 
   async *followLogs(...[caller, runId, filter, signal]: Parameters<Engine['followLogs']>) {

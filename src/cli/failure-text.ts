@@ -1,6 +1,7 @@
 import type { Json, JsonObject } from '../base/index.ts'
 import type { FailureRecord, Problem } from '../domain/failure.ts'
-import { FAILURES } from '../domain/failures.ts'
+import { FAILURES, isFailureCode } from '../domain/failures.ts'
+import { isWaitCode, WAITS } from '../domain/reasons/reason.ts'
 import { displayWidth, type Line, padEnd, printable, printableLine, span, truncate, wrap } from './terminal-text.ts'
 
 export interface FailureTextOptions {
@@ -16,19 +17,29 @@ const PROBLEMS_MAX = 50
 const TAIL_LINES = 20
 const ITEMS_MAX = 8
 
+/** A failure, or a reason for waiting that is none. */
+type Told = Omit<FailureRecord, 'code'> & { code: string }
+
+const titleOf = (code: string): string =>
+  isFailureCode(code) ? FAILURES[code].title : isWaitCode(code) ? WAITS[code] : ''
+
 /** A failure for people: code, message, causes, evidence, what to do, what to run next. Pure. */
-export function failureLines(failure: FailureRecord, options: FailureTextOptions): Line[] {
+export function failureLines(told: Told, options: FailureTextOptions): Line[] {
   const width = Math.max(40, options.width)
   const lines: Line[] = [
-    [span('✗ ', 'bad'), span(failure.code, 'bold'), span(`  ${FAILURES[failure.code]?.title ?? ''}`)],
-    ...textLines('  ', failure.message, width),
-    ...causeLines(failure.cause, width),
+    [
+      isWaitCode(told.code) ? span('◌ ', 'warn') : span('✗ ', 'bad'),
+      span(told.code, 'bold'),
+      span(`  ${titleOf(told.code)}`),
+    ],
+    ...textLines('  ', told.message, width),
+    ...causeLines(told.cause, width),
   ]
-  const { problems, ...evidence } = failure.evidence ?? {}
+  const { problems, ...evidence } = told.evidence ?? {}
   if (Array.isArray(problems)) lines.push(...problemLines(problems, { ...options, width }))
   else if (problems !== undefined) lines.push(...evidenceLines({ problems }, width))
   lines.push(...evidenceLines(evidence, width))
-  const advice = wrap(printableLine(failure.remediation), width - 4)
+  const advice = wrap(printableLine(told.remediation), width - 4)
   lines.push(...advice.map((text, i): Line => [span(i === 0 ? '  → ' : '    ', 'accent'), span(text)]))
   for (const command of options.next ?? []) lines.push([span('    '), span(command, 'accent')])
   return lines

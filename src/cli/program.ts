@@ -355,15 +355,25 @@ function addWorkers(program: Command, { deps, output, done }: ProgramOptions): v
     )
 }
 
-function addExplain(program: Command, { output, done }: ProgramOptions): void {
-  program
+function addExplain(program: Command, { deps, output, done }: ProgramOptions): void {
+  const command = program
     .command('explain')
-    .summary('say all about a failure code')
-    .description('Says what a failure code means and what to do about it; without a code, lists all.')
-    .argument('[code]', 'code such as step.timed_out, or a group such as step')
-    .addOption(json())
-    .addHelpText('after', examples('orrery explain step.timed_out', 'orrery explain storage', 'orrery explain'))
-    .action(async (code: string | undefined) => done((await import('./commands/explain.ts')).explain(output, code)))
+    .summary('say why a run or step does not run, or all about a failure code')
+    .description(
+      'Says why a run or a step is not running, and what to do. Of a failure code: what it means; without an argument, lists all codes.',
+    )
+    .argument('[what]', 'run/RUN, step/RUN/STEP, a code such as step.timed_out, or a group such as step')
+  withServer(command)
+    .addHelpText(
+      'after',
+      examples('orrery explain run/RUN', "orrery explain 'step/RUN/measure[3]'", 'orrery explain step.timed_out'),
+    )
+    .action(async (what: string | undefined, flags: ServerFlags) => {
+      const { explainTarget, parseTarget } = await import('./commands/explain-target.ts')
+      const target = what === undefined ? null : parseTarget(what)
+      if (target) return done(await explainTarget(deps, output, target, flags))
+      done((await import('./commands/explain.ts')).explain(output, what))
+    })
 }
 
 function addVersion(program: Command, { deps, output, done }: ProgramOptions): void {

@@ -102,8 +102,9 @@ function detailOf(step: StepView): string | null {
     const by = step.state === 'blocked' ? step.failure.evidence?.['blockedBy'] : undefined
     return typeof by === 'string' ? `${step.failure.code} (${by})` : step.failure.code
   }
-  if (step.reason) {
-    const until = 'until' in step.reason && step.reason.until ? ` (until ${step.reason.until})` : ''
+  // What runs needs no words, and what is queued for a moment none yet.
+  if (step.reason && !['running', 'starting', 'queued', 'decision'].includes(step.reason.code)) {
+    const until = step.reason.until ? ` (until ${step.reason.until})` : ''
     return `${step.reason.code}: ${step.reason.message}${until}`
   }
   return null

@@ -79,7 +79,14 @@ describe('the tree of a run', () => {
           stepView({
             name: 'build',
             state: 'queued',
-            reason: { code: 'dispatch.requirements_unmet', message: 'label gpu=yes' },
+            reason: {
+              code: 'dispatch.requirements_unmet',
+              message: 'label gpu=yes',
+              evidence: {},
+              remediation: '',
+              retryable: false,
+              since: null,
+            },
           }),
           stepView({
             name: 'ship',

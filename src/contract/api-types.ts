@@ -1,5 +1,6 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type { FailureRecord, Problem } from '../domain/failure.ts'
+import type { Reason } from '../domain/reasons/reason.ts'
 
 /** Bodies of the public API. Times are RFC 3339 in UTC. */
 
@@ -69,8 +70,8 @@ export interface StepView {
   id: string
   kind: 'function' | 'command'
   state: StepState
-  /** Why a step that has not ended does not go on; null when it does. */
-  reason: FailureRecord | { code: string; message: string; until?: string } | null
+  /** Why a step has not ended; null once it has. */
+  reason: Reason | null
   needs: string[]
   fence: number
   tries: number
@@ -99,6 +100,8 @@ export interface AttemptView {
 }
 
 export interface RunView extends RunSummary {
+  /** Why the run has not ended, told by the step that decides it; null once it has. */
+  reason: (Reason & { step: string | null }) | null
   /** Present while nothing has moved for long; each step says why at its `reason`. */
   stalled?: FailureRecord | null
   definition: string

@@ -299,6 +299,19 @@ const view = {
   endedAt: time.nullable(),
   failure: FailureRecordSchema.nullable(),
 }
+const ReasonSchema = z
+  .object({
+    code: z
+      .string()
+      .meta({ description: 'A failure code when someone has to act, else a word such as dependency or running.' }),
+    message: z.string(),
+    evidence: jsonObject,
+    remediation: z.string(),
+    retryable: z.boolean(),
+    since: time.nullable(),
+    until: time.optional().meta({ description: 'When it ends at the latest, where that is known.' }),
+  })
+  .meta({ id: 'Reason' })
 export const StepViewSchema = z
   .object({
     ...view,
@@ -306,13 +319,7 @@ export const StepViewSchema = z
     id: z.string(),
     kind: z.enum(['function', 'command']),
     state: z.enum(['pending', 'queued', 'running', 'waiting', 'succeeded', 'failed', 'skipped', 'blocked', 'canceled']),
-    reason: z
-      .union([
-        FailureRecordSchema,
-        z.object({ code: z.string(), message: z.string(), until: z.string().optional() }),
-        z.null(),
-      ])
-      .meta({ description: 'Why a step that has not ended does not go on.' }),
+    reason: ReasonSchema.nullable().meta({ description: 'Why a step has not ended; null once it has.' }),
     needs: z.array(z.string()),
     fence: z.int(),
     tries: z.int(),
@@ -331,7 +338,15 @@ export const StepViewSchema = z
   })
   .meta({ id: 'StepView' })
 export const RunViewSchema = z
-  .object({ ...summary, definition: z.string(), inputs: jsonObject, stepList: z.array(StepViewSchema) })
+  .object({
+    ...summary,
+    reason: ReasonSchema.extend({ step: z.string().nullable() })
+      .nullable()
+      .meta({ description: 'Why the run has not ended, told by the step that decides it.' }),
+    definition: z.string(),
+    inputs: jsonObject,
+    stepList: z.array(StepViewSchema),
+  })
   .meta({ id: 'RunView' })
 
 export const pageOf = <T extends z.ZodType>(item: T) =>

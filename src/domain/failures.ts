@@ -178,6 +178,14 @@ export const FAILURES = {
     DATA,
     'Correct the name, or add the step to needs.',
   ),
+  'workflow.concurrency_invalid': row(
+    'A limit on what runs at once lets nothing run',
+    400,
+    'never',
+    'caller',
+    DATA,
+    'Give a whole number from 1, or leave the limit out: then nothing is held back.',
+  ),
   'workflow.duplicate_step': row('Two steps have one name', 400, 'never', 'caller', DATA, 'Rename one of the steps.'),
   'expression.invalid': row(
     'An expression cannot be parsed',
@@ -412,6 +420,22 @@ export const FAILURES = {
     'operator',
     UNAVAILABLE,
     'Start a worker that has what is missing, or correct runsOn.',
+  ),
+  'dispatch.worker_unknown': row(
+    'No connected worker has the name that the step asks for',
+    503,
+    'after-change',
+    'operator',
+    UNAVAILABLE,
+    'Start the worker under that name, or correct runsOn.worker of the step.',
+  ),
+  'dispatch.scope_mismatch': row(
+    'Connected workers serve other namespaces',
+    503,
+    'after-change',
+    'operator',
+    UNAVAILABLE,
+    'Start a worker that may serve the namespace of the run: orrery worker --namespace NAME, with a token for it.',
   ),
   'dispatch.saturated': row(
     'All slots of the fitting workers are busy',

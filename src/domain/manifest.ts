@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import type { Json, JsonObject } from '../base/json.ts'
+import { nameConcurrency } from './concurrency-problem.ts'
 import { nearest } from '../base/nearest.ts'
 import { failureOfProblems, type Problem } from './failure.ts'
 import { compileGraph, type Graph, type GraphStep } from './graph.ts'
@@ -76,7 +77,7 @@ function compileValue(value: Json): {
   const parsed = workflowSchema.safeParse(value, { reportInput: true })
   const { graph, problems: graphProblems } = checkGraph(steps)
   const problems = [
-    ...(parsed.success ? [] : parsed.error.issues.flatMap(problemsOfIssue)),
+    ...(parsed.success ? [] : parsed.error.issues.flatMap(problemsOfIssue).map(nameConcurrency)),
     ...checkKinds(steps),
     ...checkModules(spec, steps),
     ...checkSchemas(spec, steps),

@@ -46,7 +46,7 @@ interface NodeCommon {
   onFailure: 'fail' | 'continue'
   /** True (the default): after a lost result the step may simply run again. */
   repeatable: boolean
-  /** Labels that a worker must have. */
+  /** Labels that a worker must have; `worker` names the one worker that may take the step. */
   runsOn: Record<string, string>
   /** Nodes whose output the step's templates read. */
   refs: number[]
@@ -105,8 +105,12 @@ export interface Requirements {
   backend: 'function' | 'process'
   /** Module that must be loaded; null for commands. */
   module: string | null
+  /** Labels that the worker must have; `worker` is no label but the name of the one worker that may take the step. */
   labels: Record<string, string>
 }
+
+/** The key of `runsOn` that names a worker. No worker may have a label of this name. */
+export const WORKER_PIN = 'worker'
 
 export function requirementsOf(definition: Definition, node: WorkflowNode): Requirements {
   return {
@@ -125,6 +129,8 @@ export function queueKey(r: Requirements): string {
 
 /** What a worker offers. */
 export interface Offer {
+  /** Its name. */
+  worker: string
   namespaces: string[] | null
   backends: string[]
   modules: string[]
@@ -138,7 +144,9 @@ export function missingFor(r: Requirements, offer: Offer): string[] {
   if (!offer.backends.includes(r.backend)) missing.push(`backend ${r.backend}`)
   if (r.module !== null && !offer.modules.includes(r.module)) missing.push(`module ${r.module}`)
   for (const [key, value] of Object.entries(r.labels)) {
-    if (offer.labels[key] !== value) missing.push(`label ${key}=${value}`)
+    if (key === WORKER_PIN) {
+      if (offer.worker !== value) missing.push(`worker ${value}`)
+    } else if (offer.labels[key] !== value) missing.push(`label ${key}=${value}`)
   }
   return missing
 }

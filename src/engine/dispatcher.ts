@@ -11,6 +11,7 @@ import type {
 } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { WORKER_PIN } from '../domain/workflow.ts'
 import { mayExchange } from '../domain/version-skew.ts'
 import { claimSteps } from '../store/steps/claim-steps.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
@@ -81,10 +82,27 @@ export class Dispatcher {
         evidence: { worker: request.version, server: ctx.version },
       })
     }
+    const alias = request.labels[WORKER_PIN]
+    if (alias !== undefined && alias !== request.worker) {
+      throw new Failure(
+        'request.invalid',
+        `registering worker ${request.worker} with the label ${WORKER_PIN}=${alias}`,
+        {
+          evidence: { label: WORKER_PIN, value: alias, name: request.worker },
+          remediation: `runsOn.${WORKER_PIN} means the name of a worker: give the name with --name and leave the label out.`,
+        },
+      )
+    }
     const skew = Math.max(-2_000_000_000, Math.min(2_000_000_000, Math.round(request.clock - ctx.clock.now())))
     const id = ctx.ids.make('session')
     const namespaces = caller.namespaces ?? request.namespaces
-    const offer = { namespaces, backends: request.backends, modules: request.modules, labels: request.labels }
+    const offer = {
+      worker: request.worker,
+      namespaces,
+      backends: request.backends,
+      modules: request.modules,
+      labels: request.labels,
+    }
     const capacity = Math.min(LIMITS.capacityMax, request.capacity)
     await openSession(
       ctx.db,
@@ -92,7 +110,6 @@ export class Dispatcher {
         ...offer,
         id,
         capacity,
-        worker: request.worker,
         tokenId: caller.actor,
         host: request.host,
         pid: request.pid,

@@ -1,6 +1,8 @@
 import type { LogLine, Page, RunEvent, RunSummary, RunView, StepView, WorkerView } from '../contract/api-types.ts'
 import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
+import { isFailureCode } from '../domain/failures.ts'
 import { isRunTerminal, type RunState } from '../domain/machines.ts'
+import { runReason } from '../domain/reasons/run-reason.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { displayName } from '../domain/step.ts'
 import { listEvents } from '../store/events/events.ts'
@@ -10,7 +12,7 @@ import { listSessions } from '../store/sessions/sessions.ts'
 import { findWholeRuns, listAttempts, listSteps, type StepReadRow, type WholeRow } from '../store/steps/read-steps.ts'
 import { createBatcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
-import { reasonOf } from './reasons.ts'
+import { ReasonFinder } from './reasons.ts'
 import { createNameIndex, viewRun, viewStep } from './views.ts'
 
 /** Steps shown with a run; the rest are listed page by page. */
@@ -21,8 +23,6 @@ const SEGMENTS_PAGE = 100
 const FOLLOW_MS = 5_000
 /** Attempts of a page of steps that are shown. */
 const ATTEMPTS_SHOWN = 1_000
-/** Reasons that cost a query each are given for this many queued steps of a page. */
-const REASONS_MAX = 20
 /** Running steps that a stalled run names. */
 const STALLED_SHOWN = 10
 
@@ -70,22 +70,17 @@ export function createReads(ctx: EngineContext): Reads {
     return row
   }
 
-  const viewSteps = async (run: RunReadRow, rows: StepReadRow[]): Promise<StepView[]> => {
+  const viewSteps = async (
+    run: RunReadRow,
+    rows: StepReadRow[],
+    viewer: readonly string[] | null,
+  ): Promise<StepView[]> => {
     const { definition } = await ctx.definitions.get(run.definition)
     // A step that succeeded at its first attempt has no other: the usual case costs no query.
     const tried = rows.filter((r) => r.fence > (r.state === 'succeeded' || r.state === 'running' ? 1 : 0))
     const attempts = tried.length > 0 ? await listAttempts(ctx.db, run.id, tried, ATTEMPTS_SHOWN) : []
-    let asked = 0
-    const views: StepView[] = []
-    for (const row of rows) {
-      const costly = row.state === 'queued'
-      const reason =
-        run.ended_at !== null || (costly && ++asked > REASONS_MAX)
-          ? null
-          : await reasonOf(ctx, run.id, definition, row, rows)
-      views.push(viewStep(run.id, definition, row, attempts, reason))
-    }
-    return views
+    const reasons = run.ended_at === null ? await new ReasonFinder(ctx, { run, definition, viewer }).find(rows) : []
+    return rows.map((row, i) => viewStep(run.id, definition, row, attempts, reasons[i] ?? null))
   }
 
   const eventsAfter = async (runId: string, afterSeq: number, limit: number) => {
@@ -123,10 +118,18 @@ export function createReads(ctx: EngineContext): Reads {
     return found
   }
 
-  const viewWhole = async ({ run, rows }: WholeRow): Promise<RunView> => {
-    const stepList = await viewSteps(run, rows)
+  const viewWhole = async ({ run, rows }: WholeRow, viewer: readonly string[] | null): Promise<RunView> => {
+    const stepList = await viewSteps(run, rows, viewer)
+    const summary = viewRun(run)
     return {
-      ...viewRun(run),
+      ...summary,
+      reason: runReason({
+        id: run.id,
+        state: summary.state,
+        stop: run.stop,
+        createdAt: summary.createdAt,
+        steps: stepList.flatMap((s) => (s.reason ? [{ name: s.name, reason: s.reason }] : [])),
+      }),
       definition: run.definition,
       inputs: run.inputs,
       stepList,
@@ -135,7 +138,7 @@ export function createReads(ctx: EngineContext): Reads {
   }
 
   return {
-    getRun: async (runId, namespaces) => viewWhole(await readWhole(runId, namespaces)),
+    getRun: async (runId, namespaces) => viewWhole(await readWhole(runId, namespaces), namespaces),
     getSummary: async (runId, namespaces) => viewRun(await mustFind(runId, namespaces)),
     async listRuns({ namespaces, workflow, states, cursor, limit }) {
       const size = Math.min(limit, LIMITS.pageMax)
@@ -155,7 +158,7 @@ export function createReads(ctx: EngineContext): Reads {
       })
       const last = rows[size - 1]
       const next = rows.length > size && last ? `${last.node}${last.path === '' ? '' : `.${last.path}`}` : null
-      return { items: await viewSteps(run, rows.slice(0, size)), next }
+      return { items: await viewSteps(run, rows.slice(0, size), namespaces), next }
     },
     async listEvents(runId, namespaces, afterSeq, limit) {
       await mustFind(runId, namespaces)
@@ -203,7 +206,7 @@ export function createReads(ctx: EngineContext): Reads {
         const ended = known === 'ended' ? null : ctx.watch.waitEnd(runId, Math.min(left, FOLLOW_MS), signal)
         if (known !== 'open') {
           const found = await readWhole(runId, namespaces)
-          if (found.run.ended_at !== null || left === 0 || signal.aborted) return viewWhole(found)
+          if (found.run.ended_at !== null || left === 0 || signal.aborted) return viewWhole(found, namespaces)
         }
         await ended
         known = known === 'ended' ? 'open' : null
@@ -282,26 +285,31 @@ export function createReads(ctx: EngineContext): Reads {
 /** A live run that has not moved for long says so, and what it waits for: the first step that waits for more than other steps. */
 function stalledOf(ctx: EngineContext, run: RunReadRow, steps: readonly StepView[]): { stalled?: FailureRecord } {
   if (run.ended_at !== null || run.still_ms < ctx.times.stallMs) return {}
-  const waiting = steps.filter((s) => s.reason !== null && s.reason.code !== 'dependency')
-  const first = waiting.find((s) => s.reason !== null && 'remediation' in s.reason) ?? waiting[0]
-  const running = steps.filter((s) => s.state === 'running').map((s) => s.name)
-  const reason = first?.reason ?? null
-  const why = first && reason ? `step ${first.name}: ${reason.message}` : `running: ${running.join(', ') || 'nothing'}`
+  const reason = runReason({
+    id: run.id,
+    state: 'running',
+    stop: run.stop,
+    createdAt: run.created_at.toISOString(),
+    steps: steps.flatMap((s) => (s.reason ? [{ name: s.name, reason: s.reason }] : [])),
+  })
+  const running = steps.filter((s) => s.reason?.code === 'running').map((s) => s.name)
+  const isAtWork = reason?.code === 'running'
+  const why = isAtWork ? `running: ${running.slice(0, STALLED_SHOWN).join(', ')}` : (reason?.message ?? '')
   const record = failureRecord('run.stalled', `no progress for ${Math.round(run.still_ms / 1000)} s; ${why}`, {
     evidence: {
       stillMs: Math.round(run.still_ms),
       queuedOrRunning: run.active,
-      ...(first && reason ? { step: first.name, reason: reason.code } : {}),
+      ...(reason?.step ? { step: reason.step, reason: reason.code } : {}),
       ...(running.length > 0 ? { running: running.slice(0, STALLED_SHOWN) } : {}),
     },
-    remediation:
-      reason && 'remediation' in reason
-        ? reason.remediation
-        : running.length > 0
-          ? 'The steps named are at work; give a step a timeout to bound it, or cancel the run.'
-          : 'It goes on by itself when what it waits for has come; steps that were forgotten are armed again by themselves.',
+    remediation: isAtWork
+      ? 'The steps named are at work; give a step a timeout to bound it, or cancel the run.'
+      : (reason?.remediation ?? 'It goes on by itself when what it waits for has come.'),
   })
-  return { stalled: reason && 'remediation' in reason ? { ...record, cause: reason } : record }
+  if (!reason || !isFailureCode(reason.code)) return { stalled: record }
+  const { code, evidence, remediation, retryable } = reason
+  const message = steps.find((s) => s.name === reason.step)?.reason?.message ?? reason.message
+  return { stalled: { ...record, cause: { code, message, evidence, remediation, retryable } } }
 }
 
 function parseCursor(text: string | null): LogCursor | null {

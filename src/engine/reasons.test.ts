@@ -20,10 +20,10 @@ async function reason(runId: string, name: string) {
 }
 
 describe('why a queued step waits', () => {
-  test('nothing is said before a moment has passed', async () => {
+  test('for a moment only, it is merely queued', async () => {
     const runId = await start(one)
     await rig.advance(DEFAULT_TIMES.dispatchGraceMs - 1)
-    expect(await reason(runId, 'a')).toBeNull()
+    expect(await reason(runId, 'a')).toMatchObject({ code: 'queued' })
   })
 
   test('no worker was ever there', async () => {
@@ -77,7 +77,11 @@ describe('why another step waits', () => {
   test('for what it needs', async () => {
     const specs: NodeSpec[] = [{ name: 'a' }, { name: 'b' }, { name: 'c', needs: ['a', 'b'] }]
     const runId = await start(specs)
-    expect(await reason(runId, 'c')).toEqual({ code: 'dependency', message: 'waiting for a, b' })
+    expect(await reason(runId, 'c')).toMatchObject({
+      code: 'dependency',
+      message: 'waiting for a, b',
+      evidence: { needs: [{ step: 'a', state: 'queued' }, { step: 'b' }] },
+    })
   })
 
   test('for its next try, with the time of it', async () => {
@@ -93,5 +97,65 @@ describe('why another step waits', () => {
     const runId = await start([{ name: 'a', forEach: '${{ inputs.items }}' }], { items: [1, 2, 3] })
     await engine.tick()
     expect(await reason(runId, 'a')).toMatchObject({ code: 'activations', message: '0 of 3 activations have ended' })
+  })
+
+  test('for what it needs, on a page of its own as well', async () => {
+    const runId = await start([{ name: 'a' }, { name: 'b' }, { name: 'c', needs: ['a'] }])
+    const page = await engine.listSteps(ADMIN, runId, { cursor: '1', limit: 10 })
+    expect(page.items).toMatchObject([{ name: 'c', reason: { code: 'dependency', message: 'waiting for a' } }])
+  })
+
+  test('for a place under maxParallel, with those who hold the places', async () => {
+    const items = { items: [1, 2, 3] }
+    const runId = await start([{ name: 'a', forEach: '${{ inputs.items }}', maxParallel: 2 }], items)
+    await engine.tick()
+    const { items: steps } = await engine.listSteps(ADMIN, runId, { cursor: null, limit: 10 })
+    expect(steps.find((s) => s.name === 'a[2]')?.reason).toMatchObject({
+      code: 'max_parallel',
+      evidence: { value: 2, holders: ['a[0]', 'a[1]'] },
+    })
+  })
+
+  test('for the lease of a worker that fell silent, and for its confirmation of a cancel', async () => {
+    const worker = await rig.worker(engine, { worker: 'w1' })
+    const runId = await start(one)
+    await worker.pollFirst()
+    expect(await reason(runId, 'a')).toMatchObject({ code: 'starting', evidence: { worker: 'w1' } })
+    await rig.advance(5_000)
+    expect(await reason(runId, 'a')).toMatchObject({ code: 'session_lost', until: expect.any(String) })
+    await worker.heartbeat()
+    await engine.tick()
+    await engine.cancelRun(ADMIN, runId)
+    expect(await reason(runId, 'a')).toMatchObject({ code: 'stopping', evidence: { worker: 'w1' } })
+    expect((await engine.getRun(ADMIN, runId)).reason).toMatchObject({ code: 'stopping' })
+  })
+
+  test('the run answers with the reason of the step that decides it, and with none once it has ended', async () => {
+    const runId = await start([{ name: 'a' }, { name: 'b', needs: ['a'] }])
+    await rig.advance(3_000)
+    expect((await engine.getRun(ADMIN, runId)).reason).toMatchObject({ code: 'dispatch.no_worker', step: 'a' })
+    await engine.cancelRun(ADMIN, runId)
+    expect((await engine.getRun(ADMIN, runId)).reason).toBeNull()
+  })
+})
+
+describe('a worker that is named by runsOn.worker', () => {
+  test('is the only one that gets the step; unknown, its nearest name is given', async () => {
+    await rig.worker(engine, { worker: 'builder-1' })
+    const runId = await start([{ name: 'a', runsOn: { worker: 'builder-2' } }])
+    await rig.advance(3_000)
+    expect(await reason(runId, 'a')).toMatchObject({
+      code: 'dispatch.worker_unknown',
+      evidence: { worker: 'builder-2', nearest: 'builder-1' },
+    })
+    const named = await rig.worker(engine, { worker: 'builder-2' })
+    expect(await named.pollFirst()).toMatchObject({ name: 'a' })
+  })
+
+  test('cannot be imitated by a label', async () => {
+    await expect(rig.worker(engine, { worker: 'w1', labels: { worker: 'w2' } })).rejects.toMatchObject({
+      code: 'request.invalid',
+      remediation: expect.stringContaining('--name'),
+    })
   })
 })

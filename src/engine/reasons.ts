@@ -1,111 +1,212 @@
-import type { StepView } from '../contract/api-types.ts'
-import { failureRecord, type FailureRecord } from '../domain/failure.ts'
-import { missingFor, type Definition } from '../domain/workflow.ts'
-import { listSessions, type SessionRow } from '../store/sessions/sessions.ts'
-import { findHolders, findQueuePlace, type StepReadRow } from '../store/steps/read-steps.ts'
+import type { Reason } from '../domain/reasons/reason.ts'
+import { type FailureRecord, failureRecord } from '../domain/failure.ts'
+import { isStepTerminal, type StepState } from '../domain/machines.ts'
+import { judgeWorkers, saturated, type Verdict, type WorkerFacts } from '../domain/reasons/dispatch-reason.ts'
+import { type StepFacts, stepReason } from '../domain/reasons/step-reason.ts'
+import { displayName } from '../domain/step.ts'
+import type { Definition } from '../domain/workflow.ts'
+import type { RunReadRow } from '../store/runs/read-runs.ts'
+import { findSessions, listSessions, type SessionRow } from '../store/sessions/sessions.ts'
+import {
+  findActiveActivations,
+  findHolders,
+  findNodeStates,
+  findQueuePlace,
+  type StepReadRow,
+} from '../store/steps/read-steps.ts'
 import type { EngineContext } from './context.ts'
 import { stepIdOf } from './step-id.ts'
 
 /** Places ahead in a queue are counted up to this. */
 const AHEAD_CAP = 10_000
-const WORKERS_SHOWN = 20
 const HOLDERS_SHOWN = 10
+/** Sessions that are asked which of them could take a step. */
+const HOLDING_SESSIONS = 20
+const SESSIONS_MAX = 500
+/** Steps of one page whose place in the queue is counted: a query each. */
+const PLACES_MAX = 20
+/** forEach steps of one page whose places are looked up: a query each. */
+const GROUPS_MAX = 20
 
-/** Why a step that has not ended does not go on, from rows alone; null when it does. */
-export async function reasonOf(
-  ctx: EngineContext,
-  runId: string,
-  definition: Definition,
-  row: StepReadRow,
-  steps: readonly StepReadRow[],
-): Promise<StepView['reason']> {
-  if (row.state === 'pending' && row.path === '') return dependencyReason(definition, row, steps)
-  if (row.state === 'waiting' && row.waits === 'backoff') {
+type QueuedRow = Pick<StepReadRow, 'queue_id' | 'node' | 'path' | 'queued_ms'>
+
+/**
+ * Reads what the reasons of a page of steps are made of. Asked for when somebody looks, never while work moves; the number of
+ * queries does not grow with the number of steps.
+ */
+export class ReasonFinder {
+  readonly #ctx: EngineContext
+  readonly #run: Pick<RunReadRow, 'id' | 'stop' | 'created_at' | 'namespace'>
+  readonly #definition: Definition
+  /** Namespaces that whoever asks may see; null: all. */
+  readonly #viewer: readonly string[] | null
+  #sessions: Promise<SessionRow[]> | null = null
+  #places = 0
+
+  constructor(
+    ctx: EngineContext,
+    of: {
+      run: Pick<RunReadRow, 'id' | 'stop' | 'created_at' | 'namespace'>
+      definition: Definition
+      viewer: readonly string[] | null
+    },
+  ) {
+    this.#ctx = ctx
+    this.#run = of.run
+    this.#definition = of.definition
+    this.#viewer = of.viewer
+  }
+
+  /** The reasons of these steps, in their order; null for those that have ended. */
+  async find(rows: readonly StepReadRow[]): Promise<(Reason | null)[]> {
+    const open = rows.filter((row) => !isStepTerminal(row.state))
+    if (open.length === 0) return rows.map(() => null)
+    const states = await this.#statesOf(rows, open)
+    const groups = await this.#groupsOf(open)
+    const running = await this.#sessionsOf(open)
+    const found: (Reason | null)[] = []
+    for (const row of rows) {
+      if (isStepTerminal(row.state)) found.push(null)
+      else found.push(stepReason({ ...this.#factsOf(row, states, groups, running), dispatch: await this.#waitOf(row) }))
+    }
+    return found
+  }
+
+  #factsOf(
+    row: StepReadRow,
+    states: ReadonlyMap<number, StepState>,
+    groups: ReadonlyMap<number, string[]>,
+    running: ReadonlyMap<string, SessionRow>,
+  ): StepFacts {
+    const node = this.#definition.nodes[row.node]
+    const session = row.session === null ? undefined : running.get(row.session)
+    const nameOf = (n: number) => this.#definition.nodes[n]?.name ?? ''
+    const iso = (at: Date | null) => at?.toISOString() ?? null
     return {
-      code: 'backoff',
-      message: `waiting to be tried again (try ${row.tries + 1})`,
-      ...(row.due_at ? { until: row.due_at.toISOString() } : {}),
+      runId: this.#run.id,
+      name: displayName(node?.name ?? '', row.path),
+      state: row.state,
+      waits: row.waits,
+      tries: row.tries,
+      stop: this.#run.stop,
+      runCreatedAt: this.#run.created_at.toISOString(),
+      queuedAt: iso(row.queued_at),
+      leasedAt: iso(row.leased_at),
+      startedAt: iso(row.started_at),
+      dueAt: iso(row.due_at),
+      needs:
+        row.path === '' && row.state === 'pending'
+          ? (node?.needs ?? []).map((n) => ({ step: nameOf(n), state: states.get(n) ?? 'pending' }))
+          : [],
+      group:
+        row.path === ''
+          ? null
+          : { step: node?.name ?? '', maxParallel: node?.maxParallel ?? null, holders: groups.get(row.node) ?? [] },
+      activations:
+        row.waits === 'children'
+          ? {
+              total: row.total,
+              ended: row.ok + row.bad,
+              released: row.released,
+              maxParallel: node?.maxParallel ?? null,
+            }
+          : null,
+      session: session
+        ? {
+            worker: session.worker,
+            isOver: session.state === 'ended' || session.expired,
+            silentMs: session.seen_ago_ms,
+            leaseLeftMs: session.lease_left_ms,
+            expiresAt: session.expires_at.toISOString(),
+          }
+        : null,
+      silentBelowMs: this.#ctx.times.leaseMs / 2,
+      dispatch: null,
     }
   }
-  if (row.state === 'waiting') {
-    return { code: 'activations', message: `${row.ok + row.bad} of ${row.total} activations have ended` }
+
+  /** How the steps stand that pending ones need: from the page, the others in one query. */
+  async #statesOf(rows: readonly StepReadRow[], open: readonly StepReadRow[]): Promise<Map<number, StepState>> {
+    const states = new Map(rows.filter((r) => r.path === '').map((r) => [r.node, r.state]))
+    const asked = new Set<number>()
+    for (const row of open) {
+      if (row.state !== 'pending' || row.path !== '') continue
+      for (const n of this.#definition.nodes[row.node]?.needs ?? []) if (!states.has(n)) asked.add(n)
+    }
+    if (asked.size === 0) return states
+    const found = await findNodeStates(this.#ctx.db, { runId: this.#run.id, nodes: [...asked] })
+    for (const { node, state } of found) states.set(node, state)
+    return states
   }
-  if (row.state === 'queued' && (row.queued_ms ?? 0) >= ctx.times.dispatchGraceMs)
-    return dispatchReason(ctx, runId, row)
-  return null
-}
 
-function dependencyReason(definition: Definition, row: StepReadRow, steps: readonly StepReadRow[]): StepView['reason'] {
-  const needs = definition.nodes[row.node]?.needs ?? []
-  const open = needs.filter((n) => {
-    const s = steps.find((x) => x.node === n && x.path === '')
-    return s === undefined || !['succeeded', 'skipped', 'failed', 'blocked', 'canceled'].includes(s.state)
-  })
-  if (open.length === 0) return null
-  const names = open.slice(0, 5).map((n) => definition.nodes[n]?.name ?? '')
-  return {
-    code: 'dependency',
-    message: `waiting for ${names.join(', ')}${open.length > names.length ? ` and ${open.length - names.length} more` : ''}`,
+  /** Who holds the places of each forEach that has activations waiting for one. */
+  async #groupsOf(open: readonly StepReadRow[]): Promise<Map<number, string[]>> {
+    const groups = new Map<number, string[]>()
+    const nodes = new Set(open.filter((r) => r.path !== '' && r.state === 'pending').map((r) => r.node))
+    for (const node of [...nodes].slice(0, GROUPS_MAX)) {
+      const active = await findActiveActivations(this.#ctx.db, { runId: this.#run.id, node, limit: HOLDERS_SHOWN })
+      const name = this.#definition.nodes[node]?.name ?? ''
+      groups.set(
+        node,
+        active.map(({ path }) => displayName(name, path)),
+      )
+    }
+    return groups
   }
-}
 
-/** Sessions that were lost, each worker's last one, unless it has come back. */
-function lostOf(sessions: readonly SessionRow[], live: readonly SessionRow[]): SessionRow[] {
-  const known = new Set(live.map((s) => s.worker))
-  return sessions.filter((s) => {
-    const isNews = s.state === 'ended' && s.ended_code === 'worker.lost' && !s.draining && !known.has(s.worker)
-    if (isNews) known.add(s.worker)
-    return isNews
-  })
-}
-
-const stateOf = (s: SessionRow): string =>
-  s.state === 'ended' || s.expired ? 'lost' : s.draining ? 'draining' : 'live'
-
-function notReady(doing: string, workers: readonly SessionRow[]): FailureRecord {
-  const [first] = workers
-  const others = workers.length > 1 ? ` and ${workers.length - 1} more` : ''
-  const heard = first ? `${Math.round(first.seen_ago_ms / 1000)} s ago` : ''
-  return failureRecord('dispatch.no_ready_worker', doing, {
-    evidence: { workers: workers.slice(0, WORKERS_SHOWN).map(workerFacts) },
-    ...(first
-      ? {
-          remediation: `Worker ${first.worker}${others} is ${stateOf(first)}, last heard of ${heard}: look at its host and log, or start another: orrery worker --server URL.`,
-        }
-      : {}),
-  })
-}
-
-const workerFacts = (s: SessionRow) => ({
-  worker: s.worker,
-  state: stateOf(s),
-  lastHeartbeatMs: Math.round(s.seen_ago_ms),
-  held: s.held,
-  capacity: s.capacity,
-  draining: s.draining,
-})
-
-/** What keeps a queued step from being taken. */
-export async function dispatchReason(
-  ctx: EngineContext,
-  runId: string,
-  row: Pick<StepReadRow, 'queue_id' | 'node' | 'path' | 'queued_ms'>,
-): Promise<FailureRecord> {
-  const doing = `waiting ${Math.round((row.queued_ms ?? 0) / 1000)} s for a worker`
-  const requirements = ctx.queues.all().get(row.queue_id)
-  const sessions = await listSessions(ctx.db, 500)
-  const live = sessions.filter((s) => s.state === 'live')
-  const ready = live.filter((s) => !s.expired && !s.draining)
-  if (ready.length === 0) {
-    const known = [...live, ...lostOf(sessions, live)]
-    return known.length === 0 ? failureRecord('dispatch.no_worker', doing) : notReady(doing, known)
+  async #sessionsOf(open: readonly StepReadRow[]): Promise<Map<string, SessionRow>> {
+    const ids = new Set(open.flatMap((r) => (r.state === 'running' && r.session !== null ? [r.session] : [])))
+    if (ids.size === 0) return new Map()
+    return new Map((await findSessions(this.#ctx.db, [...ids])).map((s) => [s.id, s]))
   }
-  const missing = ready.map((s) => ({ worker: s.worker, lacks: requirements ? missingFor(requirements, s) : [] }))
-  const fitting = ready.filter((_, i) => missing[i]?.lacks.length === 0)
-  if (fitting.length === 0)
-    return failureRecord('dispatch.requirements_unmet', doing, {
-      evidence: { workers: missing.slice(0, WORKERS_SHOWN) },
+
+  async #waitOf(row: StepReadRow): Promise<FailureRecord | null> {
+    if (row.state !== 'queued' || (row.queued_ms ?? 0) < this.#ctx.times.dispatchGraceMs) return null
+    this.#sessions ??= listSessions(this.#ctx.db, SESSIONS_MAX)
+    const counts = ++this.#places <= PLACES_MAX
+    return dispatchFailure(this.#ctx, {
+      runId: this.#run.id,
+      row,
+      viewer: this.#viewer,
+      sessions: await this.#sessions,
+      counts,
     })
+  }
+}
+
+/** What keeps a queued step from being taken, told to those who may see the namespace of its run and no other. */
+export async function dispatchReason(ctx: EngineContext, runId: string, row: QueuedRow): Promise<FailureRecord> {
+  const namespace = ctx.queues.all().get(row.queue_id)?.namespace
+  const sessions = await listSessions(ctx.db, SESSIONS_MAX)
+  return dispatchFailure(ctx, {
+    runId,
+    row,
+    viewer: namespace === undefined ? [] : [namespace],
+    sessions,
+    counts: true,
+  })
+}
+
+async function dispatchFailure(
+  ctx: EngineContext,
+  asked: {
+    runId: string
+    row: QueuedRow
+    viewer: readonly string[] | null
+    sessions: readonly SessionRow[]
+    /** Whether its place in the queue is counted. */
+    counts: boolean
+  },
+): Promise<FailureRecord> {
+  const { runId, row, viewer, sessions } = asked
+  const waitedMs = row.queued_ms ?? 0
+  const requirements = ctx.queues.all().get(row.queue_id)
+  // Made by another server a moment ago and not read here yet: nothing can be said of who fits.
+  if (!requirements) return failureRecord('dispatch.no_worker', `waiting ${Math.round(waitedMs / 1000)} s for a worker`)
+  const verdict: Verdict = judgeWorkers({ requirements, workers: workersOf(sessions), waitedMs, viewer })
+  if (verdict.kind === 'unserved') return verdict.failure
+  const fitting = verdict.workers
+  if (!asked.counts) return saturated({ waitedMs, fitting, place: null, holders: [] })
   const place = await findQueuePlace(ctx.db, {
     queueId: row.queue_id,
     runId,
@@ -114,16 +215,37 @@ export async function dispatchReason(
     cap: AHEAD_CAP,
   })
   const holders = await findHolders(ctx.db, {
-    sessions: fitting.slice(0, WORKERS_SHOWN).map((s) => s.id),
-    namespace: requirements?.namespace ?? '',
+    sessions: fitting.slice(0, HOLDING_SESSIONS).map((w) => w.session),
+    namespace: requirements.namespace,
     limit: HOLDERS_SHOWN,
   })
-  return failureRecord('dispatch.saturated', doing, {
-    evidence: {
-      ahead: place.ahead,
-      oldestWaitMs: Math.round(place.oldestMs),
-      workers: fitting.slice(0, WORKERS_SHOWN).map(workerFacts),
-      holders: holders.map((h) => ({ step: stepIdOf(h), worker: h.worker, forMs: Math.round(h.heldMs) })),
-    },
+  return saturated({
+    waitedMs,
+    fitting,
+    place,
+    holders: holders.map((h) => ({ step: stepIdOf(h), worker: h.worker, forMs: h.heldMs })),
   })
+}
+
+/** Live workers, then those that were lost: each one's last session, unless it has come back. */
+function workersOf(sessions: readonly SessionRow[]): WorkerFacts[] {
+  const live = sessions.filter((s) => s.state === 'live')
+  const known = new Set(live.map((s) => s.worker))
+  const lost = sessions.filter((s) => {
+    const isNews = s.state === 'ended' && s.ended_code === 'worker.lost' && !s.draining && !known.has(s.worker)
+    if (isNews) known.add(s.worker)
+    return isNews
+  })
+  return [...live, ...lost].map((s) => ({
+    worker: s.worker,
+    session: s.id,
+    namespaces: s.namespaces,
+    backends: s.backends,
+    modules: s.modules,
+    labels: s.labels,
+    state: s.state === 'ended' || s.expired ? 'lost' : s.draining ? 'draining' : 'live',
+    lastHeartbeatMs: s.seen_ago_ms,
+    held: s.held,
+    capacity: s.capacity,
+  }))
 }

@@ -7,7 +7,7 @@ describeWithPostgres('WRK-1: no worker is connected', (postgres) => {
     const scene = await openScene({ dsn: await postgres.createDatabase() })
     const run = await scene.start([{ name: 'only', function: 't.echo', with: 'hello' }])
 
-    const waiting = await scene.stepWith(run, 'only', (s) => s.reason !== null)
+    const waiting = await scene.stepWith(run, 'only', (s) => s.reason?.code === 'dispatch.no_worker')
     expect(waiting).toMatchObject({
       state: 'queued',
       reason: {
@@ -29,6 +29,6 @@ describeWithPostgres('WRK-1: no worker is connected', (postgres) => {
   test('a step that has only just been queued does not complain', async () => {
     const scene = await openScene({ dsn: await postgres.createDatabase(), times: { dispatchGraceMs: 60_000 } })
     const run = await scene.start([{ name: 'only', function: 't.echo' }])
-    expect(await scene.getStep(run, 'only')).toMatchObject({ state: 'queued', reason: null })
+    expect(await scene.getStep(run, 'only')).toMatchObject({ state: 'queued', reason: { code: 'queued' } })
   })
 })

@@ -23,7 +23,7 @@ describeWithPostgres('WRK-6: all slots are busy', (postgres) => {
       },
       remediation: expect.stringContaining('--capacity'),
     })
-    expect(await scene.stepWith(second, 'second', (s) => s.reason !== null)).toMatchObject({
+    expect(await scene.stepWith(second, 'second', (s) => s.reason?.code === 'dispatch.saturated')).toMatchObject({
       reason: { code: 'dispatch.saturated', evidence: { ahead: 0 } },
     })
     const shown = await scene.orrery('runs', 'show', third)

@@ -1,6 +1,6 @@
 import { formatDuration, type Json, nearest } from '../../base/index.ts'
 import type { Client } from '../../client/client.ts'
-import type { LogLine, RunState, RunSummary, StepView } from '../../contract/api-types.ts'
+import type { LogLine, RunState, RunSummary, RunView, StepView } from '../../contract/api-types.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { CliDeps } from '../deps.ts'
 import { failureLines } from '../failure-text.ts'
@@ -8,6 +8,7 @@ import { parseJson, readText } from '../inputs.ts'
 import { Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { addActivation, progressOf } from '../progress.ts'
+import { isCalm, stepReasonLines } from '../reason-text.ts'
 import { resolveRunId } from '../run-ids.ts'
 import { findFailedSteps, outputsOf, stepFailureLines } from '../run-report.ts'
 import { tableLines } from '../table.ts'
@@ -22,6 +23,7 @@ export interface ServerFlags {
 
 const RUN_STATES: readonly RunState[] = ['pending', 'running', 'waiting', 'succeeded', 'failed', 'canceled']
 const SHOWN_FAILURES = 10
+const SHOWN_REASONS = 10
 const TREE_HEIGHT = 2_000
 const NAMED_STEPS = 8
 
@@ -134,7 +136,13 @@ export async function showRun(deps: CliDeps, output: Output, id: string, flags: 
   ]
   if (facts.length > 0) output.print([span(truncate(printableLine(facts.join('  ')), width), 'dim')])
   if (run.stalled) output.print([], ...failureLines(run.stalled, { width }))
-  for (const step of run.stepList) if (step.reason) output.print(...reasonLines(step, width))
+  const waiting = run.stepList.filter((step) => step.reason && !isCalm(step.reason))
+  for (const step of waiting.slice(0, SHOWN_REASONS)) {
+    output.print([], ...stepReasonLines(run.id, step, { width, nowMs: deps.clock.now() }))
+  }
+  if (waiting.length > SHOWN_REASONS)
+    output.remark(`… ${waiting.length - SHOWN_REASONS} more steps wait: orrery explain run/${run.id}`)
+  if (run.reason && waiting.length === 0) output.print([], whyLine(run, width))
   for (const step of failed) output.print([], ...stepFailureLines(run, step, width))
   if (failed.length === 0 && run.failure && run.state === 'failed') {
     output.print([], ...failureLines(run.failure, { width, next: [`orrery explain ${run.failure.code}`] }))
@@ -150,21 +158,16 @@ export async function showRun(deps: CliDeps, output: Output, id: string, flags: 
   return 0
 }
 
+/** A run that goes on as it should: in one line what it is at. */
+const whyLine = (run: RunView, width: number): Line => [
+  span('◌ ', 'warn'),
+  span(truncate(printableLine(run.reason?.message ?? ''), width - 2), 'dim'),
+]
+
 const outputLine = (name: string, value: Json, width: number): Line => [
   span(`${printableLine(name)}  `, 'dim'),
   span(truncate(printableLine(JSON.stringify(value)), width - name.length - 2)),
 ]
-
-/** Why a step does not go on; with what to do about it where the server said so. */
-function reasonLines(step: StepView, width: number): Line[] {
-  const { reason } = step
-  if (!reason || !('remediation' in reason)) return []
-  return [
-    [],
-    [span('step '), span(printableLine(step.name), 'bold'), span(` is ${step.state}`)],
-    ...failureLines(reason, { width }),
-  ]
-}
 
 export interface LogFlags extends ServerFlags {
   follow?: boolean

@@ -32,6 +32,7 @@ export function runView(over: Partial<RunView> = {}): RunView {
     labels: {},
     steps: { total: 1, open: 1, bad: 0 },
     failure: null,
+    reason: null,
     definition: 'hash',
     inputs: {},
     stepList: [],

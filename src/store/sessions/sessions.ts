@@ -74,18 +74,38 @@ export interface SessionRow {
   held: number
   state: 'live' | 'ended'
   ended_code: string | null
+  clock_skew_ms: number
   seen_ago_ms: number
   expired: boolean
+  expires_at: Date
+  lease_left_ms: number
 }
 
 const COLUMNS = `id, worker, token_id, host, pid, pid_start, version, capacity, labels, namespaces, backends, modules, draining, held, state, ended_code,
-  (extract(epoch from clock_now() - seen_at) * 1000)::float8 as seen_ago_ms, expires_at < clock_now() as expired`
+  clock_skew_ms, (extract(epoch from clock_now() - seen_at) * 1000)::float8 as seen_ago_ms, expires_at < clock_now() as expired, expires_at,
+  (extract(epoch from expires_at - clock_now()) * 1000)::float8 as lease_left_ms`
 
 export async function findSession(db: Queryable, id: string): Promise<SessionRow | null> {
   const rows = await db.query<SessionRow>(`select ${COLUMNS} from session where id = $1`, [id], {
     name: 'find_session',
   })
   return rows[0] ?? null
+}
+
+/** Sessions by id; those that are not there are left out. */
+export async function findSessions(db: Queryable, ids: readonly string[]): Promise<SessionRow[]> {
+  return db.query<SessionRow>(`select ${COLUMNS} from session where id = any($1::text[])`, [ids], {
+    name: 'find_sessions',
+  })
+}
+
+/** The worker's clock as it was last compared; only sessions that are live. */
+export async function recordSkew(db: Queryable, params: { session: string; skewMs: number }): Promise<void> {
+  await db.query(
+    `update session set clock_skew_ms = $2 where id = $1 and state = 'live'`,
+    [params.session, params.skewMs],
+    { name: 'record_skew' },
+  )
 }
 
 /** Live sessions, and those that ended in the last ten minutes; newest first. */

@@ -145,3 +145,27 @@ export async function findHolders(
     { name: 'find_holders' },
   )
 }
+
+/** How steps of a run stand, activations left out. */
+export async function findNodeStates(
+  db: Queryable,
+  params: { runId: string; nodes: readonly number[] },
+): Promise<{ node: number; state: StepState }[]> {
+  return db.query(
+    `select node, state from step where run_id = $1 and path = '' and node = any($2::int[])`,
+    [params.runId, params.nodes],
+    { name: 'find_node_states' },
+  )
+}
+
+/** Activations of a forEach that hold its places: let into the queue and not ended; at most `limit`. */
+export async function findActiveActivations(
+  db: Queryable,
+  params: { runId: string; node: number; limit: number },
+): Promise<{ path: string }[]> {
+  return db.query(
+    `select path from step where run_id = $1 and node = $2 and path <> '' and state in ('queued', 'running', 'waiting') order by path limit $3`,
+    [params.runId, params.node, params.limit],
+    { name: 'find_active_activations' },
+  )
+}

@@ -1,0 +1,52 @@
+import { isRunTerminal, type RunState } from '../machines.ts'
+import { isWaitCode, type Reason, type WaitCode, waitReason } from './reason.ts'
+
+/** What matters of a run that may not have ended. */
+export interface RunFacts {
+  id: string
+  state: RunState
+  stop: 'cancel' | 'fail_fast' | null
+  createdAt: string
+  /** Steps that have not ended, with their reasons. */
+  steps: readonly { name: string; reason: Reason }[]
+}
+
+/** Which of several reasons a run answers with: what someone has to act on, then what is furthest along. */
+const RANK: Record<WaitCode, number> = {
+  session_lost: 1,
+  waiting: 2,
+  backoff: 3,
+  running: 4,
+  starting: 5,
+  queued: 6,
+  stopping: 7,
+  activations: 8,
+  max_parallel: 9,
+  decision: 10,
+  dependency: 11,
+}
+
+const rankOf = (reason: Reason): number => (isWaitCode(reason.code) ? RANK[reason.code] : 0)
+
+/** Why a run has not ended, told by the step that decides it. Total: null for runs that have ended alone. */
+export function runReason(f: RunFacts): (Reason & { step: string | null }) | null {
+  if (isRunTerminal(f.state)) return null
+  const [first] = f.steps.toSorted((a, b) => rankOf(a.reason) - rankOf(b.reason))
+  if (f.stop === 'cancel' && (!first || isWaitCode(first.reason.code))) {
+    const running = f.steps.filter((s) => s.reason.code === 'stopping').map((s) => s.name)
+    const reason = waitReason('stopping', 'a cancel was asked for; running steps stop when their workers confirm', {
+      evidence: { stopping: running.slice(0, 10) },
+      remediation: 'It ends by itself. A worker that is gone holds it up until its lease is over.',
+      since: null,
+    })
+    return { ...reason, step: first?.name ?? null }
+  }
+  if (!first) {
+    const reason = waitReason('decision', 'no step is open; the engine decides how the run ends', {
+      remediation: 'It ends by itself within a moment.',
+      since: f.createdAt,
+    })
+    return { ...reason, step: null }
+  }
+  return { ...first.reason, message: `step ${first.name}: ${first.reason.message}`, step: first.name }
+}

@@ -1,0 +1,176 @@
+import type { StepState } from '../machines.ts'
+import { isStepTerminal } from '../machines.ts'
+import { type Reason, waitReason } from './reason.ts'
+import type { FailureRecord } from '../failure.ts'
+import { reasonOfFailure } from './reason.ts'
+
+/** What rows tell of a step that may not have ended. Instants are RFC 3339, durations ms. */
+export interface StepFacts {
+  runId: string
+  name: string
+  state: StepState
+  waits: string | null
+  tries: number
+  /** A stop of the whole run was asked for. */
+  stop: 'cancel' | 'fail_fast' | null
+  runCreatedAt: string
+  queuedAt: string | null
+  leasedAt: string | null
+  startedAt: string | null
+  dueAt: string | null
+  /** Steps that it needs, those first that have not ended. */
+  needs: readonly { step: string; state: StepState }[]
+  /** Of an activation: the forEach that it belongs to, and the activations that hold its places. */
+  group: { step: string; maxParallel: number | null; holders: readonly string[] } | null
+  /** Of a forEach that has spread. */
+  activations: { total: number; ended: number; released: number; maxParallel: number | null } | null
+  /** The session that runs it; null when its row is gone. */
+  session: { worker: string; isOver: boolean; silentMs: number; leaseLeftMs: number; expiresAt: string } | null
+  /** The session counts as silent when less than this is left of its lease. */
+  silentBelowMs: number
+  /** Why no worker has taken it; null while it has been queued for a moment only. */
+  dispatch: FailureRecord | null
+}
+
+const NAMES_SHOWN = 5
+
+const list = (names: readonly string[]): string =>
+  names.slice(0, NAMES_SHOWN).join(', ') + (names.length > NAMES_SHOWN ? ` and ${names.length - NAMES_SHOWN} more` : '')
+
+/** Why a step does not go on. Total: every step that has not ended has a reason, every step that has ended has none. */
+export function stepReason(f: StepFacts): Reason | null {
+  if (isStepTerminal(f.state)) return null
+  switch (f.state) {
+    case 'running':
+      return runningReason(f)
+    case 'queued':
+      if (f.dispatch) return reasonOfFailure(f.dispatch, f.queuedAt)
+      return waitReason('queued', 'in its queue; ready workers are being asked', {
+        remediation: 'Nothing is to be done: it is taken as soon as a worker has a free slot.',
+        since: f.queuedAt,
+        until: f.dueAt,
+      })
+    case 'waiting':
+      return waitingReason(f)
+    default:
+      return pendingReason(f)
+  }
+}
+
+function pendingReason(f: StepFacts): Reason {
+  const since = f.runCreatedAt
+  if (f.stop) return stopping(f)
+  if (f.group) {
+    const { maxParallel, holders, step } = f.group
+    return waitReason(
+      'max_parallel',
+      `waiting for one of ${maxParallel ?? 'the'} places of ${step}${holders.length > 0 ? `: ${list(holders)} hold them` : ''}`,
+      {
+        evidence: {
+          limit: 'maxParallel',
+          value: maxParallel,
+          source: `maxParallel of step ${step} in the workflow`,
+          holders: holders.slice(0, NAMES_SHOWN),
+        },
+        remediation: `It goes on when an activation ends. Raise maxParallel of step ${step} for later runs.`,
+        since,
+      },
+    )
+  }
+  const open = f.needs.filter((n) => !isStepTerminal(n.state))
+  if (open.length === 0) {
+    return waitReason('decision', 'what it needs has ended; the engine decides what follows', {
+      remediation: 'It goes on by itself within a moment; a decision that was forgotten is made up for by itself.',
+      since,
+      until: f.dueAt,
+    })
+  }
+  return waitReason('dependency', `waiting for ${list(open.map((n) => n.step))}`, {
+    evidence: {
+      needs: open.slice(0, NAMES_SHOWN).map((n) => ({ step: n.step, state: n.state })),
+      open: open.length,
+      of: f.needs.length,
+    },
+    remediation: `It goes on when they have ended. Look at the first of them: orrery explain step/${f.runId}/${open[0]?.step ?? ''}`,
+    since,
+  })
+}
+
+function stopping(f: StepFacts): Reason {
+  const why = f.stop === 'cancel' ? 'a cancel was asked for' : 'another step failed and the workflow says failFast'
+  const confirms = f.session ? `; worker ${f.session.worker} has to confirm that it stopped` : ''
+  return waitReason('stopping', `${why}${confirms}`, {
+    evidence: f.session ? { worker: f.session.worker } : {},
+    remediation: 'It ends when the worker confirms, or when the lease of a worker that is gone is over.',
+    since: f.startedAt ?? f.leasedAt,
+    ...(f.session ? { until: f.session.expiresAt } : {}),
+  })
+}
+
+function runningReason(f: StepFacts): Reason {
+  const { session } = f
+  if (!session || session.isOver || session.leaseLeftMs < f.silentBelowMs) {
+    const who = session ? `worker ${session.worker}` : 'its worker'
+    const isOver = !session || session.isOver || session.leaseLeftMs <= 0
+    return waitReason(
+      'session_lost',
+      isOver
+        ? `the session of ${who} is over; the step is being taken back`
+        : `${who} has not been heard of for ${Math.round(session.silentMs / 1000)} s; its lease ends in ${Math.ceil(session.leaseLeftMs / 1000)} s`,
+      {
+        evidence: session ? { worker: session.worker, silentMs: Math.round(session.silentMs) } : {},
+        remediation: `The step goes to another worker by itself when the lease is over. Look at the host and the log of ${who}.`,
+        since: f.startedAt ?? f.leasedAt,
+        until: session?.expiresAt ?? null,
+      },
+    )
+  }
+  if (f.stop) return stopping(f)
+  const evidence = { worker: session.worker }
+  if (f.startedAt === null) {
+    return waitReason('starting', `given to worker ${session.worker}, which has not begun it yet`, {
+      evidence,
+      remediation: 'An assignment that is not confirmed goes to another worker by itself.',
+      since: f.leasedAt,
+    })
+  }
+  return waitReason('running', `at work on worker ${session.worker}`, {
+    evidence,
+    remediation: `Follow what it writes: orrery runs logs ${f.runId} --step '${f.name}' -f`,
+    since: f.startedAt,
+    until: f.dueAt,
+  })
+}
+
+function waitingReason(f: StepFacts): Reason {
+  const since = f.startedAt ?? f.queuedAt ?? f.runCreatedAt
+  if (f.waits === 'backoff') {
+    return waitReason('backoff', `waiting to be tried again (try ${f.tries + 1})`, {
+      evidence: { tries: f.tries },
+      remediation: `It is tried again by itself. What failed: orrery runs show ${f.runId}`,
+      since,
+      until: f.dueAt,
+    })
+  }
+  if (f.activations && f.waits === 'children') {
+    const { total, ended, released, maxParallel } = f.activations
+    const atWork = Math.max(0, released - ended)
+    const held = Math.max(0, total - released)
+    return waitReason('activations', `${ended} of ${total} activations have ended`, {
+      evidence: {
+        total,
+        ended,
+        atWork,
+        ...(held > 0 ? { notYet: held, limit: 'maxParallel', value: maxParallel } : {}),
+      },
+      remediation: `It goes on when all of them have ended; each says why it waits: GET /v1/runs/${f.runId}/steps.`,
+      since,
+    })
+  }
+  return waitReason('waiting', `waiting for ${f.waits ?? 'what the workflow names'}`, {
+    evidence: { waits: f.waits },
+    remediation: 'It goes on by itself when what it waits for has come.',
+    since,
+    until: f.dueAt,
+  })
+}
