@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { Ids } from '../base/ids.ts'
 import type { Log } from '../base/log.ts'
+import type { HostFacts } from '../domain/installation-facts.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Caller, Engine } from '../engine/engine.ts'
 import type { IncomingMessage } from 'node:http'
@@ -19,6 +20,8 @@ export interface ApiDeps {
   log: Log
   version: string
   metrics: MetricsSource
+  /** What the host of this server tells of itself; null where nobody can ask it. */
+  examineHost?: (() => Promise<HostFacts>) | undefined
 }
 
 /** What comes beside a request: from the socket server, or from a caller in the same process. */

@@ -43,6 +43,7 @@ const HANDLERS: Record<RouteId, Handler> = {
   downloadArtifact: artifacts.downloadArtifact,
   listWorkers: server.listWorkers,
   getStatus: server.getStatus,
+  doctor: server.doctor,
   register: exchange.register,
   poll: exchange.poll,
   report: (x) => exchange.report(x, x.suspect),

@@ -2,6 +2,7 @@ import type { ArtifactView, RunEvent, RunSummary, RunView, StepView } from '../c
 import type { PollResponse } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Definition } from '../domain/workflow.ts'
+import type { ServerFacts } from '../domain/installation-facts.ts'
 import type { Engine, NewRun } from '../engine/engine.ts'
 
 /** Stands in for the engine in tests of the api: a handful of runs in memory, events and log lines on demand. */
@@ -219,6 +220,18 @@ export class ScriptedEngine implements Engine {
         yield { ...line, cursor: String(at) }
       } else if (!filter.follow || this.ended) return
       else await this.#change(signal)
+    }
+  }
+
+  async examine(): Promise<ServerFacts> {
+    return {
+      version: '0.1.0',
+      store: { kind: 'open', engine: 'pglite', version: '16', latencyMs: 1 },
+      migrations: null,
+      clocks: [],
+      workers: [],
+      refusals: [],
+      servers: [],
     }
   }
 

@@ -1,3 +1,4 @@
+import { diagnoseHost, diagnoseServer, inOrder } from '../diagnose/index.ts'
 import { makeOpenApi } from '../contract/openapi.ts'
 import type { Answer, Exchange } from './context.ts'
 
@@ -7,6 +8,13 @@ export async function listWorkers(x: Exchange): Promise<Answer> {
 
 export async function getStatus(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.getStatus(x.caller))
+}
+
+export async function doctor(x: Exchange): Promise<Answer> {
+  const { engine, clock, version, examineHost } = x.deps
+  const [server, host] = await Promise.all([engine.examine(x.caller), examineHost?.()])
+  const rows = inOrder([...diagnoseServer(server), ...(host ? diagnoseHost(host) : [])])
+  return x.respondJson(200, { version, now: new Date(clock.now()).toISOString(), rows })
 }
 
 export function health(x: Exchange): Answer {

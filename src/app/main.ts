@@ -59,6 +59,13 @@ const deps: CliDeps = {
   startUp: async (options) => (await import('./start-up.ts')).startUp(options, env),
   startEmbedded: async (options) => (await import('./start-embedded.ts')).startEmbedded(options, env),
   startWorker: async (options) => (await import('./start-worker.ts')).startWorker(options, env),
+  examineHost: async (question) => {
+    const { examineHost } = await import('./examine-host.ts')
+    const { defaultDataDir } = await import('./places.ts')
+    const dataDir = question.dataDir ?? defaultDataDir(env)
+    return examineHost({ ...question, dataDir, workspace: question.workspace ?? join(dataDir, 'worker') }, env)
+  },
+  findServer: async (options) => (await import('./connect.ts')).findServer({ ...options, role: 'admin' }, env),
   onSignal(handler) {
     const onInt = () => handler('SIGINT')
     const onTerm = () => handler('SIGTERM')

@@ -1,6 +1,7 @@
 import { type Api, createApi } from '../api/index.ts'
 import { createIds, type Log, type Secret, systemClock, systemRandom } from '../base/index.ts'
 import { createEngine, DEFAULT_TIMES, type EngineTimes, type RunningEngine } from '../engine/index.ts'
+import type { HostFacts } from '../domain/installation-facts.ts'
 import type { Db } from '../store/index.ts'
 import { createPrometheus } from '../telemetry/index.ts'
 import { hostIdentity, isProcessAlive } from './host.ts'
@@ -25,6 +26,8 @@ export async function startServer(options: {
     admin: { given: string | undefined; file: string | null }
     worker: { given: string | undefined; file: string | null }
   }
+  /** What the host tells of itself, for the doctor. */
+  examineHost?: () => Promise<HostFacts>
   /** Of a test: a server that waits less, says that it is of another version, or cannot tell whose process is gone. */
   unlike?: { times?: EngineTimes; version?: string; isAlive?: typeof isProcessAlive }
 }): Promise<ServerParts> {
@@ -54,7 +57,15 @@ export async function startServer(options: {
     isAlive,
     times,
   })
-  const api = createApi({ engine, clock: systemClock, ids, log, version, metrics: source })
+  const api = createApi({
+    engine,
+    clock: systemClock,
+    ids,
+    log,
+    version,
+    metrics: source,
+    examineHost: options.examineHost,
+  })
   const stopping = new AbortController()
   const running = engine.run(stopping.signal)
   return {

@@ -8,6 +8,7 @@ import { type FailureRecord } from '../domain/index.ts'
 import { createLog } from '../telemetry/index.ts'
 import { loopHeartbeats, type Worker } from '../worker/index.ts'
 import { buildWorker } from './build-worker.ts'
+import { examineHost } from './examine-host.ts'
 import { openStore } from './open-store.ts'
 import { defaultDataDir, type Env, stateFile } from './places.ts'
 import { type ServerParts, startServer } from './start-server.ts'
@@ -34,6 +35,12 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
     const parts = await startServer({
       db,
       log,
+      // The store is asked by the server itself; the port is where this very answer comes from.
+      examineHost: () =>
+        examineHost(
+          { dataDir, workspace: options.worker ? join(dataDir, 'worker') : null, port: null, store: null },
+          env,
+        ),
       address: `http://${options.host}:${options.port}`,
       tokens: {
         admin: { given: env['ORRERY_ADMIN_TOKEN'], file: tokenFile },

@@ -139,6 +139,9 @@ export type SettingName = keyof typeof SETTINGS
 // The keys of the table are its names; Object.keys only forgets that.
 const NAMES = Object.keys(SETTINGS) as SettingName[]
 
+/** The variable of each setting. */
+export const SETTING_VARIABLES: readonly string[] = NAMES.map((name) => SETTINGS[name].env)
+
 interface Found {
   raw: Json
   source: string

@@ -1,5 +1,6 @@
 import type { Clock, Secret } from '../base/index.ts'
 import type { Client } from '../client/client.ts'
+import type { HostFacts } from '../domain/installation-facts.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 
 export type Signal = 'SIGINT' | 'SIGTERM'
@@ -90,6 +91,18 @@ export interface ProjectFile {
   text: string
 }
 
+/** What `orrery doctor` wants to know of this host; every path is absolute. */
+export interface HostQuestion {
+  /** Null: the place that the host's habits suggest. */
+  dataDir: string | null
+  /** Null: below the data directory. */
+  workspace: string | null
+  /** Where a server would listen; null asks nothing. */
+  port: { host: string; port: number } | null
+  /** Null: the store is not looked at. */
+  store: StoreOptions | null
+}
+
 /** Everything that commands need from outside; only `app/` makes the real ones. */
 export interface CliDeps {
   stdout: Terminal
@@ -122,6 +135,13 @@ export interface CliDeps {
   startUp(options: UpOptions): Promise<UpHandle>
   startEmbedded(options: EmbeddedOptions): Promise<EmbeddedHandle>
   startWorker(options: WorkerOptions): Promise<WorkerHandle>
+  /** Facts of this host, for its doctor. Changes nothing; what cannot be found out is a fact as well. */
+  examineHost(question: HostQuestion): Promise<HostFacts>
+  /** Which address `connect` would take, and what gave it. */
+  findServer(options: {
+    server: string | undefined
+    token: string | undefined
+  }): Promise<{ address: string; addressFrom: string }>
   /** Calls the handler at every signal until the returned function is called. */
   onSignal(handler: (signal: Signal) => void): () => void
   /** Keeps the stack of a bug for a report; gives the place, or null when it could not be kept. */

@@ -2,6 +2,7 @@ export type {
   CliDeps,
   EmbeddedHandle,
   EmbeddedOptions,
+  HostQuestion,
   LogFormat,
   LogLevel,
   ProjectFile,

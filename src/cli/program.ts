@@ -3,6 +3,7 @@ import type { ConfigFlags } from './commands/up.ts'
 import type { GetArtifactFlags } from './commands/artifacts.ts'
 import type { InitFlags } from './commands/init.ts'
 import type { LogFlags, ListFlags, ServerFlags, SkipFlags } from './commands/runs.ts'
+import type { DoctorFlags } from './commands/doctor.ts'
 import type { RunFlags } from './commands/run.ts'
 import type { TopFlags } from './commands/status.ts'
 import type { EventFlags, TimedFlags } from './commands/watch.ts'
@@ -73,6 +74,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addExplain(program, options)
   addInit(program, options)
   addCompletion(program, options)
+  addDoctor(program, options)
   addVersion(program, options)
   return program
 }
@@ -374,6 +376,27 @@ function addExplain(program: Command, { deps, output, done }: ProgramOptions): v
       if (target) return done(await explainTarget(deps, output, target, flags))
       done((await import('./commands/explain.ts')).explain(output, what))
     })
+}
+
+function addDoctor(program: Command, { deps, output, done }: ProgramOptions): void {
+  const command = program
+    .command('doctor')
+    .summary('check an installation')
+    .description(
+      'Checks this installation: settings, store, migrations, clocks, disks, ports, workers, secrets, versions. Asks the server when it answers,\n' +
+        'and looks by itself when it does not. Exits with 0 when all is well, 1 when something is to be looked at, 2 when something is broken.',
+    )
+    .option('--config <file>', 'YAML file of settings (ORRERY_CONFIG)')
+    .option('--host <host>', 'address that the server listens on (ORRERY_HOST, default 127.0.0.1)')
+    .option('--port <port>', 'port that the server listens on (ORRERY_PORT, default 7780)')
+  withServer(withStore(command))
+    .addHelpText(
+      'after',
+      examples('orrery doctor', 'orrery doctor --server https://orrery.example', 'orrery doctor --json | jq .rows'),
+    )
+    .action(async (flags: DoctorFlags) =>
+      done(await (await import('./commands/doctor.ts')).runDoctor(deps, output, flags)),
+    )
 }
 
 function addVersion(program: Command, { deps, output, done }: ProgramOptions): void {

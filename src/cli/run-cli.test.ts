@@ -509,6 +509,8 @@ describe('runs', () => {
         backends: ['process'],
         version: '1.2.3',
         heartbeatAgoMs: 300,
+        clockSkewMs: 0,
+        problems: [],
       },
     ]
     await cli.run('workers', 'list')

@@ -5,6 +5,9 @@ import { type Failure } from '../domain/failure.ts'
 import type { Transport, TransportRequest, TransportStream } from './transport.ts'
 import { unreachable } from './unreachable.ts'
 
+/** What proxies say for themselves: a way they cannot go on, or one that they want to be paid for with a password. */
+const PROXY_STATUS = new Set([407, 502, 503, 504, 511])
+
 export interface AskOptions {
   body?: unknown
   headers?: Record<string, string>
@@ -68,9 +71,13 @@ export class Asker {
   #refusal(request: TransportRequest, status: number, type: string, body: string, value: Json | undefined): Failure {
     const failure = failureOfProblem(value)
     if (failure) return failure
-    const layer = status === 502 || status === 503 || status === 504 ? 'http' : 'not-orrery'
     const what = `${request.method} ${request.path}`
-    return unreachable(layer, this.transport, what, { status, contentType: type, begin: body.slice(0, 200) })
+    const begin = body.slice(0, 200)
+    // The only sign that such servers give: they have to answer in plain HTTP what came in plain HTTP.
+    if (status === 400 && /HTTP request .{0,12}to an? HTTPS (?:port|server)|sent to HTTPS port/i.test(body))
+      return unreachable('tls', this.transport, what, { status, error: 'HTTP_TO_TLS', begin })
+    const layer = PROXY_STATUS.has(status) ? 'proxy' : 'not-orrery'
+    return unreachable(layer, this.transport, what, { status, contentType: type, begin })
   }
 }
 

@@ -6,6 +6,7 @@ import type {
   CreateRunsRequest,
   CreateRunsResponse,
   DefinitionView,
+  DoctorView,
   LogLine,
   Page,
   RunEvent,
@@ -63,5 +64,7 @@ export interface Client {
   ): Promise<AsyncIterable<Uint8Array>>
   listWorkers(): Promise<WorkerView[]>
   getStatus(): Promise<StatusView>
+  /** What the server finds when it looks at itself; for administrators. */
+  getDoctor(): Promise<DoctorView>
   getHealth(): Promise<JsonObject>
 }

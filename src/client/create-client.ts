@@ -65,6 +65,7 @@ export function createClient(options: ClientOptions): Client {
     },
     listWorkers: async () => ((await get('/v1/workers')) as { items: WorkerView[] }).items,
     getStatus: () => get('/v1/status'),
+    getDoctor: () => get('/v1/doctor'),
     getHealth: () => get('/healthz'),
   }
 }

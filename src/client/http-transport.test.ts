@@ -63,7 +63,7 @@ describe('a server that cannot be reached: which part of the way failed', () => 
     const port = await listen(
       http.createServer((_, r) => r.writeHead(502, { 'content-type': 'text/html' }).end('<h1>')),
     )
-    expect(await failureAt(`http://127.0.0.1:${port}`)).toMatchObject(unreachable('http'))
+    expect(await failureAt(`http://127.0.0.1:${port}`)).toMatchObject(unreachable('proxy'))
   })
 
   test('something that is no Orrery', async () => {

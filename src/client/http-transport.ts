@@ -4,7 +4,8 @@ import type { Socket } from 'node:net'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Transport, TransportRequest, TransportResponse, TransportStream } from './transport.ts'
-import { unreachableBy } from './unreachable.ts'
+import { speaksTls } from './speaks-tls.ts'
+import { unreachable, unreachableBy } from './unreachable.ts'
 
 export interface HttpTransportOptions {
   /** `http://host:port` or `https://…`, a path prefix allowed. */
@@ -39,9 +40,13 @@ class HttpTransport implements Transport {
   readonly #silenceMs: number
   readonly #base: http.RequestOptions
   readonly #prefix: string
+  readonly #isSecure: boolean
+  /** Somebody has answered here before. */
+  #hasAnswered = false
 
   constructor(url: URL, options: HttpTransportOptions) {
     const secure = url.protocol === 'https:'
+    this.#isSecure = secure
     // Credentials in the address are not used, and must not come up in messages.
     this.#prefix = url.pathname.replace(/\/$/, '')
     this.address = `${url.protocol}//${url.host}${this.#prefix}`
@@ -92,12 +97,25 @@ class HttpTransport implements Transport {
   /** Resolves with the head of the answer. */
   async #start(request: TransportRequest): Promise<http.IncomingMessage> {
     try {
-      return await this.#once(request)
+      const response = await this.#once(request)
+      this.#hasAnswered = true
+      return response
     } catch (error) {
       // The server closed a kept connection while this request was on its way: it was never looked at.
       if (error instanceof StaleConnection && request.repeatable) return this.#once(request).catch(unwrap)
+      if (error instanceof Failure && (await this.#isTlsThere(error, request)))
+        throw unreachable('tls', this, `${request.method} ${request.path}`, { error: 'HTTP_TO_TLS' }, error)
       return unwrap(error)
     }
+  }
+
+  /** Whether a server that hung up on plain HTTP, and never answered before, speaks TLS: it is asked in TLS. */
+  async #isTlsThere(failure: Failure, request: TransportRequest): Promise<boolean> {
+    const layer = failure.evidence?.['layer']
+    const mayBe = !this.#isSecure && !this.#hasAnswered && (layer === 'http' || layer === 'not-orrery')
+    if (!mayBe || request.signal?.aborted || failure.evidence?.['error'] === 'ETIMEDOUT') return false
+    const { hostname, port } = this.#base
+    return speaksTls({ host: hostname ?? '', port: Number(port) })
   }
 
   #once(request: TransportRequest): Promise<http.IncomingMessage> {

@@ -1,4 +1,5 @@
 import type { Json, JsonObject } from '../base/json.ts'
+import type { FailureCode } from '../domain/failures.ts'
 import type { FailureRecord, Problem } from '../domain/failure.ts'
 import type { Reason } from '../domain/reasons/reason.ts'
 
@@ -155,6 +156,40 @@ export interface WorkerView {
   backends: string[]
   version: string
   heartbeatAgoMs: number
+  /** How far its clock is ahead of the server's; negative when behind. */
+  clockSkewMs: number
+  /** What is wrong with it though it works: its clock, its version. */
+  problems: FailureRecord[]
+}
+
+/** What one check of an installation found. A row that does not pass has a code and a remedy. */
+export interface DoctorRow {
+  check:
+    | 'config'
+    | 'server'
+    | 'store'
+    | 'migrations'
+    | 'clock'
+    | 'disk'
+    | 'ports'
+    | 'workers'
+    | 'secrets'
+    | 'versions'
+    | 'telemetry'
+  /** What was looked at: a path, a port, a worker. */
+  subject: string
+  status: 'pass' | 'warn' | 'fail'
+  code: FailureCode | null
+  message: string
+  evidence: JsonObject
+  remedy: string | null
+}
+/** GET /v1/doctor: what the server found when it looked at itself. */
+export interface DoctorView {
+  version: string
+  /** The server's clock. */
+  now: string
+  rows: DoctorRow[]
 }
 
 /** A file that a step left. GET /v1/runs/{id}/artifacts; its bytes at /v1/runs/{id}/artifacts/content?step=…&name=…. */

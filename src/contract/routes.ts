@@ -44,6 +44,7 @@ export type RouteId =
   | 'chunk'
   | 'listWorkers'
   | 'getStatus'
+  | 'doctor'
   | 'register'
   | 'poll'
   | 'report'
@@ -210,6 +211,13 @@ export const ROUTES: readonly Route[] = [
     path: '/v1/status',
     summary: 'What is under way: live runs by state, queues with those who serve them, workers.',
     responses: [ok(s.StatusViewSchema)],
+  },
+  {
+    ...get,
+    id: 'doctor',
+    path: '/v1/doctor',
+    summary: 'What the server finds when it looks at itself: store, migrations, clocks, disks, workers, versions.',
+    responses: [ok(s.DoctorViewSchema)],
   },
   {
     ...exchange,

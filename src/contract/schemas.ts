@@ -349,6 +349,24 @@ export const RunViewSchema = z
   })
   .meta({ id: 'RunView' })
 
+export const DoctorViewSchema = z
+  .object({
+    version: z.string(),
+    now: time.meta({ description: "The server's clock." }),
+    rows: z.array(
+      z.object({
+        check: z.string().meta({ description: 'Such as store, disk or workers.' }),
+        subject: z.string(),
+        status: z.enum(['pass', 'warn', 'fail']),
+        code: code.nullable(),
+        message: z.string(),
+        evidence: jsonObject,
+        remedy: z.string().nullable(),
+      }),
+    ),
+  })
+  .meta({ id: 'DoctorView' })
+
 export const pageOf = <T extends z.ZodType>(item: T) =>
   z.object({ items: z.array(item), next: z.string().nullable().meta({ description: 'Cursor of the next page.' }) })
 
@@ -379,6 +397,8 @@ export const WorkerViewSchema = z
     backends: z.array(z.string()),
     version: z.string(),
     heartbeatAgoMs: z.number(),
+    clockSkewMs: z.number(),
+    problems: FailureRecordSchema.array(),
   })
   .meta({ id: 'WorkerView' })
 

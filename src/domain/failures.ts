@@ -137,6 +137,47 @@ export const FAILURES = {
     'Stop the process named with the failure, choose another --data-dir, or use PostgreSQL when several servers are wanted.',
   ),
 
+  'storage.slow': row(
+    'The database answers slowly',
+    503,
+    'later',
+    'operator',
+    FAILED,
+    'Look at the load of the database and at the network to it: every step costs some answers of it.',
+  ),
+  'host.disk_low': row(
+    'A disk is nearly full',
+    507,
+    'after-change',
+    'operator',
+    FAILED,
+    'Free space on the file system named with the failure before it is full.',
+  ),
+  'host.clock_skew': row(
+    'Two clocks of the installation differ',
+    503,
+    'after-change',
+    'operator',
+    FAILED,
+    'Set the clocks of both hosts by NTP. Leases do not suffer, because the clock of the database alone decides them; times that people read do.',
+  ),
+  'secrets.file_exposed': row(
+    'A file with a secret can be read by others',
+    500,
+    'after-change',
+    'operator',
+    FAILED,
+    'Take the rights of others away: chmod 600 FILE.',
+  ),
+  'telemetry.exporter_unreachable': row(
+    'Traces cannot be delivered',
+    503,
+    'later',
+    'operator',
+    UNAVAILABLE,
+    'Check that the collector runs and that OTEL_EXPORTER_OTLP_ENDPOINT points at it. Work goes on without it.',
+  ),
+
   // Manifests and requests
   'manifest.invalid': row(
     'The manifest is not valid',
@@ -478,6 +519,30 @@ export const FAILURES = {
     'operator',
     FAILED,
     'Running commands are adopted, other attempts are tried again by themselves.',
+  ),
+  'worker.server_unreachable': row(
+    'The worker cannot reach its server',
+    503,
+    'later',
+    'operator',
+    UNAVAILABLE,
+    'The evidence names what failed: the name, the connection, TLS, a proxy, or something else that answers. The worker tries again by itself.',
+  ),
+  'worker.clock_skew': row(
+    'The clock of a worker is off',
+    503,
+    'after-change',
+    'operator',
+    FAILED,
+    'Set the clock of the host of the worker by NTP. Leases do not suffer, times in logs do.',
+  ),
+  'version.skew': row(
+    'Parts of the installation are of different versions',
+    409,
+    'after-change',
+    'operator',
+    CONFIG,
+    'Server and worker may differ by one minor version; upgrade the older one, servers first.',
   ),
   'worker.auth_failed': row(
     'The server refuses the token of the worker',

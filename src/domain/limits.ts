@@ -57,6 +57,16 @@ export const LIMITS = {
   tickMs: 1_000,
   /** A poll answers at the latest after this, also when there is nothing to say. */
   pollMs: 20_000,
+  /** A clock that is further off than this is told of. */
+  clockSkewMs: 5_000,
+  /** A directory with less than this free cannot be worked in; with less than that it is warned of. */
+  diskFullBytes: 256 * 1024 * 1024,
+  diskLowBytes: 1024 * 1024 * 1024,
+  /** The same of the share of inodes that is free. */
+  inodesFullShare: 0.005,
+  inodesLowShare: 0.05,
+  /** A database that answers a statement without work later than this is slow. */
+  storeSlowMs: 250,
   /** SSE comment frames, so that proxies keep the stream open. */
   sseHeartbeatMs: 15_000,
   /** Grace between TERM and KILL. */

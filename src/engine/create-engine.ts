@@ -10,6 +10,7 @@ import { Creator } from './creator.ts'
 import { createDefinitionCache, createQueueRegistry } from './definitions.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Engine } from './engine.ts'
+import { examineServer } from './examine-server.ts'
 import { Hints } from './hints.ts'
 import { createReads } from './reads.ts'
 import { Reporter } from './reporter.ts'
@@ -188,6 +189,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     openArtifact: (caller, runId, file) => openRunArtifact(ctx, caller.namespaces, runId, file),
     listWorkers: (caller) => reads.listWorkers(caller.namespaces),
     getStatus: (caller) => readStatus(ctx, caller.namespaces),
+    examine: (caller) => examineServer(ctx, { namespaces: caller.namespaces, refusals: dispatcher.refusals() }),
 
     register: (caller, request) => dispatcher.register(caller, request),
     async poll(caller, request, signal) {

@@ -11,12 +11,14 @@ import type {
 } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { workerProblems } from '../domain/worker-problems.ts'
+import type { RefusalFacts } from '../domain/installation-facts.ts'
 import { WORKER_PIN } from '../domain/workflow.ts'
 import { mayExchange } from '../domain/version-skew.ts'
 import { claimSteps } from '../store/steps/claim-steps.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
 import { adoptSteps, findAttemptFates, findHeld } from '../store/steps/find-steps.ts'
-import { areLive, endSessions, findSession, openSession } from '../store/sessions/sessions.ts'
+import { areLive, endSessions, findSession, openSession, recordSkew } from '../store/sessions/sessions.ts'
 import { renderAssignments } from './assignments.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
@@ -37,6 +39,15 @@ const notTheirs = (session: string) => new Failure('client.forbidden', `speaking
 
 const isOutgoing = (session: WorkerSession, lease: HeldAttempt): boolean =>
   session.outgoing.some((a) => a.step === lease.step && a.fence === lease.fence)
+
+/** Workers that were turned away are remembered this long, and as many. */
+const REFUSAL_MS = 600_000
+const REFUSALS_MAX = 20
+/** A change of a worker's clock by less than this is not written down. */
+const SKEW_STEP_MS = 1_000
+
+const skewOf = (theirs: number, ours: number): number =>
+  Math.max(-2_000_000_000, Math.min(2_000_000_000, Math.round(theirs - ours)))
 
 /**
  * Who works here and who may have what: the sessions that this server hears of, their parked polls, and the claiming of queued
@@ -59,6 +70,8 @@ export class Dispatcher {
   /** Steps may be leased that nobody was told of: the answer of a statement was lost. */
   onDoubt: () => void = () => {}
 
+  #refusals: { worker: string; at: number; failure: Failure }[] = []
+
   constructor(ctx: EngineContext) {
     this.#ctx = ctx
   }
@@ -78,9 +91,12 @@ export class Dispatcher {
   async register(caller: Caller, request: RegisterRequest): Promise<RegisterResponse> {
     const { ctx } = this
     if (!mayExchange(request.version, ctx.version)) {
-      throw new Failure('worker.incompatible', `registering worker ${request.worker}`, {
-        evidence: { worker: request.version, server: ctx.version },
-      })
+      throw this.#refused(
+        request.worker,
+        new Failure('worker.incompatible', `registering worker ${request.worker}`, {
+          evidence: { worker: request.version, server: ctx.version },
+        }),
+      )
     }
     const alias = request.labels[WORKER_PIN]
     if (alias !== undefined && alias !== request.worker) {
@@ -93,7 +109,7 @@ export class Dispatcher {
         },
       )
     }
-    const skew = Math.max(-2_000_000_000, Math.min(2_000_000_000, Math.round(request.clock - ctx.clock.now())))
+    const skew = skewOf(request.clock, ctx.clock.now())
     const id = ctx.ids.make('session')
     const namespaces = caller.namespaces ?? request.namespaces
     const offer = {
@@ -131,6 +147,14 @@ export class Dispatcher {
       capacity,
       now: ctx.clock.monotonic(),
     })
+    session.skewMs = skew
+    for (const problem of workerProblems({
+      worker: request.worker,
+      clockSkewMs: skew,
+      version: request.version,
+      serverVersion: ctx.version,
+    }))
+      ctx.log.warn('worker has a problem', { workerId: request.worker, code: problem.code, detail: problem.message })
     session.subscribe(ctx.queues.all())
     this.#sessions.set(id, session)
     this.hintAll(session.queues)
@@ -202,6 +226,7 @@ export class Dispatcher {
       capacity: row.capacity,
       now: this.#ctx.clock.monotonic(),
     })
+    session.skewMs = row.clock_skew_ms
     await this.#ctx.queues.refresh()
     session.subscribe(this.#ctx.queues.all())
     // Sent by another server, or by none: a poll that does not list it has not got it.
@@ -244,7 +269,37 @@ export class Dispatcher {
 
   async heartbeat(caller: Caller, request: HeartbeatRequest): Promise<HeartbeatResponse> {
     const session = await this.session(caller, request.session)
+    if (session !== 'ended') await this.#compareClock(session, request.clock)
     return { sessionState: session === 'ended' ? 'ended' : 'live', leaseMs: this.#ctx.times.leaseMs }
+  }
+
+  /** Remembers for the doctor that a worker was turned away. */
+  #refused(worker: string, failure: Failure): Failure {
+    const others = this.#refusals.filter((r) => r.worker !== worker)
+    this.#refusals = [...others.slice(1 - REFUSALS_MAX), { worker, at: this.#ctx.clock.monotonic(), failure }]
+    return failure
+  }
+
+  /** Workers that this server turned away lately and that have not come in since. */
+  refusals(): RefusalFacts[] {
+    const now = this.#ctx.clock.monotonic()
+    const here = new Set([...this.#sessions.values()].map((s) => s.worker))
+    return this.#refusals
+      .filter((r) => now - r.at < REFUSAL_MS && !here.has(r.worker))
+      .map((r) => ({ worker: r.worker, agoMs: now - r.at, failure: r.failure.toRecord() }))
+  }
+
+  /** A clock that was set, or that ran away, is written down; one that only jitters costs nothing. */
+  async #compareClock(session: WorkerSession, clock: number): Promise<void> {
+    const skewMs = skewOf(clock, this.#ctx.clock.now())
+    if (Math.abs(skewMs - session.skewMs) < SKEW_STEP_MS) return
+    session.skewMs = skewMs
+    // Neither a heartbeat nor its lease depends on it.
+    await recordSkew(this.#ctx.db, { session: session.id, skewMs }).catch((error: unknown) =>
+      this.#ctx.log.debug('the clock of a worker could not be written down', { error: String(error) }),
+    )
+    if (Math.abs(skewMs) > LIMITS.clockSkewMs)
+      this.#ctx.log.warn('worker has a problem', { workerId: session.worker, code: 'worker.clock_skew', skewMs })
   }
 
   async poll(caller: Caller, request: PollRequest, signal: AbortSignal): Promise<PollResponse> {

@@ -26,6 +26,7 @@ import type {
   DefinitionView,
   RunState,
 } from '../contract/api-types.ts'
+import type { ServerFacts } from '../domain/installation-facts.ts'
 import type { Definition } from '../domain/workflow.ts'
 
 /** Who asks. Every call carries it; what a caller may not see looks absent. */
@@ -113,6 +114,8 @@ export interface Engine {
   listWorkers(caller: Caller): Promise<WorkerView[]>
   /** What is under way, of what the caller may see. */
   getStatus(caller: Caller): Promise<StatusView>
+  /** What this server knows of the installation, for its doctor. A store that does not answer is a fact, not a failure. */
+  examine(caller: Caller): Promise<ServerFacts>
 
   register(caller: Caller, request: RegisterRequest): Promise<RegisterResponse>
   poll(caller: Caller, request: PollRequest, signal: AbortSignal): Promise<PollResponse>

@@ -5,6 +5,7 @@ import { isRunTerminal, type RunState } from '../domain/machines.ts'
 import { runReason } from '../domain/reasons/run-reason.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { displayName } from '../domain/step.ts'
+import { workerProblems } from '../domain/worker-problems.ts'
 import { listEvents } from '../store/events/events.ts'
 import { listSegments, type LogCursor } from '../store/logs/logs.ts'
 import { findRun, listRuns, type RunReadRow } from '../store/runs/read-runs.ts'
@@ -277,6 +278,16 @@ export function createReads(ctx: EngineContext): Reads {
           backends: r.backends,
           version: r.version,
           heartbeatAgoMs: Math.round(r.seen_ago_ms),
+          clockSkewMs: r.clock_skew_ms,
+          problems:
+            r.state === 'ended' || r.expired
+              ? []
+              : workerProblems({
+                  worker: r.worker,
+                  clockSkewMs: r.clock_skew_ms,
+                  version: r.version,
+                  serverVersion: ctx.version,
+                }),
         }))
     },
   }

@@ -39,6 +39,8 @@ export class WorkerSession {
   seen = true
   lastHeardAt: number
   lastCheckedAt = 0
+  /** How far the worker's clock is ahead of this server's, as the store has it. */
+  skewMs = 0
   readonly owned = new Map<string, Owned>()
   readonly cancels = new Map<string, CancelOrder>()
   /** Assignments for the next reply on the poll lane. */

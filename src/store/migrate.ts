@@ -131,6 +131,24 @@ export async function findNewerMigrations(db: Queryable): Promise<string[]> {
   return rows.map((r) => r.name)
 }
 
+/** How the migrations of a database stand beside those of this build; throws only when it cannot be asked. Writes nothing. */
+export async function examineMigrations(
+  db: Queryable,
+): Promise<{ pending: string[]; newer: { name: string; breaking: boolean; version: string }[]; changed: string[] }> {
+  const known = await readMigrations()
+  const there = await db.query<{ is: boolean }>(`select to_regclass('public.migration') is not null as is`)
+  const rows = there[0]?.is
+    ? await db.query<AppliedRow>(`select number, name, breaking, checksum, version from migration order by number`)
+    : []
+  const last = known.at(-1)?.number ?? 0
+  const applied = new Map(rows.map((r) => [r.number, r]))
+  return {
+    pending: known.filter((m) => !applied.has(m.number)).map((m) => m.name),
+    newer: rows.filter((r) => r.number > last).map(({ name, breaking, version }) => ({ name, breaking, version })),
+    changed: known.filter((m) => (applied.get(m.number)?.checksum ?? m.checksum) !== m.checksum).map((m) => m.name),
+  }
+}
+
 /** Statements of a migration. Dollar-quoted bodies and comments are kept whole. */
 export function splitStatements(sql: string): string[] {
   const out: string[] = []

@@ -11,6 +11,7 @@ import {
 import type { Backend } from '../backends/backend.ts'
 import type { ExchangeLane, Orders, RegisterRequest, RegisterResponse } from '../contract/exchange.ts'
 import { Failure, type FailureRecord } from '../domain/failure.ts'
+import { versionSkew } from '../domain/version-skew.ts'
 import { withDeadline } from './deadline.ts'
 import type { HeartbeatHandle, StartHeartbeats } from './heartbeats.ts'
 import { finalRefusal, Link } from './link.ts'
@@ -72,6 +73,10 @@ export class ExchangeLoop {
   #leaving = false
   #over = false
   #openedAt = 0
+  /** `worker ready` was said. */
+  #isReady = false
+  /** The version of a server whose difference from ours was told. */
+  #skewTold: string | null = null
   /** Sessions in a row that ended as soon as they were open. */
   #shortLived = 0
 
@@ -200,6 +205,7 @@ export class ExchangeLoop {
     if (this.#over) return
     this.#link.up()
     log.info('session open', { session: session.session, replaces: this.#former, adopted: session.adopted.length })
+    this.#tellReady(session)
     this.#former = session.session
     this.#openedAt = clock.monotonic()
     this.#heartbeats = startHeartbeats(session, () => this.#sessionEnded(session.session))
@@ -211,6 +217,37 @@ export class ExchangeLoop {
       log.warn('session file cannot be written', { dir: stateDir, error: String(error) })
     })
     if (this.#draining && !this.supervisor.busy) void this.#leave()
+  }
+
+  /** The one line that says that this worker takes work; its fields are a promise to those who wait for it. */
+  #tellReady(session: RegisterResponse): void {
+    const { log, identity } = this.#deps
+    const { worker, version, capacity, backends, modules, labels, namespaces } = identity
+    if (!this.#isReady) {
+      this.#isReady = true
+      log.info('worker ready', {
+        event: 'worker.ready',
+        workerId: worker,
+        sessionId: session.session,
+        version,
+        serverVersion: session.serverVersion,
+        capacity,
+        backends,
+        modules,
+        labels,
+        namespaces,
+      })
+    }
+    const skew = versionSkew(version, session.serverVersion)
+    if (skew !== 'same' && this.#skewTold !== session.serverVersion) {
+      this.#skewTold = session.serverVersion
+      log.warn('server and worker are of different versions', {
+        code: 'version.skew',
+        worker: version,
+        server: session.serverVersion,
+        skew,
+      })
+    }
   }
 
   /** False when the answer came at once and said nothing. */

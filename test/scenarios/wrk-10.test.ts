@@ -51,7 +51,7 @@ describeWithPostgres('WRK-10: the token of a worker is refused', (postgres) => {
     const worker = await scene.startWorker({ server: proxy.address, waits: false })
     await eventually(() => proxy.connections() >= 4, { ...WITHIN, what: 'more tries' })
     const run = await scene.start([{ name: 'only', function: 't.echo' }])
-    expect(worker.stderr()).toContain('worker.disconnected')
+    expect(worker.stderr()).toContain('worker.server_unreachable')
     proxy.mend()
     expect(await scene.ended(run)).toMatchObject({ state: 'succeeded' })
   })

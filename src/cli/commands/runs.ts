@@ -307,5 +307,8 @@ export async function listWorkers(deps: CliDeps, output: Output, flags: ServerFl
     { text: printableLine(worker.version) },
   ])
   output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+  for (const problem of workers.flatMap((worker) => worker.problems)) {
+    output.print([], ...failureLines(problem, { width: output.width, next: [`orrery explain ${problem.code}`] }))
+  }
   return 0
 }

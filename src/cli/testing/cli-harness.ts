@@ -1,6 +1,7 @@
 import { type Deferred, deferred, HandClock, systemClock } from '../../base/index.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
-import type { CliDeps, EmbeddedOptions, Signal, Terminal, UpOptions, WorkerOptions } from '../deps.ts'
+import type { HostFacts } from '../../domain/installation-facts.ts'
+import type { CliDeps, EmbeddedOptions, HostQuestion, Signal, Terminal, UpOptions, WorkerOptions } from '../deps.ts'
 import { runCli } from '../run-cli.ts'
 import { ScriptedClient, T0 } from './scripted-client.ts'
 
@@ -22,6 +23,9 @@ export class CliHarness {
   readonly embedded: EmbeddedOptions[] = []
   readonly workers: WorkerOptions[] = []
   readonly bugs: unknown[] = []
+  readonly questions: HostQuestion[] = []
+  /** What the host tells of itself. */
+  host: HostFacts = { directories: [], port: null, store: null, migrations: null, keyFiles: [], telemetry: null }
   closed = 0
   stopped = 0
   /** Ends what `up` and `worker` started. */
@@ -124,6 +128,15 @@ export class CliHarness {
           ended: this.ended.promise,
           drain: () => this.#stop(),
         })
+      },
+      examineHost: (question) => {
+        this.questions.push(question)
+        return Promise.resolve(this.host)
+      },
+      findServer: ({ server }) => {
+        const given = server ?? this.env['ORRERY_SERVER']
+        const addressFrom = server ? '--server' : given ? 'ORRERY_SERVER' : 'the default'
+        return Promise.resolve({ address: given ?? 'http://127.0.0.1:7780', addressFrom })
       },
       onSignal: (handler) => {
         this.#handlers.add(handler)

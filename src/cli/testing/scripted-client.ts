@@ -1,5 +1,6 @@
 import type {
   ArtifactView,
+  DoctorView,
   LogLine,
   RunEvent,
   RunSummary,
@@ -129,6 +130,8 @@ export class ScriptedClient implements Client {
   listEvents = (runId: string, { afterSeq = 0 } = {}) =>
     this.#answer('listEvents', [runId, afterSeq], this.#events.slice(afterSeq))
   getStatus = () => this.#answer('getStatus', [], this.status)
+  doctor: DoctorView = { version: '1.2.3', now: at(0), rows: [] }
+  getDoctor = () => this.#answer('getDoctor', [], this.doctor)
   getHealth = () => this.#answer('getHealth', [], {})
 
   async *followEvents(runId: string, options: { signal?: AbortSignal } = {}): AsyncIterable<ScriptedEvent> {

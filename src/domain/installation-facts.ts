@@ -1,0 +1,132 @@
+import type { FailureRecord, Problem } from './failure.ts'
+
+/** What the checks of an installation judge by. Facts are gathered elsewhere; every rule is a pure function of some of them. */
+
+export interface ConfigFacts {
+  /** The file of settings, when there is one. */
+  file: string | null
+  /** Settings with where each came from, those left at their default not among them. No values: one may be a password. */
+  given: Record<string, string>
+  problems: readonly Problem[]
+  /** Variables that begin like ours and are none. */
+  unknownVariables: readonly { name: string; nearest: string | null }[]
+}
+
+export interface DirectoryFacts {
+  use: 'data' | 'log' | 'workspace'
+  path: string
+  /** The nearest directory that is there: what was measured. */
+  measured: string
+  exists: boolean
+  isWritable: boolean
+  /** Of the operating system, when it cannot be written. */
+  errorCode: string | null
+  freeBytes: number
+  totalBytes: number
+  freeInodes: number
+  /** 0 where the file system does not count them. */
+  totalInodes: number
+}
+
+export interface PortFacts {
+  host: string
+  port: number
+  /** `held`: somebody listens there. */
+  state: 'free' | 'held' | 'refused'
+  error: string | null
+  holder: { pid: number; name: string } | null
+  /** Version of the Orrery that answers there; null when what answers is none. */
+  orrery: string | null
+}
+
+export type StoreFacts =
+  | {
+      kind: 'embedded'
+      dataDir: string
+      /** Who has it open. */
+      owner: { pid: number; isAlive: boolean | null } | null
+      hasDatabase: boolean
+    }
+  | { kind: 'open'; engine: 'pglite' | 'postgres'; version: string; latencyMs: number }
+  | { kind: 'unreachable'; failure: FailureRecord }
+
+export interface MigrationFacts {
+  /** Migrations that this build knows and the database has not. */
+  pending: readonly string[]
+  /** Of a newer build. */
+  newer: readonly { name: string; breaking: boolean; version: string }[]
+  /** Applied with another text than this build has. */
+  changed: readonly string[]
+  missing: readonly string[]
+  extra: readonly string[]
+}
+
+export interface ClockFacts {
+  /** Which two clocks, such as `server and database`. */
+  between: string
+  /** How far the first is ahead. */
+  skewMs: number
+}
+
+export interface DoctorWorker {
+  worker: string
+  state: 'live' | 'draining' | 'lost'
+  version: string
+  clockSkewMs: number
+  lastHeartbeatMs: number
+  held: number
+  capacity: number
+}
+
+export interface RefusalFacts {
+  worker: string
+  agoMs: number
+  failure: FailureRecord
+}
+
+export interface KeyFileFacts {
+  /** What it opens: `secrets key`, `admin token`. */
+  what: string
+  path: string
+  exists: boolean
+  /** Permission bits; null where they mean nothing. */
+  mode: number | null
+  /** Whether somebody named it, so that it must be there. */
+  isNamed: boolean
+}
+
+export interface VersionFacts {
+  cli: string | null
+  server: string
+  /** Other servers over the same store. */
+  servers: readonly { id: string; version: string }[]
+  workers: readonly { worker: string; version: string }[]
+}
+
+export interface TelemetryFacts {
+  endpoint: string
+  /** Which variable named it. */
+  from: string
+  error: string | null
+}
+
+/** What a host tells of itself: of the server's own, or of the one that the CLI runs on. */
+export interface HostFacts {
+  directories: readonly DirectoryFacts[]
+  port: PortFacts | null
+  store: StoreFacts | null
+  migrations: MigrationFacts | null
+  keyFiles: readonly KeyFileFacts[]
+  telemetry: TelemetryFacts | null
+}
+
+/** What a server knows of the installation from its store. */
+export interface ServerFacts {
+  version: string
+  store: StoreFacts
+  migrations: MigrationFacts | null
+  clocks: readonly ClockFacts[]
+  workers: readonly DoctorWorker[]
+  refusals: readonly RefusalFacts[]
+  servers: readonly { id: string; version: string }[]
+}

@@ -1,0 +1,76 @@
+import type { DoctorWorker, RefusalFacts, ServerFacts } from '../domain/installation-facts.ts'
+import { Failure } from '../domain/failure.ts'
+import { examineStore, readClock } from '../store/examine-store.ts'
+import { listServers } from '../store/sessions/servers.ts'
+import { listSessions, type SessionRow } from '../store/sessions/sessions.ts'
+import type { EngineContext } from './context.ts'
+
+const SESSIONS_MAX = 500
+const SERVERS_MAX = 100
+
+/** What this server knows of the installation. Workers that serve none of `namespaces` (null: all) are left out. */
+export async function examineServer(
+  ctx: EngineContext,
+  asked: { namespaces: readonly string[] | null; refusals: RefusalFacts[] },
+): Promise<ServerFacts> {
+  const { db, clock, version } = ctx
+  try {
+    const before = clock.monotonic()
+    await db.query('select 1')
+    const latencyMs = clock.monotonic() - before
+    const store = await examineStore(db)
+    const sentAt = clock.now()
+    const databaseNow = await readClock(db)
+    // The answer was made somewhere between asking and hearing: the middle is the best guess.
+    const skewMs = (sentAt + clock.now()) / 2 - databaseNow
+    const sessions = await listSessions(db, SESSIONS_MAX)
+    const seen = sessions.filter(
+      (s) =>
+        asked.namespaces === null || s.namespaces === null || s.namespaces.some((n) => asked.namespaces?.includes(n)),
+    )
+    const servers = await listServers(db, SERVERS_MAX)
+    return {
+      version,
+      store: { kind: 'open', engine: db.kind, version: store.version, latencyMs },
+      migrations: store.migrations,
+      clocks: [{ between: 'server and database', skewMs }],
+      workers: workersOf(seen),
+      // Who was refused has no namespace yet: told to those alone who see all.
+      refusals: asked.namespaces === null ? asked.refusals : [],
+      servers: servers.filter((s) => s.id !== ctx.serverId),
+    }
+  } catch (error) {
+    if (!(error instanceof Failure) || !error.code.startsWith('storage.')) throw error
+    const failure = error.toRecord()
+    return {
+      version,
+      store: { kind: 'unreachable', failure },
+      migrations: null,
+      clocks: [],
+      workers: [],
+      refusals: [],
+      servers: [],
+    }
+  }
+}
+
+/** Live workers, then those lost lately that have not come back, each once. */
+function workersOf(sessions: readonly SessionRow[]): DoctorWorker[] {
+  const known = new Set<string>()
+  return sessions.flatMap((s) => {
+    const isLost = s.state === 'ended' || s.expired
+    if (known.has(s.worker) || (s.state === 'ended' && (s.ended_code !== 'worker.lost' || s.draining))) return []
+    known.add(s.worker)
+    return [
+      {
+        worker: s.worker,
+        state: isLost ? ('lost' as const) : s.draining ? ('draining' as const) : ('live' as const),
+        version: s.version,
+        clockSkewMs: s.clock_skew_ms,
+        lastHeartbeatMs: s.seen_ago_ms,
+        held: s.held,
+        capacity: s.capacity,
+      },
+    ]
+  })
+}
