@@ -22,7 +22,7 @@ export function checkDirectory(d: DirectoryFacts): DoctorRow {
     })
   }
   if (d.freeBytes < LIMITS.diskFullBytes || share < LIMITS.inodesFullShare) {
-    const what = d.freeBytes < LIMITS.diskFullBytes ? `${formatBytes(d.freeBytes)}` : `${d.freeInodes} inodes`
+    const what = d.freeBytes < LIMITS.diskFullBytes ? formatBytes(d.freeBytes) : `${d.freeInodes} inodes`
     return fail('disk', subject, {
       code: d.use === 'workspace' ? 'backend.disk_full' : 'storage.disk_full',
       message: `${what} free`,
@@ -30,7 +30,7 @@ export function checkDirectory(d: DirectoryFacts): DoctorRow {
     })
   }
   if (d.freeBytes < LIMITS.diskLowBytes || share < LIMITS.inodesLowShare) {
-    const what = d.freeBytes < LIMITS.diskLowBytes ? `${formatBytes(d.freeBytes)}` : `${d.freeInodes} inodes`
+    const what = d.freeBytes < LIMITS.diskLowBytes ? formatBytes(d.freeBytes) : `${d.freeInodes} inodes`
     return warn('disk', subject, {
       code: 'host.disk_low',
       message: `only ${what} free`,

@@ -6,7 +6,7 @@ import type { DoctorRow } from '../../src/contract/api-types.ts'
 import { freePort } from '../support/free-port.ts'
 import { runOrrery } from '../support/processes.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
-import { makeDir, openScene, startUp, writeBelow } from './rig.ts'
+import { makeDir, openScene, startUp, writeBelow } from '../scenarios/rig.ts'
 
 async function doctor(args: string[], env: Record<string, string> = {}) {
   const end = await runOrrery(['doctor', '--json', ...args], { env })
