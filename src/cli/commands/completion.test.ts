@@ -28,6 +28,12 @@ describe('what a shell is offered', () => {
     expect(await offered(['runs', 'show', 'run_'], cli)).toEqual([RUN_ID])
   })
 
+  test('runs to explain, under the name that explain takes them by', async () => {
+    const cli = new CliHarness()
+    cli.client.list = [runView()]
+    expect(await offered(['explain', 'run/'], cli)).toEqual([`run/${RUN_ID}`])
+  })
+
   test('nothing, and no error, when there is no server', async () => {
     const cli = new CliHarness()
     cli.startFailure = new Failure('client.server_unreachable', 'asking')

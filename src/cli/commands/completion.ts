@@ -97,7 +97,8 @@ async function candidatesAt(deps: CliDeps, at: Place & { current: string }): Pro
     case 'run':
     case 'runs':
       return runIds(deps)
-    case 'code':
+    case 'what':
+      if (current.startsWith('run/')) return (await runIds(deps)).map((run) => `run/${run}`)
       return Object.entries(FAILURES).map(([code, row]) => `${code}\t${row.title}`)
     case 'shell':
       return [...SHELLS]

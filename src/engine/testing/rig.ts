@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach } from 'vitest'
-import { HandClock } from '../../base/clock.ts'
+import { type Clock, HandClock } from '../../base/clock.ts'
 import { createIds } from '../../base/ids.ts'
 import type { Json, JsonObject } from '../../base/json.ts'
 import { silentLog } from '../../base/log.ts'
@@ -177,7 +177,7 @@ export class EngineRig {
       held: [],
       ...request,
     })
-    const worker = new RigWorker(engine, caller, session)
+    const worker = new RigWorker(engine, caller, session, this.clock)
     for (const h of adopted) worker.held.set(`${h.step}@${h.fence}`, h)
     return worker
   }
@@ -208,11 +208,13 @@ export class RigWorker {
   readonly session: string
   readonly held = new Map<string, HeldAttempt>()
   readonly #caller: Caller
+  readonly #clock: Clock
   #engine: RunningEngine
   #seq = 0
 
-  constructor(engine: RunningEngine, caller: Caller, session: string) {
+  constructor(engine: RunningEngine, caller: Caller, session: string, clock: Clock) {
     this.#engine = engine
+    this.#clock = clock
     this.#caller = caller
     this.session = session
   }
@@ -277,7 +279,7 @@ export class RigWorker {
   }
 
   heartbeat(): Promise<{ sessionState: 'live' | 'ended' }> {
-    return this.#engine.heartbeat(this.#caller, { session: this.session, clock: 0 })
+    return this.#engine.heartbeat(this.#caller, { session: this.session, clock: this.#clock.now() })
   }
 }
 
