@@ -30,6 +30,7 @@ const context = {
   step: 'test',
   attemptKey: 'test@1',
   tries: 0,
+  traceparent: '',
   signal: new AbortController().signal,
   log: (line: string) => void logged.push(line),
 }

@@ -2,6 +2,8 @@ import type { Clock } from '../base/clock.ts'
 import type { Ids } from '../base/ids.ts'
 import type { Log } from '../base/log.ts'
 import type { HostFacts } from '../domain/installation-facts.ts'
+import type { Metrics } from '../base/metrics.ts'
+import type { Tracer } from '../base/trace.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Caller, Engine } from '../engine/engine.ts'
 import type { IncomingMessage } from 'node:http'
@@ -19,9 +21,14 @@ export interface ApiDeps {
   ids: Ids
   log: Log
   version: string
-  metrics: MetricsSource
   /** What the host of this server tells of itself; null where nobody can ask it. */
   examineHost?: (() => Promise<HostFacts>) | undefined
+  /** Null: this server gives none. */
+  metrics: MetricsSource | null
+  /** Counts requests; nobody does when absent. */
+  meter?: Metrics
+  /** Takes the spans of requests; nobody does when absent. */
+  tracer?: Tracer
 }
 
 /** What comes beside a request: from the socket server, or from a caller in the same process. */
@@ -68,6 +75,8 @@ export interface Exchange {
   /** The body as it came. */
   bodyText: string
   header(name: string): string | null
+  /** The request made this run: it belongs to the run's trace, unless it came with one of its own. */
+  made(runId: string): void
   /** How a failure reads in the answer or in the middle of a stream; bugs are logged and told without details. */
   recordFailure(error: unknown): FailureRecord
   respondJson(status: number, value: unknown, headers?: Record<string, string>): Answer

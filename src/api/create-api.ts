@@ -5,12 +5,14 @@ import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest 
 import { findUnstorable, parseJson, textProblem } from '../contract/json-text.ts'
 import { type Route, type RouteId, ROUTES } from '../contract/routes.ts'
 import { isRunId } from '../base/ids.ts'
+import { inScope } from '../base/scope.ts'
 import { nearest } from '../base/nearest.ts'
 import { Failure } from '../domain/failure.ts'
 import { callOfHono, SocketCall, toResponse } from './calls.ts'
 import type { Answer, ApiDeps, ApiEnv } from './context.ts'
 import * as artifacts from './artifact-handlers.ts'
 import * as exchange from './exchange-handlers.ts'
+import { observeRequest } from './observe-request.ts'
 import { RequestContext } from './request-context.ts'
 import { readBody } from './read-body.ts'
 import { bearerToken, checkContentHeaders } from './request-headers.ts'
@@ -79,7 +81,7 @@ export function createApi(deps: ApiDeps): Api {
       const x = begin(c)
       if (c.req.method === 'OPTIONS') return toResponse(x.respond(204, null, { allow: allowed.join(', ') }))
       const failure = new Failure('request.method_not_allowed', `${c.req.method} ${x.path}`, { evidence: { allowed } })
-      return toResponse(x.respondFailure(failure, { allow: allowed.join(', ') }))
+      return toResponse(refuse(x, failure, { allow: allowed.join(', ') }))
     })
   }
   const paths = [...new Set(ROUTES.map((route) => route.path))]
@@ -91,9 +93,9 @@ export function createApi(deps: ApiDeps): Api {
       `${c.req.method} ${x.path}`,
       near === null ? {} : { evidence: { nearest: near } },
     )
-    return toResponse(x.respondFailure(failure))
+    return toResponse(refuse(x, failure))
   })
-  app.onError((error, c) => toResponse(begin(c).respondFailure(error)))
+  app.onError((error, c) => toResponse(refuse(begin(c), error)))
   const hot = new Map(ROUTES.filter((route) => HOT_CHECKS[route.id]).map((route) => [route.path, route]))
   return {
     fetch: async (request, env) => app.fetch(request, env ?? {}),
@@ -103,6 +105,13 @@ export function createApi(deps: ApiDeps): Api {
       return answer(new RequestContext(deps, new SocketCall(incoming, outgoing, route)), route, HANDLERS[route.id])
     },
   }
+}
+
+/** Answers what no route is for. */
+function refuse(x: RequestContext, error: unknown, headers?: Record<string, string>): Answer {
+  const answered = inScope(x, () => x.respondFailure(error, headers))
+  observeRequest(x, { route: null, status: answered.status, ms: 0 })
+  return answered
 }
 
 /** `/v1/runs/{id}:cancel` as Hono writes it. Values hold no slash and, where a verb may follow, no colon. */
@@ -122,6 +131,13 @@ function allowedMethods(path: string): string[] {
 }
 
 async function answer(x: RequestContext, route: Route, handler: Handler): Promise<Answer> {
+  const begin = x.deps.clock.monotonic()
+  const answered = await inScope(x, () => answerInScope(x, route, handler))
+  observeRequest(x, { route, status: answered.status, ms: x.deps.clock.monotonic() - begin })
+  return answered
+}
+
+async function answerInScope(x: RequestContext, route: Route, handler: Handler): Promise<Answer> {
   try {
     if (route.auth !== 'none') await authenticate(x, route)
     checkParams(x, route)

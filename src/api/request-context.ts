@@ -1,4 +1,16 @@
 import { assert } from '../base/assert.ts'
+import type { LogFields } from '../base/log.ts'
+import { isRunId } from '../base/ids.ts'
+import type { Scope } from '../base/scope.ts'
+import {
+  creationSpanOf,
+  noTracer,
+  parseTraceparent,
+  spanIdOf,
+  type TraceContext,
+  traceIdOfId,
+  type Tracer,
+} from '../base/trace.ts'
 import { PROBLEM_TYPE, problemOf } from '../contract/problem.ts'
 import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
 import { FAILURES } from '../domain/failures.ts'
@@ -14,8 +26,8 @@ const SECURITY_HEADERS = {
   'referrer-policy': 'no-referrer',
 } as const
 
-/** One request under way. */
-export class RequestContext implements Exchange {
+/** One request under way. Its trace is worked out when somebody asks: most requests are answered without a line or a span. */
+export class RequestContext implements Exchange, Scope {
   readonly deps: ApiDeps
   readonly call: Call
   readonly requestId: string
@@ -26,13 +38,60 @@ export class RequestContext implements Exchange {
   bodyText = ''
   suspect = false
   #caller: Caller | null = null
+  readonly #tracer: Tracer
+  #trace: TraceContext | null = null
+  #given: TraceContext | null | undefined = undefined
+  #made: string | null = null
 
   constructor(deps: ApiDeps, call: Call) {
     this.deps = deps
     this.call = call
     this.path = call.path
     const given = this.header('x-request-id')
+    this.#tracer = deps.tracer ?? noTracer
     this.requestId = given !== null && isRequestId(given) ? given : deps.ids.make('request')
+  }
+
+  /** The span that the request came with. */
+  get parent(): TraceContext | null {
+    if (this.#given === undefined) this.#given = parseTraceparent(this.header('traceparent'))
+    return this.#given
+  }
+
+  get foreignTrace(): TraceContext | null {
+    return this.parent && this.trace
+  }
+
+  get trace(): TraceContext {
+    return (this.#trace ??= this.#makeTrace())
+  }
+
+  #makeTrace(): TraceContext {
+    const { parent } = this
+    // An id that the caller chose may come twice; a span's must not.
+    const own = this.requestId === this.header('x-request-id') ? this.deps.ids.make('request') : this.requestId
+    const spanId = spanIdOf(own)
+    if (parent) return { traceId: parent.traceId, spanId, sampled: this.#tracer.samplesChild(parent) }
+    const traceId = traceIdOfId(own)
+    return { traceId, spanId, sampled: this.#tracer.samplesRoot(traceId) }
+  }
+
+  made(runId: string): void {
+    this.#made = runId
+    if (this.parent) return
+    const traceId = traceIdOfId(runId)
+    this.#trace = { traceId, spanId: creationSpanOf(runId), sampled: this.#tracer.samplesRoot(traceId) }
+  }
+
+  get runId(): string | null {
+    const named = this.#made ?? this.params.get('id') ?? null
+    return named !== null && isRunId(named) ? named : null
+  }
+
+  get logFields(): LogFields {
+    const { traceId, spanId } = this.trace
+    const { runId } = this
+    return { requestId: this.requestId, traceId, spanId, ...(runId === null ? {} : { runId }) }
   }
 
   get caller(): Caller {
@@ -78,7 +137,7 @@ export class RequestContext implements Exchange {
   }
 
   recordFailure(error: unknown): FailureRecord {
-    const fields = { requestId: this.requestId, method: this.call.method, path: this.path }
+    const fields = { method: this.call.method, path: this.path }
     if (error instanceof Failure) {
       const status = FAILURES[error.code].status
       if (status >= 500) this.deps.log.warn('request failed', { ...fields, code: error.code, err: error })

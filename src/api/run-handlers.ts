@@ -58,6 +58,7 @@ export async function createRun(x: Exchange): Promise<Answer> {
     },
   ])
   const { runId, existing } = requireRun(outcome, key)
+  if (!existing) x.made(runId)
   const status = existing ? 200 : 201
   const headers: Record<string, string> = { location: `/v1/runs/${runId}` }
   if (waitMs !== null) {

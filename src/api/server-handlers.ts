@@ -1,5 +1,6 @@
 import { diagnoseHost, diagnoseServer, inOrder } from '../diagnose/index.ts'
 import { makeOpenApi } from '../contract/openapi.ts'
+import { Failure } from '../domain/failure.ts'
 import type { Answer, Exchange } from './context.ts'
 
 export async function listWorkers(x: Exchange): Promise<Answer> {
@@ -27,7 +28,9 @@ export async function ready(x: Exchange): Promise<Answer> {
 }
 
 export async function metrics(x: Exchange): Promise<Answer> {
-  return x.respond(200, await x.deps.metrics.metrics(), { 'content-type': x.deps.metrics.contentType })
+  const source = x.deps.metrics
+  if (source === null) throw new Failure('telemetry.metrics_disabled', 'reading the metrics of this server')
+  return x.respond(200, await source.metrics(), { 'content-type': source.contentType })
 }
 
 export function openapi(x: Exchange): Answer {

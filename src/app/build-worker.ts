@@ -1,9 +1,11 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createProcessBackend } from '../backends/index.ts'
-import { type Log, systemClock, systemRandom } from '../base/index.ts'
+import { type Log, type Tracer, systemClock, systemRandom } from '../base/index.ts'
 import type { ExchangeLane } from '../contract/index.ts'
 import { createWorker, type StartHeartbeats, type Worker } from '../worker/index.ts'
+import type { Prometheus } from '../telemetry/index.ts'
+import { collectWorker } from './collect.ts'
 import { hostIdentity, processStart } from './host.ts'
 import { commandEnv, loadModules } from './load-modules.ts'
 import type { Env } from './places.ts'
@@ -22,22 +24,26 @@ export async function buildWorker(options: {
   workspace: string
   env: Env
   log: Log
+  prometheus: Prometheus
+  tracer: Tracer
 }): Promise<Worker> {
+  const name = options.name ?? hostname()
+  const log = options.log.child({ workerId: name })
   const modules = await loadModules(options.modules)
   const backend =
     process.platform === 'linux'
       ? await createProcessBackend({
           root: join(options.workspace, 'commands'),
           clock: systemClock,
-          log: options.log,
+          log,
           random: systemRandom,
         })
       : null
-  return createWorker({
+  const worker = createWorker({
     lane: options.lane,
     backend,
     modules,
-    name: options.name ?? hostname(),
+    name,
     version: VERSION,
     capacity: options.capacity,
     labels: options.labels,
@@ -49,7 +55,11 @@ export async function buildWorker(options: {
     startHeartbeats: options.startHeartbeats,
     clock: systemClock,
     random: systemRandom,
-    log: options.log,
+    log,
+    metrics: options.prometheus.metrics,
+    tracer: options.tracer,
     env: commandEnv(options.env),
   })
+  collectWorker(options.prometheus, worker)
+  return worker
 }

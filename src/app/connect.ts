@@ -55,5 +55,6 @@ export async function connect(options: { server?: string; token?: string }, env:
   return createClient({
     transport: httpTransport({ address: found.address, addressFrom: found.addressFrom }),
     token: found.token,
+    traceparent: env['TRACEPARENT'],
   })
 }

@@ -1,4 +1,4 @@
-import { readFileSync, readlinkSync } from 'node:fs'
+import { existsSync, readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 
 const read = (path: string): string => {
@@ -34,3 +34,7 @@ export function isProcessAlive(pid: number, start: string | null): boolean | nul
   const now = processStart(pid)
   return now !== null && (start === null || now === start)
 }
+
+/** Whether this process is in a container, as far as Docker and Podman let it know. */
+export const isInContainer = (): boolean =>
+  existsSync('/.dockerenv') || existsSync('/run/.containerenv') || process.env['KUBERNETES_SERVICE_HOST'] !== undefined

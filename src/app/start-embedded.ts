@@ -1,40 +1,30 @@
-import { appendFileSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Log, systemClock } from '../base/index.ts'
+import { systemClock } from '../base/index.ts'
 import type { EmbeddedHandle, EmbeddedOptions } from '../cli/index.ts'
 import { createClient, createExchangeLane, handlerTransport } from '../client/index.ts'
-import { createLog } from '../telemetry/index.ts'
+import { LIMITS } from '../domain/index.ts'
 import { loopHeartbeats } from '../worker/index.ts'
 import { buildWorker } from './build-worker.ts'
+import { openObservability } from './observability.ts'
 import { openStore } from './open-store.ts'
 import { defaultDataDir, type Env } from './places.ts'
 import { startServer } from './start-server.ts'
 
-/** A log that is kept in a file below the data directory. Lines are rare and whole, so they are written at once. */
-export function fileLog(dataDir: string, component: string): { log: Log; file: string } {
-  const file = join(dataDir, `${component}.log`)
-  let isReady = false
-  const write = (line: string) => {
-    try {
-      if (!isReady) mkdirSync(dataDir, { recursive: true, mode: 0o700 })
-      isReady = true
-      appendFileSync(file, line, { mode: 0o600 })
-    } catch {
-      // A log that cannot be written must not stop the work it tells of; the store says why when it cannot be written either.
-    }
-  }
-  return { log: createLog({ level: 'info', format: 'json', write, component }), file }
-}
-
 /** The engine, the api and a worker in this process, for one `orrery run FILE`: the same contract, handed over without a socket. */
 export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise<EmbeddedHandle> {
   const dataDir = options.dataDir ?? defaultDataDir(env)
-  const { log } = fileLog(dataDir, 'run')
+  // In a file below the data directory, or where logs are kept: the terminal shows the run.
+  const files = { dir: env['ORRERY_LOG_DIR'] || dataDir, maxBytes: LIMITS.logFileBytes, keep: 1 }
+  const observability = openObservability({ of: 'all', format: 'json', level: 'info', files, toStderr: false, env })
+  const { prometheus, tracer } = observability
+  const log = observability.logOf('run')
   const db = await openStore({ store: options.store, dataDir, env, clock: systemClock, log })
   try {
     const server = await startServer({
       db,
       log,
+      prometheus,
+      tracer,
       address: null,
       tokens: {
         admin: { given: undefined, file: join(dataDir, 'admin.token') },
@@ -54,19 +44,23 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
       workspace: join(dataDir, 'worker'),
       env,
       log,
+      prometheus,
+      tracer,
     })
     await worker.start()
     return {
-      client: createClient({ transport, token: server.adminToken }),
+      client: createClient({ transport, token: server.adminToken, traceparent: env['TRACEPARENT'] }),
       async close() {
         // A worker that holds nothing says good-bye, so that the next start need not wonder where it went.
         await (worker.stats().held === 0 ? worker.drain() : worker.stop())
         await server.stop()
         await db.close()
+        await observability.close()
       },
     }
   } catch (error) {
     await db.close()
+    await observability.close()
     throw error
   }
 }

@@ -1,9 +1,11 @@
 import { type Api, createApi } from '../api/index.ts'
-import { createIds, type Log, type Secret, systemClock, systemRandom } from '../base/index.ts'
+import { createIds, type Log, noTracer, type Secret, systemClock, systemRandom, type Tracer } from '../base/index.ts'
+import { ROUTES } from '../contract/index.ts'
 import { createEngine, DEFAULT_TIMES, type EngineTimes, type RunningEngine } from '../engine/index.ts'
 import type { HostFacts } from '../domain/installation-facts.ts'
 import type { Db } from '../store/index.ts'
-import { createPrometheus } from '../telemetry/index.ts'
+import { createPrometheus, type Prometheus } from '../telemetry/index.ts'
+import { collectServer } from './collect.ts'
 import { hostIdentity, isProcessAlive } from './host.ts'
 import { ensureToken } from './tokens.ts'
 import { VERSION } from './version.ts'
@@ -28,13 +30,21 @@ export async function startServer(options: {
   }
   /** What the host tells of itself, for the doctor. */
   examineHost?: () => Promise<HostFacts>
+  /** Those of the process; its own when absent. */
+  prometheus?: Prometheus
+  tracer?: Tracer
+  /** Whether `/metrics` is there; it is when absent. */
+  hasMetrics?: boolean
   /** Of a test: a server that waits less, says that it is of another version, or cannot tell whose process is gone. */
   unlike?: { times?: EngineTimes; version?: string; isAlive?: typeof isProcessAlive }
 }): Promise<ServerParts> {
   const { db, log, address, tokens } = options
   const { times = DEFAULT_TIMES, version = VERSION, isAlive = isProcessAlive } = options.unlike ?? {}
   const ids = createIds(systemClock, systemRandom)
-  const { metrics, source } = createPrometheus()
+  const prometheus =
+    options.prometheus ?? createPrometheus({ version, of: 'server', routes: ROUTES.map((route) => route.id) })
+  const { metrics, source } = prometheus
+  const { tracer = noTracer, hasMetrics = true } = options
   const adminToken = await ensureToken(db, { ...tokens.admin, name: 'admin', role: 'admin', ids, random: systemRandom })
   const workerToken = await ensureToken(db, {
     ...tokens.worker,
@@ -50,6 +60,7 @@ export async function startServer(options: {
     random: systemRandom,
     log,
     metrics,
+    tracer,
     serverId: ids.make('server'),
     version,
     address,
@@ -57,14 +68,17 @@ export async function startServer(options: {
     isAlive,
     times,
   })
+  collectServer(prometheus, engine, db)
   const api = createApi({
     engine,
     clock: systemClock,
     ids,
     log,
     version,
-    metrics: source,
     examineHost: options.examineHost,
+    metrics: hasMetrics ? source : null,
+    meter: metrics,
+    tracer,
   })
   const stopping = new AbortController()
   const running = engine.run(stopping.signal)

@@ -1,14 +1,16 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { serve } from '../api/index.ts'
-import { createIds, systemClock, systemRandom } from '../base/index.ts'
+import { createIds, type Log, systemClock, systemRandom } from '../base/index.ts'
 import type { UpHandle, UpOptions } from '../cli/index.ts'
 import { createExchangeLane, handlerTransport } from '../client/index.ts'
-import { type FailureRecord } from '../domain/index.ts'
-import { createLog } from '../telemetry/index.ts'
+import { type Failure, type FailureRecord } from '../domain/index.ts'
+import { checkReach } from '../telemetry/index.ts'
 import { loopHeartbeats, type Worker } from '../worker/index.ts'
 import { buildWorker } from './build-worker.ts'
 import { examineHost } from './examine-host.ts'
+import { isInContainer } from './host.ts'
+import { type Observability, openObservability } from './observability.ts'
 import { openStore } from './open-store.ts'
 import { defaultDataDir, type Env, stateFile } from './places.ts'
 import { type ServerParts, startServer } from './start-server.ts'
@@ -21,12 +23,16 @@ const CLOSE_GRACE_MS = 1_000
 /** `orrery up`: a server on a socket and, unless told otherwise, a worker beside it. */
 export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
   const dataDir = options.dataDir ?? defaultDataDir(env)
-  const log = createLog({
-    level: options.logLevel,
+  const observability = openObservability({
+    of: options.worker ? 'all' : 'server',
     format: options.logFormat,
-    component: 'server',
-    write: (line) => void process.stderr.write(line),
+    level: options.logLevel,
+    files: options.logFiles,
+    toStderr: true,
+    env,
   })
+  const { prometheus, tracer } = observability
+  const log = observability.logOf('server')
   const db = await openStore({ store: options.store, dataDir, env, clock: systemClock, log })
   let server: ServerParts | null = null
   try {
@@ -41,6 +47,9 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
           { dataDir, workspace: options.worker ? join(dataDir, 'worker') : null, port: null, store: null },
           env,
         ),
+      prometheus,
+      tracer,
+      hasMetrics: options.metrics,
       address: `http://${options.host}:${options.port}`,
       tokens: {
         admin: { given: env['ORRERY_ADMIN_TOKEN'], file: tokenFile },
@@ -57,8 +66,12 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
       closeGraceMs: CLOSE_GRACE_MS,
     })
     const address = `http://${serving.host.includes(':') ? `[${serving.host}]` : serving.host}:${serving.port}`
-    const worker = options.worker ? await startWorkerBeside(options.worker, parts, { dataDir, env, log }) : null
+    const worker = options.worker
+      ? await startWorkerBeside(options.worker, parts, { dataDir, env, observability })
+      : null
     await writeFile(stateFile(dataDir), JSON.stringify({ address, tokenFile, pid: process.pid }), { mode: 0o600 })
+    const unreachable = options.metrics ? checkReach(options.host, { isContainer: isInContainer() }) : null
+    if (unreachable) warnOf(log, unreachable)
     log.info('server ready', { address, store: db.kind })
     const ended = Promise.withResolvers<{ failure: FailureRecord | null }>()
     let stopping: Promise<void> | null = null
@@ -68,15 +81,18 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
       await Promise.all([parts.stop(), serving.close()])
       await rm(stateFile(dataDir), { force: true })
       await db.close()
+      await observability.close()
       ended.resolve({ failure: null })
     }
     void worker?.ended.then((end) => {
       if (end.reason === 'failed') log.error('worker ended', { failure: end.failure })
     })
-    return { address, tokenFile, logFile: null, stop: () => (stopping ??= stop()), ended: ended.promise }
+    const logFile = observability.logFileOf('server')
+    return { address, tokenFile, logFile, stop: () => (stopping ??= stop()), ended: ended.promise }
   } catch (error) {
     await server?.stop()
     await db.close()
+    await observability.close()
     throw error
   }
 }
@@ -84,8 +100,10 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
 async function startWorkerBeside(
   options: NonNullable<UpOptions['worker']>,
   parts: ServerParts,
-  { dataDir, env, log }: { dataDir: string; env: Env; log: Parameters<typeof loopHeartbeats>[0]['log'] },
+  { dataDir, env, observability }: { dataDir: string; env: Env; observability: Observability },
 ): Promise<Worker> {
+  const log = observability.logOf('worker')
+  const { prometheus, tracer } = observability
   const transport = handlerTransport((request, e) => parts.api.fetch(request, e))
   const lane = createExchangeLane({ transport, token: parts.workerToken })
   const worker = await buildWorker({
@@ -97,9 +115,17 @@ async function startWorkerBeside(
     workspace: join(dataDir, 'worker'),
     env,
     log,
+    prometheus,
+    tracer,
   })
   await worker.start()
   return worker
+}
+
+/** A check that found something: said once, and no reason not to work. */
+function warnOf(log: Log, failure: Failure): void {
+  const { code, evidence, remediation } = failure.toRecord()
+  log.warn('metrics cannot be read from outside', { code, ...evidence, remediation })
 }
 
 /** Lets running work finish for a while; commands that go on outlive the worker and are adopted by the next. */

@@ -2,21 +2,26 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { WorkerHandle, WorkerOptions } from '../cli/index.ts'
 import { createExchangeLane, httpTransport } from '../client/index.ts'
-import { createLog } from '../telemetry/index.ts'
+import { serveWorkerMetrics } from './worker-metrics.ts'
 import { threadHeartbeats } from '../worker/index.ts'
 import { buildWorker } from './build-worker.ts'
 import { findServer } from './connect.ts'
+import { openObservability } from './observability.ts'
 import { defaultDataDir, type Env } from './places.ts'
 import { drain } from './start-up.ts'
 
 /** `orrery worker`: a worker in a process of its own. */
 export async function startWorker(options: WorkerOptions, env: Env): Promise<WorkerHandle> {
-  const log = createLog({
-    level: options.logLevel,
+  const observability = openObservability({
+    of: 'worker',
     format: options.logFormat,
-    component: 'worker',
-    write: (line) => void process.stderr.write(line),
+    level: options.logLevel,
+    files: options.logFiles,
+    toStderr: true,
+    env,
   })
+  const { prometheus, tracer } = observability
+  const log = observability.logOf('worker')
   const found = await findServer(
     { server: options.server ?? undefined, token: options.token?.reveal() ?? undefined, role: 'worker' },
     env,
@@ -37,13 +42,21 @@ export async function startWorker(options: WorkerOptions, env: Env): Promise<Wor
     workspace: options.workspace ?? join(defaultDataDir(env), 'workers', name),
     env,
     log,
+    prometheus,
+    tracer,
   })
+  const metrics = options.metrics ? await serveWorkerMetrics(prometheus, options.metrics, log) : null
   const isRegistered = await worker.start()
   return {
     address: found.address,
     name,
     isRegistered,
-    ended: worker.ended.then((end) => ({ failure: end.reason === 'failed' ? end.failure : null })),
+    metricsAddress: metrics?.address ?? null,
+    ended: worker.ended.then(async (end) => {
+      await metrics?.close()
+      await observability.close()
+      return { failure: end.reason === 'failed' ? end.failure : null }
+    }),
     drain: () => drain(worker),
   }
 }

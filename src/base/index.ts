@@ -20,5 +20,21 @@ export { type Log, type LogFields, silentLog } from './log.ts'
 export { type Metrics, noMetrics } from './metrics.ts'
 export { nearest } from './nearest.ts'
 export { type Random, seededRandom, systemRandom } from './random.ts'
+export { givenTraceOf, rememberRunTrace } from './run-traces.ts'
+export { currentScope, inScope, outOfScope, type Scope } from './scope.ts'
 export { Secret } from './secret.ts'
+export {
+  attemptSpanOf,
+  creationSpanOf,
+  formatTraceparent,
+  noTracer,
+  parseTraceparent,
+  runIdOfTrace,
+  type Span,
+  spanIdOf,
+  type TraceContext,
+  traceIdOfId,
+  traceOfRun,
+  type Tracer,
+} from './trace.ts'
 export { endOfTurn } from './turn.ts'

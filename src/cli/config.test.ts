@@ -28,6 +28,10 @@ describe('configuration', () => {
       worker: true,
       logFormat: 'text',
       logLevel: 'info',
+      logFiles: null,
+      metrics: true,
+      metricsPort: null,
+      metricsHost: '127.0.0.1',
     })
   })
 

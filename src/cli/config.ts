@@ -4,7 +4,7 @@ import { type Json, nearest, Secret } from '../base/index.ts'
 import { Failure, type Problem } from '../domain/failure.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { LogFormat, LogLevel, StoreOptions } from './deps.ts'
+import type { LogFiles, LogFormat, LogLevel, StoreOptions } from './deps.ts'
 
 /**
  * Configuration: flag, then ORRERY_* variable, then file, then default. One table says how each setting is called in each
@@ -21,6 +21,11 @@ export interface Config {
   worker: boolean
   logFormat: LogFormat
   logLevel: LogLevel
+  /** Null: to standard error alone. */
+  logFiles: LogFiles | null
+  metrics: boolean
+  metricsPort: number | null
+  metricsHost: string
 }
 
 /** Where a value came from, such as `--port`, `ORRERY_PORT`, `orrery.yaml:3` or `default`. */
@@ -110,6 +115,8 @@ const resolvePath = (value: Json, base: string): Json => (typeof value === 'stri
 const resolveValues = (value: Json, base: string): Json =>
   Object.fromEntries(Object.entries(value ?? {}).map(([name, file]) => [name, path.resolve(base, String(file))]))
 
+const MIB = 1024 * 1024
+
 const SETTINGS = {
   store: {
     flag: '--store',
@@ -132,6 +139,22 @@ const SETTINGS = {
     fallback: 'info',
     parse: choice('debug', 'info', 'warn', 'error'),
   },
+  logDir: { flag: '--log-dir', env: 'ORRERY_LOG_DIR', fallback: null, resolve: resolvePath, parse: text },
+  logFileSize: {
+    flag: '--log-file-size',
+    env: 'ORRERY_LOG_FILE_SIZE',
+    fallback: LIMITS.logFileBytes / MIB,
+    parse: whole(1, LIMITS.logFileMibMax),
+  },
+  logFilesKept: {
+    flag: '--log-files-kept',
+    env: 'ORRERY_LOG_FILES_KEPT',
+    fallback: LIMITS.logFilesKept,
+    parse: whole(0, LIMITS.logFilesKeptMax),
+  },
+  metrics: { flag: '--no-metrics', env: 'ORRERY_METRICS', fallback: true, parse: toggle },
+  metricsPort: { flag: '--metrics-port', env: 'ORRERY_METRICS_PORT', fallback: null, parse: whole(0, 65_535) },
+  metricsHost: { flag: '--metrics-host', env: 'ORRERY_METRICS_HOST', fallback: '127.0.0.1', parse: text },
 } satisfies Record<string, Setting>
 
 export type SettingName = keyof typeof SETTINGS
@@ -288,5 +311,12 @@ function toConfig(v: Record<SettingName, Json>): Config {
     worker: v.worker as boolean,
     logFormat: v.logFormat as LogFormat,
     logLevel: v.logLevel as LogLevel,
+    logFiles:
+      v.logDir === null
+        ? null
+        : { dir: v.logDir as string, maxBytes: Number(v.logFileSize) * MIB, keep: Number(v.logFilesKept) },
+    metrics: v.metrics as boolean,
+    metricsPort: v.metricsPort as number | null,
+    metricsHost: v.metricsHost as string,
   }
 }

@@ -19,6 +19,15 @@ export type StoreOptions = { kind: 'embedded' } | { kind: 'postgres'; dsn: Secre
 export type LogFormat = 'json' | 'text'
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
+/** Where each component keeps its log, beside standard error. */
+export interface LogFiles {
+  dir: string
+  /** A file is put aside before it grows beyond this. */
+  maxBytes: number
+  /** How many files that were put aside are kept. */
+  keep: number
+}
+
 /** What `orrery up` was asked for; every path is absolute. */
 export interface UpOptions {
   store: StoreOptions
@@ -30,6 +39,9 @@ export interface UpOptions {
   worker: { capacity: number; labels: Record<string, string>; modules: Record<string, string> } | null
   logFormat: LogFormat
   logLevel: LogLevel
+  logFiles: LogFiles | null
+  /** Whether /metrics is there. */
+  metrics: boolean
 }
 
 export interface UpHandle {
@@ -72,9 +84,14 @@ export interface WorkerOptions {
   workspace: string | null
   logFormat: LogFormat
   logLevel: LogLevel
+  logFiles: LogFiles | null
+  /** Where the worker gives its metrics; null: nowhere. */
+  metrics: { host: string; port: number } | null
 }
 
 export interface WorkerHandle {
+  /** Address of the worker's metrics; null when there are none. */
+  metricsAddress: string | null
   /** Where the worker takes its work from. */
   address: string
   name: string

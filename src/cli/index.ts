@@ -3,6 +3,7 @@ export type {
   EmbeddedHandle,
   EmbeddedOptions,
   HostQuestion,
+  LogFiles,
   LogFormat,
   LogLevel,
   ProjectFile,

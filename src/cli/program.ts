@@ -4,6 +4,7 @@ import type { GetArtifactFlags } from './commands/artifacts.ts'
 import type { InitFlags } from './commands/init.ts'
 import type { LogFlags, ListFlags, ServerFlags, SkipFlags } from './commands/runs.ts'
 import type { DoctorFlags } from './commands/doctor.ts'
+import type { ComponentLogFlags } from './commands/logs.ts'
 import type { RunFlags } from './commands/run.ts'
 import type { TopFlags } from './commands/status.ts'
 import type { EventFlags, TimedFlags } from './commands/watch.ts'
@@ -38,6 +39,9 @@ function withLog(command: Command): Command {
   return command
     .option('--log-format <format>', 'text or json (ORRERY_LOG_FORMAT, default text)')
     .option('--log-level <level>', 'debug, info, warn or error (ORRERY_LOG_LEVEL, default info)')
+    .option('--log-dir <dir>', 'keep the log in files too, server.log and worker.log (ORRERY_LOG_DIR)')
+    .option('--log-file-size <MiB>', 'size at which such a file is put aside (ORRERY_LOG_FILE_SIZE, default 64)')
+    .option('--log-files-kept <n>', 'how many of those are kept (ORRERY_LOG_FILES_KEPT, default 5)')
 }
 
 function withStore(command: Command): Command {
@@ -71,6 +75,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addArtifacts(program, options)
   addWorkers(program, options)
   addStatus(program, options)
+  addLogs(program, options)
   addExplain(program, options)
   addInit(program, options)
   addCompletion(program, options)
@@ -126,7 +131,8 @@ function addUp(program: Command, { deps, output, done }: ProgramOptions): void {
       .addOption(many('--module <name=path>', 'module of functions for the worker (repeatable; ORRERY_MODULES)'))
       .option('--capacity <n>', 'steps at once of the worker (ORRERY_CAPACITY, default 16)')
       .addOption(many('--label <name=value>', 'label of the worker (repeatable; ORRERY_LABELS)'))
-      .option('--no-worker', 'a server alone (ORRERY_WORKER=false)'),
+      .option('--no-worker', 'a server alone (ORRERY_WORKER=false)')
+      .option('--no-metrics', 'no /metrics (ORRERY_METRICS=false)'),
   )
     .addOption(json())
     .addHelpText(
@@ -156,6 +162,8 @@ function addWorker(program: Command, { deps, output, done }: ProgramOptions): vo
     .addOption(many('--label <name=value>', 'label that steps may ask for with runsOn (repeatable; ORRERY_LABELS)'))
     .addOption(many('--namespace <name>', 'take work of this namespace alone (repeatable)'))
     .option('--workspace <dir>', 'where commands run (ORRERY_WORKSPACE)')
+    .option('--metrics-port <port>', 'port to give metrics at, 0 takes a free one (ORRERY_METRICS_PORT, default none)')
+    .option('--metrics-host <host>', 'address to give them at (ORRERY_METRICS_HOST, default 127.0.0.1)')
     .option('--config <file>', 'YAML file of settings (ORRERY_CONFIG)')
   withServer(withLog(command))
     .addHelpText(
@@ -354,6 +362,36 @@ function addWorkers(program: Command, { deps, output, done }: ProgramOptions): v
     .addHelpText('after', examples('orrery workers list'))
     .action(async (flags: ServerFlags) =>
       done(await (await import('./commands/runs.ts')).listWorkers(deps, output, flags)),
+    )
+}
+
+function addLogs(program: Command, { deps, output, done }: ProgramOptions): void {
+  program
+    .command('logs')
+    .summary('show what servers and workers logged')
+    .description(
+      'Shows the log files of servers and workers, those that were put aside included, without asking a server.\n' +
+        'What a step wrote itself is shown by: orrery runs logs RUN.',
+    )
+    .option('--component <name>', 'of this component alone: server, worker or run')
+    .option('--run <id>', 'lines about this run; the end of an id will do')
+    .option('--trace <id>', 'lines of this trace, and about the runs in it')
+    .option('--request <id>', 'lines of this request')
+    .option('--since <time>', 'not older than this: 10m, or an instant')
+    .option('--level <level>', 'not below this level: debug, info, warn or error')
+    .option('-f, --follow', 'go on with what is written from now on')
+    .option('--log-dir <dir>', 'directory of the files (ORRERY_LOG_DIR)')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      examples(
+        'orrery logs --log-dir /var/log/orrery --level warn --since 1h',
+        'orrery logs --run RUN',
+        'orrery logs --trace 4bf92f3577b34da6a3ce929d0e0e4736 --json',
+      ),
+    )
+    .action(async (flags: ComponentLogFlags) =>
+      done(await (await import('./commands/logs.ts')).showComponentLogs(deps, output, flags)),
     )
 }
 

@@ -187,6 +187,8 @@ describe('up', () => {
         worker: { capacity: 3, labels: { a: 'b' }, modules: { m: '/srv/lib/m.ts' } },
         logFormat: 'text',
         logLevel: 'debug',
+        logFiles: null,
+        metrics: true,
       },
     ])
     cli.signal('SIGTERM')

@@ -23,10 +23,13 @@ export interface AskOptions {
 export class Asker {
   readonly transport: Transport
   readonly #token: Secret | null
+  readonly #traceparent: string | null
 
-  constructor(transport: Transport, token: Secret | null) {
+  /** `traceparent`: the span that all requests are a part of; null when there is none. */
+  constructor(transport: Transport, token: Secret | null, traceparent: string | null = null) {
     this.transport = transport
     this.#token = token
+    this.#traceparent = traceparent
   }
 
   /** The answer's JSON. The server's types are trusted to be those of the contract: hence `as` at the callers. */
@@ -54,6 +57,7 @@ export class Asker {
   #requestOf(method: 'GET' | 'POST', path: string, options: AskOptions): TransportRequest {
     const headers: Record<string, string> = { accept: 'application/json', ...options.headers }
     if (this.#token) headers['authorization'] = `Bearer ${this.#token.reveal()}`
+    if (this.#traceparent !== null) headers['traceparent'] = this.#traceparent
     const body = options.body === undefined ? null : JSON.stringify(options.body)
     if (body !== null) headers['content-type'] = 'application/json'
     return {

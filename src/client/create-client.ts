@@ -1,5 +1,6 @@
 import { type Clock, systemClock } from '../base/clock.ts'
 import { type Random, systemRandom } from '../base/random.ts'
+import { parseTraceparent } from '../base/trace.ts'
 import type { Secret } from '../base/secret.ts'
 import type { WorkerView } from '../contract/api-types.ts'
 import { Asker } from './ask.ts'
@@ -12,6 +13,8 @@ export interface ClientOptions {
   transport: Transport
   /** Null: none is sent. */
   token: Secret | null
+  /** The span that all requests are a part of, as W3C Trace Context has it; one that is not valid is not sent. */
+  traceparent?: string | undefined
   clock?: Clock
   random?: Random
 }
@@ -19,7 +22,11 @@ export interface ClientOptions {
 // Answers are the contract's types on the word of the server: that is the reason for each `as` below.
 
 export function createClient(options: ClientOptions): Client {
-  const asker = new Asker(options.transport, options.token)
+  const asker = new Asker(
+    options.transport,
+    options.token,
+    parseTraceparent(options.traceparent) && (options.traceparent ?? null),
+  )
   const deps = { asker, clock: options.clock ?? systemClock, random: options.random ?? systemRandom }
   const get = (path: string) => asker.ask('GET', path) as Promise<never>
   const post = (path: string, body?: unknown) => asker.ask('POST', path, { body }) as Promise<never>

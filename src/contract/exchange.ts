@@ -83,6 +83,11 @@ export interface Assignment {
   /** Index path of a forEach activation; empty for plain steps. */
   path: number[]
   outputSchema: { [key: string]: Json } | null
+  /**
+   * The run's span, as W3C Trace Context has it. Absent when the run's trace is its own and sampled: then it is made of the run's
+   * id, and costs nothing on the wire.
+   */
+  traceparent?: string
   work:
     | { kind: 'function'; function: string; input: Json }
     | {

@@ -135,4 +135,18 @@ export const LIMITS = {
   connectionsMax: 20_000,
   /** Slots of one worker. */
   capacityMax: 10_000,
+  /** Steps of a state that the metrics count before they say that there are at least so many. */
+  stepsCountedMax: 20_000,
+  /** Spans that wait to be sent; more are dropped and counted. */
+  spansQueuedMax: 8_192,
+  /** Longest time that spans gather before they are sent. */
+  spanDelayMaxMs: 60_000,
+  /** Log lines that wait for the disk; more are dropped and counted. */
+  logFileBufferBytes: 4 * 1024 * 1024,
+  /** Size of a log file before it is put aside, and how many of those are kept. */
+  logFileBytes: 64 * 1024 * 1024,
+  logFilesKept: 5,
+  /** The most that a setting may ask for of each. */
+  logFileMibMax: 10_000,
+  logFilesKeptMax: 1_000,
 } as const

@@ -1,4 +1,6 @@
 import type { Json, JsonObject } from '../base/json.ts'
+import { rememberRunTrace } from '../base/run-traces.ts'
+import { formatTraceparent, traceIdOfId, traceOfRun } from '../base/trace.ts'
 import type { Assignment } from '../contract/exchange.ts'
 import type { Scope } from '../domain/expression.ts'
 import { Failure, type FailureRecord } from '../domain/failure.ts'
@@ -49,7 +51,11 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
     const { c, node } = at(step)
     try {
       const scope = c.isConstant[step.node] ? null : scopeOf(c, step, node, outputs)
-      return { kind: 'assignment', leased: step, assignment: assignmentOf(c, step, node, scope) }
+      return {
+        kind: 'assignment',
+        leased: step,
+        assignment: { ...assignmentOf(c, step, node, scope), ...traceFor(ctx, step) },
+      }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       return { kind: 'failed', leased: step, failure: error.toRecord() }
@@ -93,6 +99,14 @@ function assignmentOf(c: Compiled, step: LeasedStep, node: WorkflowNode, scope: 
     outputSchema: node.outputSchema,
     work: workOf(node, scope),
   }
+}
+
+/** What the worker cannot make of the run's id itself. */
+function traceFor(ctx: EngineContext, { runId, trace = null }: LeasedStep): Pick<Assignment, 'traceparent'> {
+  if (trace === null && (!ctx.tracer || ctx.tracer.samplesRoot(traceIdOfId(runId)))) return {}
+  const span = traceOfRun(runId, trace)
+  if (trace !== null) rememberRunTrace(runId, trace)
+  return { traceparent: formatTraceparent({ ...span, sampled: trace === null ? false : span.sampled }) }
 }
 
 function workOf(node: WorkflowNode, scope: Scope | null): Assignment['work'] {

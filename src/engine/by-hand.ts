@@ -9,6 +9,7 @@ import { type LockedRun, lockRun, saveAdvance } from '../store/steps/save-advanc
 import { loadAllSteps } from '../store/steps/step-rows.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
+import { noteRunEnded } from './observe.ts'
 import { settleRun } from './settle.ts'
 import { createNameIndex } from './views.ts'
 
@@ -108,6 +109,7 @@ async function change(
   runId: string,
   decide: (tx: Queryable, run: LockedRun, compiled: Compiled) => Promise<Change>,
 ): Promise<ByHand> {
+  let endedAs: string | null = null
   const queued = await ctx.db.transaction(async (tx) => {
     const run = await lockRun(tx, runId)
     if (!run) throw gone(runId)
@@ -117,6 +119,7 @@ async function change(
       of: displayName(compiled.definition.nodes[c.node]?.name ?? '', c.path),
       to: c.to,
     }))
+    endedAs = result.ended
     await saveAdvance(
       tx,
       runId,
@@ -136,6 +139,7 @@ async function change(
     )
     return [...new Set(result.changed.filter((s) => s.state === 'queued').map((s) => compiled.queueIds[s.node] ?? 0))]
   })
+  if (endedAs !== null) noteRunEnded(ctx, runId, endedAs)
   ctx.watch.notify(runId)
   ctx.tickWithin(0)
   return { queued }

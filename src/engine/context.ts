@@ -4,6 +4,7 @@ import type { Ids } from '../base/ids.ts'
 import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Random } from '../base/random.ts'
+import type { Tracer } from '../base/trace.ts'
 import type { Db } from '../store/db.ts'
 import type { DefinitionCache, QueueRegistry } from './definitions.ts'
 import type { Watch } from './watch.ts'
@@ -29,6 +30,8 @@ export interface EngineDeps {
   random: Random
   log: Log
   metrics: Metrics
+  /** Takes spans; nobody does when absent. */
+  tracer?: Tracer
   serverId: string
   version: string
   address: string | null
@@ -45,6 +48,8 @@ export interface EngineContext extends EngineDeps {
   queues: QueueRegistry
   watch: Watch
   deadlines: Deadlines
+  /** Told of each run that this server saw end. */
+  onRunEnded?: (runId: string) => void
   /** Asks for a tick no later than in `ms`. */
   tickWithin(ms: number): void
 }

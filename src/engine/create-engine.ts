@@ -15,6 +15,8 @@ import { Hints } from './hints.ts'
 import { createReads } from './reads.ts'
 import { Reporter } from './reporter.ts'
 import { readStatus } from './status.ts'
+import { RunSpans } from './run-spans.ts'
+import { createStats, type EngineStats } from './stats.ts'
 import { Ticker } from './ticks.ts'
 import { createWatch } from './watch.ts'
 
@@ -37,6 +39,8 @@ export interface RunningEngine extends Engine {
   tick(): Promise<number>
   /** Keeps time until the signal aborts. */
   run(signal: AbortSignal): Promise<void>
+  /** For whoever looks at the server from outside. */
+  stats(): Promise<EngineStats>
 }
 
 /** An engine over a migrated store. Nothing runs by itself until `run` is called. */
@@ -66,6 +70,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const ticker = new Ticker(ctx, dispatcher, tokens)
   const hints = new Hints(ctx)
   const reads = createReads(ctx)
+  const runSpans = new RunSpans(ctx)
+  ctx.onRunEnded = (runId) => runSpans.add(runId)
   const watchSeen = new Map<string, number>()
 
   hints.isAlone = () => ticker.servers <= 1
@@ -74,8 +80,16 @@ export function createEngine(deps: EngineDeps): RunningEngine {
 
   const tick = async (): Promise<number> => {
     nextWithin = Infinity
-    const next = await ticker.tick()
-    return Math.min(next, nextWithin)
+    const from = deps.clock.monotonic()
+    let result: 'ok' | 'failed' = 'failed'
+    try {
+      const next = await ticker.tick()
+      result = 'ok'
+      return Math.min(next, nextWithin)
+    } finally {
+      deps.metrics.count('orrery_ticks_total', 1, { result })
+      deps.metrics.observe('orrery_tick_seconds', (deps.clock.monotonic() - from) / 1000)
+    }
   }
 
   const tickLoop = async (signal: AbortSignal): Promise<void> => {
@@ -116,6 +130,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
 
   return {
     tick,
+    stats: createStats(ctx, dispatcher),
     async run(signal) {
       const onHint = (hint: { queues: number[]; runs: string[]; stopping: boolean }) => {
         if (hint.queues.some((q) => !ctx.queues.all().has(q))) void ctx.queues.refresh().catch(() => {})

@@ -1,3 +1,5 @@
+import { currentScope } from '../base/scope.ts'
+import { formatTraceparent } from '../base/trace.ts'
 import { checkInputs } from '../domain/inputs.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -7,6 +9,7 @@ import { type Batcher, createBatcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import { watchFlushes } from './observe.ts'
 import type { Caller, CreateOutcome, NewRun } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
@@ -30,6 +33,7 @@ export class Creator {
       maxInFlight: 2,
       maxQueued: LIMITS.batchQueueMax,
       isConflict: isRetryableConflict,
+      watch: watchFlushes(ctx, 'create'),
       flush: (items: Item[]) => this.#flush(items),
     })
   }
@@ -56,6 +60,7 @@ export class Creator {
       })
     }
     const { idempotencyKey: key, fingerprint } = run
+    const foreign = currentScope()?.foreignTrace
     return {
       id: this.#ctx.ids.make('run'),
       namespace: definition.namespace,
@@ -68,6 +73,7 @@ export class Creator {
       changes: firstChanges,
       idempotency: key === null ? null : { scope: caller.actor, key, fingerprint: fingerprint ?? '' },
       born: null,
+      ...(foreign ? { trace: formatTraceparent(foreign) } : {}),
     }
   }
 
@@ -94,6 +100,7 @@ export class Creator {
             tries: 0,
             session: b.session,
             definition: item.row.definition,
+            trace: item.row.trace ?? null,
             inputs: this.#inputsFor(item, b.node),
             item: null,
           }

@@ -443,6 +443,7 @@ export class Dispatcher {
         this.hint(settled?.queued ?? [], { old: true })
       } else if (session) {
         // Not sent yet: `takeOrders` marks it.
+        this.#ctx.metrics.count('orrery_attempts_started_total')
         session.own(r.assignment, r.leased.definition, this.#ctx.clock.monotonic())
         session.outgoing.push(r.assignment)
       }
@@ -505,6 +506,7 @@ export class Dispatcher {
         from: this.#lowWater.from(session.id),
         graceMs: this.#ctx.times.deadlineGraceMs,
       })
+      this.#ctx.metrics.count('orrery_claims_total', 1, { result: leased.length > 0 ? 'found' : 'empty' })
       if (leased.length < limit && this.#hintCount === before) for (const q of queues) this.#hinted.delete(q)
       const last = leased.at(-1)
       if (last && queues.length === 1) this.#lowWater.claimed(session.id, last.runId, this.#ctx.clock.monotonic())

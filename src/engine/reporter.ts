@@ -3,7 +3,7 @@ import type { Happening } from '../domain/advance.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { appendSegments, type NewSegment } from '../store/logs/logs.ts'
-import { findDefinitionsOf } from '../store/runs/read-runs.ts'
+import { findOrigins, type RunOrigin } from '../store/runs/read-runs.ts'
 import { type CompletedRows, type Completion, completeSteps, type SessionRoom } from '../store/steps/complete-steps.ts'
 import { findAttemptFates } from '../store/steps/find-steps.ts'
 import { recordStarts, type Start } from '../store/steps/record-starts.ts'
@@ -11,6 +11,7 @@ import { isRetryableConflict } from '../store/storage-failure.ts'
 import { type Batcher, createBatcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
+import { noteRunEnded, watchFlushes } from './observe.ts'
 import type { Caller } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
@@ -26,7 +27,7 @@ const agoOf = (ms: number): number => Math.min(AGO_MAX_MS, Math.max(0, Math.roun
 
 const RECORDED: Outcome = { outcome: 'recorded' }
 const STALE: Outcome = { outcome: 'stale' }
-const NO_DEFINITIONS: ReadonlyMap<string, string> = new Map()
+const NO_ORIGINS: ReadonlyMap<string, RunOrigin> = new Map()
 
 /** Whether a success may at once lead to another step. An activation only moves its forEach. */
 const goesOn = ({ path, facts }: Pick<Completion, 'path' | 'facts'>): boolean =>
@@ -49,9 +50,14 @@ export class Reporter {
       maxQueued: LIMITS.batchQueueMax,
       isConflict: isRetryableConflict,
     }
-    this.#completions = createBatcher({ ...common, flush: (items) => this.#complete(items) })
+    this.#completions = createBatcher({
+      ...common,
+      watch: watchFlushes(ctx, 'complete'),
+      flush: (items) => this.#complete(items),
+    })
     this.#starts = createBatcher({
       ...common,
+      watch: watchFlushes(ctx, 'start'),
       flush: async (items: Start[]) => {
         const held = await recordStarts(ctx.db, items)
         for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
@@ -60,6 +66,7 @@ export class Reporter {
     })
     this.#segments = createBatcher({
       ...common,
+      watch: watchFlushes(ctx, 'log'),
       flush: async (items: NewSegment[]) => {
         const held = await appendSegments(ctx.db, items)
         for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
@@ -88,7 +95,7 @@ export class Reporter {
   async #takeAll(session: WorkerSession, reports: readonly Report[]): Promise<ReportAck[]> {
     const outcomes = new Map<Report, Promise<Outcome>>()
     const perRun = new Map<string, Addressed[]>()
-    const definitions = await this.#definitionsOf(session, reports)
+    const origins = await this.#originsOf(session, reports)
     for (const report of reports) {
       const address = parseStepId(report.step)
       if (!address) {
@@ -104,7 +111,7 @@ export class Reporter {
       const at = { ...address, fence: report.fence }
       const owned = session.owned.get(`${report.step}@${report.fence}`)
       if (owned) owned.confirmed = true
-      if (report.kind === 'succeeded') outcomes.set(report, this.#succeeded(session, { report, at }, definitions))
+      if (report.kind === 'succeeded') outcomes.set(report, this.#succeeded(session, { report, at }, origins))
       else if (report.kind === 'started') outcomes.set(report, this.#started(session, { report, at }))
       else if (report.kind === 'log') outcomes.set(report, this.#logged(session, { report, at }))
       else perRun.set(at.runId, [...(perRun.get(at.runId) ?? []), { report, at }])
@@ -126,20 +133,20 @@ export class Reporter {
     return taken
   }
 
-  /** Definitions of runs whose steps this server did not lease itself. */
-  async #definitionsOf(session: WorkerSession, reports: readonly Report[]): Promise<ReadonlyMap<string, string>> {
+  /** Where runs come from whose steps this server did not lease itself. */
+  async #originsOf(session: WorkerSession, reports: readonly Report[]): Promise<ReadonlyMap<string, RunOrigin>> {
     const unknown = reports.flatMap((r) => {
       const isKnown = session.owned.get(`${r.step}@${r.fence}`)?.definition
       const address = r.kind === 'succeeded' && !isKnown ? parseStepId(r.step) : null
       return address ? [address.runId] : []
     })
-    return unknown.length > 0 ? findDefinitionsOf(this.#ctx.db, [...new Set(unknown)]) : NO_DEFINITIONS
+    return unknown.length > 0 ? findOrigins(this.#ctx.db, [...new Set(unknown)]) : NO_ORIGINS
   }
 
   async #succeeded(
     session: WorkerSession,
     { report, at }: Addressed<Extract<Report, { kind: 'succeeded' }>>,
-    definitions: ReadonlyMap<string, string>,
+    origins: ReadonlyMap<string, RunOrigin>,
   ): Promise<Outcome> {
     const output = JSON.stringify(report.output)
     const bytes = Buffer.byteLength(output)
@@ -152,7 +159,7 @@ export class Reporter {
       }
     }
     const owned = session.owned.get(`${report.step}@${report.fence}`)
-    const definition = owned?.definition ?? definitions.get(at.runId)
+    const definition = owned?.definition ?? origins.get(at.runId)?.definition
     if (!definition) return STALE
     const compiled = this.#ctx.definitions.peek(definition) ?? (await this.#ctx.definitions.get(definition))
     const facts = compiled.facts[at.node]
@@ -165,6 +172,7 @@ export class Reporter {
       session: session.id,
       worker: session.worker,
       definition,
+      trace: owned?.assignment?.traceparent ?? origins.get(at.runId)?.trace ?? null,
       facts,
       output,
       startedAgoMs: agoOf(report.startedAgoMs ?? report.endedAgoMs ?? 0),
@@ -234,10 +242,11 @@ export class Reporter {
   #after(items: readonly Completion[], rows: CompletedRows): void {
     const { metrics, watch } = this.#ctx
     metrics.count('orrery_steps_ended_total', rows.done.size, { state: 'succeeded' })
+    metrics.count('orrery_attempts_ended_total', rows.done.size, { outcome: 'succeeded' })
     for (const run of new Set(items.map((i) => i.runId))) watch.notify(run)
     for (const run of rows.ended) {
       watch.notifyEnded(run.runId)
-      metrics.count('orrery_runs_ended_total', 1, { state: run.state })
+      noteRunEnded(this.#ctx, run.runId, run.state)
     }
     this.#dispatcher.hint(rows.queued, { old: true })
     const owed = new Map<string, Happening[]>()
@@ -298,7 +307,6 @@ export class Reporter {
     for (const { report } of items) session.disown(report.step, report.fence)
     if (!settled) return items.map(() => STALE)
     this.#dispatcher.hint(settled.queued, { old: true })
-    if (settled.ended) this.#ctx.metrics.count('orrery_runs_ended_total', 1, { state: settled.ended })
     if (settled.stopping) this.#ctx.tickWithin(0)
     if (settled.stale.length === 0) return items.map(() => RECORDED)
     const fates = await findAttemptFates(

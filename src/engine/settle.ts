@@ -23,6 +23,7 @@ import {
 import { isRetryableConflict } from '../store/storage-failure.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
+import { noteSettled } from './observe.ts'
 
 export interface Settled {
   /** Happenings that did not apply. */
@@ -34,7 +35,13 @@ export interface Settled {
   ended: AdvanceResult['ended']
   /** The run is being stopped: sessions that hold its steps must hear of it. */
   stopping: boolean
+  /** Outcomes of the attempts that ended. */
+  attempts: AttemptOutcome[]
+  /** States in which steps ended. */
+  stepsEnded: string[]
 }
+
+export type AttemptOutcome = 'succeeded' | 'failed' | 'lost' | 'returned' | 'canceled'
 
 const CONFLICT_TRIES = 5
 
@@ -50,6 +57,7 @@ export async function settleRun(
   for (let tries = 1; ; tries++) {
     try {
       const settled = await ctx.db.transaction((tx) => settleIn(ctx, tx, runId, happenings))
+      if (settled) noteSettled(ctx, runId, settled)
       if (settled?.ended) ctx.watch.notifyEnded(runId)
       else if (settled) ctx.watch.notify(runId)
       if (settled?.dueInMs != null) ctx.tickWithin(settled.dueInMs)
@@ -78,6 +86,8 @@ async function settleIn(
       dueInMs: null,
       ended: null,
       stopping: false,
+      attempts: [],
+      stepsEnded: [],
     }
   }
   // A worker's word counts only while its session lives. Whoever ends the session requeues its steps under this same lock.
@@ -96,7 +106,7 @@ async function settleIn(
     result.run.stop === run.stop &&
     result.outputs.length === 0
   ) {
-    return { stale, queued: [], dueInMs: null, ended: null, stopping: run.stop !== null }
+    return { stale, queued: [], dueInMs: null, ended: null, stopping: run.stop !== null, attempts: [], stepsEnded: [] }
   }
   const began = run.state === 'pending' && happenings.some((h) => h.type.startsWith('attempt_'))
   await saveAdvance(
@@ -120,8 +130,17 @@ async function settleIn(
     dueInMs: dues.length > 0 ? Math.min(...dues) : null,
     ended: result.ended,
     stopping: result.run.stop !== null,
+    attempts: happenings.flatMap((h) => (h.type === 'stop' || stale.includes(h) ? [] : outcomeOf(h))),
+    stepsEnded: result.changes.flatMap(({ to }) => (isStepEnd(to) ? [to] : [])),
   }
 }
+
+function outcomeOf(h: Happening): AttemptOutcome[] {
+  return h.type.startsWith('attempt_') ? [h.type.slice('attempt_'.length) as AttemptOutcome] : [] // the happenings are called so
+}
+
+const STEP_ENDS = ['succeeded', 'failed', 'skipped', 'blocked', 'canceled']
+const isStepEnd = (state: string): boolean => STEP_ENDS.includes(state)
 
 async function drive(
   ctx: EngineContext,

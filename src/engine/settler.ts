@@ -34,7 +34,6 @@ export class Settler {
         const settled = await settleRun(this.#ctx, runId, happenings)
         this.#told.delete(runId)
         this.#dispatcher.hint(settled?.queued ?? [], { old: true })
-        if (settled?.ended) this.#ctx.metrics.count('orrery_runs_ended_total', 1, { state: settled.ended })
       } catch (error) {
         failed.set(runId, error)
       }

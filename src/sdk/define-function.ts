@@ -24,6 +24,8 @@ export interface FunctionContext {
   attemptKey: string
   /** Failed tries before this one. */
   tries: number
+  /** This attempt as W3C Trace Context has it; send it along with requests, and their spans hang below this one. */
+  traceparent: string
   /** Aborted on cancel, time-out and when the step is no longer ours. */
   signal: AbortSignal
   /** A line for the step's log. */

@@ -1,5 +1,6 @@
 import pg from 'pg'
 import type { Log } from '../base/log.ts'
+import { outOfScope } from '../base/scope.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Db, Queryable } from './db.ts'
 import { PreparedQuery, submitTo, textOf } from './prepared-query.ts'
@@ -41,7 +42,7 @@ export function openPostgres(options: PostgresOptions): Db {
     maxLifetimeSeconds: CONNECTION_LIFE_SECONDS,
   })
   // A broken idle connection is replaced by the pool; the next query tells whether the database is gone.
-  pool.on('error', (error) => options.log.warn('database connection lost', { error: error.message }))
+  pool.on('error', (error) => outOfScope(() => options.log.warn('database connection lost', { error: error.message })))
 
   const run = async <R>(client: pg.Pool | pg.PoolClient, sql: string, params: readonly unknown[], name?: string) => {
     try {
@@ -55,6 +56,11 @@ export function openPostgres(options: PostgresOptions): Db {
 
   return {
     kind: 'postgres',
+    connections: () => ({
+      idle: pool.idleCount,
+      busy: pool.totalCount - pool.idleCount,
+      waiting: pool.waitingCount,
+    }),
     query: (sql, params = [], o) => run(pool, sql, params, o?.name),
     async transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T> {
       let client: pg.PoolClient

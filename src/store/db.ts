@@ -14,5 +14,7 @@ export interface Db extends Queryable {
   transaction<T>(work: (tx: Queryable) => Promise<T>): Promise<T>
   /** Calls `onMessage` for every notification on `channel`, `onLost` when notifications may have been missed. Resolves once it listens. */
   listen(channel: string, onMessage: (payload: string) => void, onLost: () => void): Promise<() => Promise<void>>
+  /** Connections of the pool by what they do, and callers that wait for one; absent where there is no pool. */
+  connections?(): { idle: number; busy: number; waiting: number }
   close(): Promise<void>
 }

@@ -18,8 +18,8 @@ const bug = new Bug('step may not go from skipped to queued')
 
 describe('lines for people', () => {
   test('have fields behind the message, quoted where they need it', () => {
-    const lines = written({}, (log) => log.info('lease lost', { runId: 'run_1', why: 'a "gap"', none: '', at: [1] }))
-    expect(lines).toEqual(['info  lease lost runId=run_1 why="a \\"gap\\"" none="" at=[1]'])
+    const lines = written({}, (log) => log.info('lease lost', { workerId: 'w1', why: 'a "gap"', none: '', at: [1] }))
+    expect(lines).toEqual(['info  lease lost worker_id=w1 why="a \\"gap\\"" none="" at=[1]'])
   })
 
   test.for(['err', 'error'])('of an error under %s have its message and its causes, in one line', (key) => {

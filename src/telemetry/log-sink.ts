@@ -1,5 +1,8 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
 import type { Log, LogFields } from '../base/log.ts'
+import { givenTraceOf } from '../base/run-traces.ts'
+import { currentScope } from '../base/scope.ts'
+import { traceOfRun } from '../base/trace.ts'
 
 export interface LogSinkOptions {
   level: 'debug' | 'info' | 'warn' | 'error'
@@ -8,6 +11,20 @@ export interface LogSinkOptions {
   write(line: string): void
   /** In every line: which component speaks. */
   component: string
+  /** Told of each line that is written. */
+  onLine?(level: LogLevel): void
+}
+
+type LogLevel = LogSinkOptions['level']
+
+/** How the fields that name things are called in a line; in code they are called as everything in code is. */
+const FIELD_NAMES: Record<string, string> = {
+  requestId: 'request_id',
+  traceId: 'trace_id',
+  spanId: 'span_id',
+  runId: 'run_id',
+  workerId: 'worker_id',
+  sessionId: 'session_id',
 }
 
 /** Fields whose values are never written, wherever they stand. */
@@ -26,7 +43,7 @@ const REDACTED = [
 export function createLog(options: LogSinkOptions): Log {
   const withStacks = options.level === 'debug'
   const destination: DestinationStream = {
-    write: (line) => options.write(options.format === 'json' ? line : textLine(line, { withStacks })),
+    write: (line) => options.write(options.format === 'json' ? line : textOfLine(line, { withStacks })),
   }
   const logger = pino(
     {
@@ -40,17 +57,38 @@ export function createLog(options: LogSinkOptions): Log {
     },
     destination,
   )
-  return wrap(logger)
+  return wrap(logger, options.onLine)
 }
 
-function wrap(logger: Logger): Log {
-  return {
-    debug: (message, fields) => logger.debug(fields ?? {}, message),
-    info: (message, fields) => logger.info(fields ?? {}, message),
-    warn: (message, fields) => logger.warn(fields ?? {}, message),
-    error: (message, fields) => logger.error(fields ?? {}, message),
-    child: (fields: LogFields) => wrap(logger.child(fields)),
+function wrap(logger: Logger, onLine: LogSinkOptions['onLine']): Log {
+  const say = (level: LogLevel) => (message: string, fields?: LogFields) => {
+    if (!logger.isLevelEnabled(level)) return
+    onLine?.(level)
+    logger[level](withScope(fields), message)
   }
+  return {
+    debug: say('debug'),
+    info: say('info'),
+    warn: say('warn'),
+    error: say('error'),
+    child: (fields: LogFields) => wrap(logger.child(named(fields)), onLine),
+  }
+}
+
+const named = (fields: LogFields): LogFields =>
+  Object.fromEntries(Object.entries(fields).map(([name, value]) => [FIELD_NAMES[name] ?? name, value]))
+
+/** What the line says itself, and what is being worked on while it is said. A line about one run belongs to its trace. */
+function withScope(fields: LogFields | undefined): LogFields {
+  const scope = currentScope()
+  const all = { ...(scope ? named(scope.logFields) : {}), ...(fields ? named(fields) : {}) }
+  const runId = all['run_id']
+  if (typeof runId === 'string' && all['trace_id'] === undefined) {
+    const { traceId, spanId } = traceOfRun(runId, givenTraceOf(runId))
+    all['trace_id'] = traceId
+    all['span_id'] = spanId
+  }
+  return all
 }
 
 interface LoggedError {
@@ -64,13 +102,15 @@ const isError = (value: unknown): value is LoggedError =>
   typeof value === 'object' && value !== null && 'stack' in value && 'message' in value
 
 const textOf = (value: unknown): string =>
-  typeof value === 'string' && value !== '' && !/[\s"]/.test(value) ? value : JSON.stringify(value)
+  typeof value === 'string' && value !== '' && !/[\s"\u0000-\u001f\u007f-\u009f]/.test(value)
+    ? value
+    : JSON.stringify(value)
 
 /**
- * `12:00:01.123 warn  lease lost runId=run_… fence=3`. An error is its message; its stack follows, indented, where it is wanted:
+ * `12:00:01.123 warn  lease lost run_id=run_… fence=3`. An error is its message; its stack follows, indented, where it is wanted:
  * a bug has nothing else to go by, while a failure names its cause and remedy.
  */
-function textLine(json: string, { withStacks }: { withStacks: boolean }): string {
+export function textOfLine(json: string, { withStacks }: { withStacks: boolean }): string {
   const { time, level, message, component: _component, ...fields } = JSON.parse(json) as Record<string, unknown> // pino wrote it
   let line = `${String(time).slice(11, 23)} ${String(level).padEnd(5)} ${String(message)}`
   let stacks = ''

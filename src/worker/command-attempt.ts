@@ -1,9 +1,10 @@
 import { readFile, stat } from 'node:fs/promises'
-import { type Clock, type Deferred, deferred, type JsonObject, type Log } from '../base/index.ts'
+import { type Clock, type Deferred, deferred, formatTraceparent, type JsonObject, type Log } from '../base/index.ts'
 import type { Backend, CommandEnd, CommandHandle, CommandSpec } from '../backends/backend.ts'
 import { Failure, failureRecord, type FailureRecord } from '../domain/failure.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { AttemptScope, fieldsOf } from './attempt-scope.ts'
 import type { Attempt, Outcome, PendingReport, Work } from './attempt.ts'
 import { checkOutput, outputOutcome, tooLarge } from './outcome.ts'
 import type { FileShipping } from './ship-files.ts'
@@ -47,7 +48,13 @@ async function startByBackend(attempt: Attempt, deps: CommandDeps): Promise<Comm
   const spec: CommandSpec = {
     key: attempt.key,
     argv: work.command,
-    env: { ...deps.env, ...work.env, ORRERY_RUN_ID: assignment.runId, ORRERY_STEP: assignment.name },
+    env: {
+      ...deps.env,
+      TRACEPARENT: formatTraceparent(new AttemptScope(attempt).trace),
+      ...work.env,
+      ORRERY_RUN_ID: assignment.runId,
+      ORRERY_STEP: assignment.name,
+    },
     stdin: work.stdin,
     workdir: work.workdir,
     timeoutMs: assignment.timeoutMs,
@@ -128,7 +135,7 @@ class RunningCommand implements Work {
     try {
       await this.#shipOutput(handle, after)
     } catch (error) {
-      this.#deps.log.warn('output of a command could not be read', { step: this.#attempt.key, error: String(error) })
+      this.#deps.log.warn('output of a command could not be read', { ...fieldsOf(this.#attempt), error: String(error) })
     }
     try {
       const end = await handle.ended
@@ -213,7 +220,7 @@ class RunningCommand implements Work {
 
   #cancel(handle: CommandHandle): void {
     handle.cancel().catch((error: unknown) => {
-      this.#deps.log.error('command could not be canceled', { step: this.#attempt.key, error: String(error) })
+      this.#deps.log.error('command could not be canceled', { ...fieldsOf(this.#attempt), error: String(error) })
     })
   }
 
@@ -227,7 +234,7 @@ class RunningCommand implements Work {
     this.#handle
       .forget(outcome)
       .catch((error: unknown) => {
-        this.#deps.log.warn('workspace could not be removed', { step: this.#attempt.key, error: String(error) })
+        this.#deps.log.warn('workspace could not be removed', { ...fieldsOf(this.#attempt), error: String(error) })
       })
       .finally(() => this.#over.resolve())
   }

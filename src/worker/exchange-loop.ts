@@ -5,7 +5,10 @@ import {
   type Deferred,
   deferred,
   type Log,
+  type Metrics,
+  outOfScope,
   type Random,
+  type Tracer,
   endOfTurn,
 } from '../base/index.ts'
 import type { Backend } from '../backends/backend.ts'
@@ -49,6 +52,8 @@ export interface ExchangeDeps {
   clock: Clock
   random: Random
   log: Log
+  metrics?: Metrics | undefined
+  tracer?: Tracer | undefined
 }
 
 /** The two lanes and the session they run under. */
@@ -100,7 +105,11 @@ export class ExchangeLoop {
         session: () => this.#session?.session ?? null,
         signal: this.#stop.signal,
       }),
-      send: (report) => this.reports.push(report),
+      worker: deps.identity.worker,
+      metrics: deps.metrics,
+      tracer: deps.tracer,
+      // The lane is shared: what goes wrong there is no attempt's own.
+      send: (report) => outOfScope(() => this.reports.push(report)),
       onBusy: () => void this.#sweep(),
       onIdle: () => {
         if (this.#draining) void this.#leave()

@@ -1,8 +1,9 @@
-import { type Clock, type Json, type JsonObject, nearest } from '../base/index.ts'
+import { type Clock, formatTraceparent, type Json, type JsonObject, nearest } from '../base/index.ts'
 import { Failure, failureRecord, type FailureRecord } from '../domain/failure.ts'
 import { FAILURES, type FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { FunctionContext, FunctionDefinition, StandardSchema } from '../sdk/index.ts'
+import { AttemptScope } from './attempt-scope.ts'
 import type { Attempt, Outcome, PendingReport, Work } from './attempt.ts'
 import { LogShipping, type MakeReport } from './log-shipping.ts'
 import { checkOutput, describe, failed, outputOutcome, schemaViolation } from './outcome.ts'
@@ -109,6 +110,9 @@ class RunningFunction implements Work, FunctionContext {
   }
   get attemptKey(): string {
     return this.#attempt.key
+  }
+  get traceparent(): string {
+    return formatTraceparent(new AttemptScope(this.#attempt).trace)
   }
   get tries(): number {
     return this.#attempt.assignment.tries

@@ -1,4 +1,4 @@
-import type { Clock, Log } from '../base/index.ts'
+import { type Clock, inScope, type Log, type Metrics, type Tracer } from '../base/index.ts'
 import type { Backend, CommandHandle } from '../backends/backend.ts'
 import type { Assignment, CancelOrder, HeldAttempt, ReportAck } from '../contract/exchange.ts'
 import { failureRecord } from '../domain/failure.ts'
@@ -14,6 +14,7 @@ import {
   type ReportBody,
   type StopReason,
 } from './attempt.ts'
+import { AttemptScope, fieldsOf, spanOfAttempt } from './attempt-scope.ts'
 import { adoptCommand, type CommandDeps, startCommand } from './command-attempt.ts'
 import { type FunctionDeps, startFunction } from './function-attempt.ts'
 import type { Outbox } from './outbox.ts'
@@ -34,6 +35,11 @@ export interface SupervisorDeps {
   log: Log
   outbox: Outbox
   files: FileShipping
+  /** Name of the worker, for spans. */
+  worker: string
+  /** Take measurements and spans; nobody does when absent. */
+  metrics?: Metrics | undefined
+  tracer?: Tracer | undefined
   send(report: PendingReport): void
   /** Something is held from now on that the sweep must look after. */
   onBusy(): void
@@ -155,7 +161,11 @@ export class Supervisor {
         this.#abandon(attempt, 'attempt.stale_lease')
         return
       case 'rejected':
-        this.#deps.log.warn('report was rejected', { step: attempt.key, kind: report.body.kind, code: failure?.code })
+        this.#deps.log.warn('report was rejected', {
+          ...fieldsOf(attempt),
+          kind: report.body.kind,
+          code: failure?.code,
+        })
         if (!isEnd(report)) attempt.work?.logAcked(report)
         else if (report.body.kind === 'failed') this.#release(attempt)
         else {
@@ -195,7 +205,7 @@ export class Supervisor {
 
   #writeOffWhenDue(attempt: Attempt, now: number): void {
     if (attempt.graceEndsAt === null || now < attempt.graceEndsAt || attempt.state !== 'running') return
-    this.#deps.log.warn('function ignores its abort signal; its slot is given on', { step: attempt.key })
+    this.#deps.log.warn('function ignores its abort signal; its slot is given on', fieldsOf(attempt))
     this.#finish(attempt, { kind: 'canceled' }, now)
   }
 
@@ -231,7 +241,9 @@ export class Supervisor {
       attempt.runningSince = clock.monotonic()
       this.#running++
       this.#held.set(attempt.key, attempt)
-      attempt.work = adoptCommand(attempt, handle, logIndex, this.#commandDeps)
+      attempt.work = inScope(new AttemptScope(attempt), () =>
+        adoptCommand(attempt, handle, logIndex, this.#commandDeps),
+      )
     }
     const offset = clock.monotonic() - clock.now()
     for (const [key, { assignment, seq, startedAt, endedAt, body }] of outbox.ends) {
@@ -276,8 +288,8 @@ export class Supervisor {
       attempt.runningSince = this.#deps.clock.monotonic()
       if (attempt.assignment.work.kind === 'function') {
         attempt.startedAt = attempt.runningSince
-        attempt.work = startFunction(attempt, this.#functionDeps)
-      } else attempt.work = startCommand(attempt, this.#commandDeps)
+        attempt.work = inScope(new AttemptScope(attempt), () => startFunction(attempt, this.#functionDeps))
+      } else attempt.work = inScope(new AttemptScope(attempt), () => startCommand(attempt, this.#commandDeps))
     }
     this.#starting = false
   }
@@ -300,6 +312,7 @@ export class Supervisor {
     if (attempt.state === 'running') this.#running--
     attempt.state = 'ended'
     this.finished++
+    this.#observeEnd(attempt, outcome, endedAt)
     this.#dying.delete(attempt)
     if (!attempt.gone) {
       const bytes = outcome.kind === 'succeeded' ? outcome.bytes : 1_000
@@ -307,6 +320,18 @@ export class Supervisor {
     }
     this.#startQueued()
     if (attempt.gone) this.#idleWhenEmpty()
+  }
+
+  #observeEnd(attempt: Attempt, outcome: Outcome, endedAt: number | null): void {
+    const { metrics, tracer, clock, worker } = this.#deps
+    if (endedAt === null || (!metrics && !tracer?.isOn)) return
+    const kind = attempt.assignment.work.kind
+    const ms = Math.max(0, endedAt - (attempt.startedAt ?? attempt.runningSince))
+    metrics?.observe('orrery_worker_attempt_seconds', ms / 1000, { kind, outcome: outcome.kind })
+    if (!tracer?.isOn || !tracer.samplesChild(new AttemptScope(attempt).parent)) return
+    const end = clock.now() - (clock.monotonic() - endedAt)
+    const failure = outcome.kind === 'failed' ? outcome.failure.code : null
+    tracer.record(spanOfAttempt(attempt, { worker, startedAt: end - ms, endedAt: end, outcome: outcome.kind, failure }))
   }
 
   #reportEnd(
@@ -337,7 +362,7 @@ export class Supervisor {
   /** The step is no longer ours: nothing more is said about it, and the work stops. */
   #abandon(attempt: Attempt, why: 'attempt.stale_lease' | 'worker_stopped'): void {
     if (attempt.gone) return
-    this.#deps.log.info('attempt given up', { step: attempt.key, why })
+    this.#deps.log.info('attempt given up', { ...fieldsOf(attempt), why })
     attempt.gone = true
     if (attempt.state === 'running') {
       // Before its signal is given: work may end on it at once, and then leaves this set.

@@ -1,4 +1,4 @@
-import type { Clock, Log, Random } from '../base/index.ts'
+import type { Clock, Log, Metrics, Random, Tracer } from '../base/index.ts'
 import type { Backend, CommandHandle } from '../backends/backend.ts'
 import type { Assignment, ExchangeLane } from '../contract/exchange.ts'
 import { ExchangeLoop, type Identity, type WorkerEnd } from './exchange-loop.ts'
@@ -25,6 +25,9 @@ export interface WorkerDeps {
   clock: Clock
   random: Random
   log: Log
+  /** Take measurements and spans; nobody does when absent. */
+  metrics?: Metrics
+  tracer?: Tracer
   /** Base environment of commands. */
   env: Record<string, string>
 }

@@ -1,6 +1,6 @@
 import { symlink, readdir, rename, rm, lstat, access, constants } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { type Clock, type Log, type Random, systemRandom } from '../../base/index.ts'
+import { type Clock, type Log, outOfScope, type Random, systemRandom } from '../../base/index.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { Backend, CommandHandle, CommandSpec } from '../backend.ts'
 import { AttemptHandle, type Forget } from './attempt-handle.ts'
@@ -82,8 +82,9 @@ class ProcessBackend implements Backend {
       log: options.log,
       idleExitMs: options.idleExitMs ?? IDLE_EXIT_MS,
       events: {
-        onNews: (news, link) => void this.#hear(news, link),
-        onDead: (link) => void this.#hostDied(link),
+        // A host is shared by all that was started after it: what it says belongs to no single attempt.
+        onNews: (news, link) => void outOfScope(() => this.#hear(news, link)),
+        onDead: (link) => void outOfScope(() => this.#hostDied(link)),
       },
     })
   }

@@ -20,6 +20,13 @@ export interface ConfigFlags {
   /** False with --no-worker; commander says true when the flag was not given. */
   worker?: boolean
   logFormat?: string
+  logDir?: string
+  logFileSize?: string
+  logFilesKept?: string
+  /** False with --no-metrics. */
+  metrics?: boolean
+  metricsPort?: string
+  metricsHost?: string
   logLevel?: string
 }
 
@@ -37,9 +44,10 @@ export async function readConfig(
     file = { path: full, text: await readText(deps, at, 'the configuration') }
     output.sources[full] = file.text
   }
-  const { config: _, module, label, worker, ...flags } = given
+  const { config: _, module, label, worker, metrics, ...flags } = given
   const list = (items: string[] | undefined) => (items && items.length > 0 ? items : undefined)
-  const all = { ...flags, modules: list(module), labels: list(label), worker: worker === false ? false : undefined }
+  const isOff = (value: boolean | undefined) => (value === false ? false : undefined)
+  const all = { ...flags, modules: list(module), labels: list(label), worker: isOff(worker), metrics: isOff(metrics) }
   const present = Object.fromEntries(Object.entries(all).filter((entry) => entry[1] !== undefined))
   return getConfig({ flags: present, env: deps.env, file, cwd: deps.cwd, ...(only ? { only } : {}) })
 }
@@ -47,7 +55,7 @@ export async function readConfig(
 /** `orrery up`: a server with a worker inside, until a signal or its end. */
 export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): Promise<number> {
   const config = await readConfig(deps, output, flags)
-  const { store, dataDir, host, port, logFormat, logLevel, capacity, labels, modules } = config
+  const { store, dataDir, host, port, logFormat, logLevel, logFiles, metrics, capacity, labels, modules } = config
   const interrupts = new Interrupts(deps)
   try {
     const starting = deps.startUp({
@@ -58,6 +66,8 @@ export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): 
       worker: config.worker ? { capacity, labels, modules } : null,
       logFormat,
       logLevel,
+      logFiles,
+      metrics,
     })
     starting.catch(() => {}) // a second signal may leave before it is known how the start went
     const leave = interrupts.second.then((signal) => ({ kind: 'left' as const, exit: EXIT_OF_SIGNAL[signal] }))

@@ -1,5 +1,6 @@
 import { Secret } from '../../base/index.ts'
 import path from 'node:path'
+import type { SettingName } from '../config.ts'
 import type { CliDeps, WorkerHandle } from '../deps.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
@@ -8,7 +9,17 @@ import { type ConfigFlags, failureOf, readConfig } from './up.ts'
 
 export interface WorkerFlags extends Pick<
   ConfigFlags,
-  'config' | 'module' | 'capacity' | 'label' | 'logFormat' | 'logLevel'
+  | 'config'
+  | 'module'
+  | 'capacity'
+  | 'label'
+  | 'logFormat'
+  | 'logLevel'
+  | 'logDir'
+  | 'logFileSize'
+  | 'logFilesKept'
+  | 'metricsPort'
+  | 'metricsHost'
 > {
   server?: string
   token?: string
@@ -17,10 +28,23 @@ export interface WorkerFlags extends Pick<
   workspace?: string
 }
 
+const WORKER_SETTINGS = [
+  'modules',
+  'capacity',
+  'labels',
+  'logFormat',
+  'logLevel',
+  'logDir',
+  'logFileSize',
+  'logFilesKept',
+  'metricsPort',
+  'metricsHost',
+] as const satisfies readonly SettingName[]
+
 /** `orrery worker`: takes work from a server until a signal or its end. */
 export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlags): Promise<number> {
   const { server, token, name, namespace, workspace, ...rest } = flags
-  const config = await readConfig(deps, output, rest, ['modules', 'capacity', 'labels', 'logFormat', 'logLevel'])
+  const config = await readConfig(deps, output, rest, WORKER_SETTINGS)
   const place = workspace ?? (deps.env['ORRERY_WORKSPACE'] || undefined)
   const secret = token ?? (deps.env['ORRERY_WORKER_TOKEN'] || undefined)
   const interrupts = new Interrupts(deps)
@@ -36,6 +60,8 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
       workspace: place === undefined ? null : path.resolve(deps.cwd, place),
       logFormat: config.logFormat,
       logLevel: config.logLevel,
+      logFiles: config.logFiles,
+      metrics: config.metricsPort === null ? null : { host: config.metricsHost, port: config.metricsPort },
     })
     starting.catch(() => {}) // a second signal may leave before it is known how the start went
     const leave = interrupts.second.then((signal) => ({ kind: 'left' as const, exit: EXIT_OF_SIGNAL[signal] }))
@@ -58,8 +84,10 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
   }
 }
 
-function announce(output: Output, { name, address }: WorkerHandle, capacity: number): void {
-  if (output.json) return output.printJson({ type: 'worker', name, address })
+function announce(output: Output, { name, address, metricsAddress }: WorkerHandle, capacity: number): void {
+  if (output.json)
+    return output.printJson({ type: 'worker', name, address, ...(metricsAddress ? { metricsAddress } : {}) })
   const slots = `${capacity} slot${capacity === 1 ? '' : 's'}`
   output.print([span(`worker ${name}`, 'bold'), span(` takes work from ${address}  `), span(slots, 'dim')])
+  if (metricsAddress) output.print(`metrics at ${metricsAddress}`)
 }

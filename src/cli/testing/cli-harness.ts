@@ -125,6 +125,7 @@ export class CliHarness {
           address: options.server ?? 'http://127.0.0.1:7780',
           name: options.name ?? 'host',
           isRegistered: this.isRegistered,
+          metricsAddress: null,
           ended: this.ended.promise,
           drain: () => this.#stop(),
         })

@@ -54,14 +54,19 @@ export async function loadInputs(db: Queryable, ids: readonly string[]): Promise
   return new Map(rows.map((r) => [r.id, r.inputs]))
 }
 
-/** Definitions that runs were started with; what does not exist is left out. */
-export async function findDefinitionsOf(db: Queryable, ids: readonly string[]): Promise<Map<string, string>> {
-  const rows = await db.query<{ id: string; definition: string }>(
-    `select id, definition from run where id = any($1::text[])`,
+/** What runs were started with: their definitions, and the trace of their request; what does not exist is left out. */
+export async function findOrigins(db: Queryable, ids: readonly string[]): Promise<Map<string, RunOrigin>> {
+  const rows = await db.query<RunOrigin & { id: string }>(
+    `select id, definition, trace from run where id = any($1::text[])`,
     [ids],
-    { name: 'find_definitions_of' },
+    { name: 'find_origins' },
   )
-  return new Map(rows.map((r) => [r.id, r.definition]))
+  return new Map(rows.map((r) => [r.id, r]))
+}
+
+export interface RunOrigin {
+  definition: string
+  trace: string | null
 }
 
 export interface RunFilter {

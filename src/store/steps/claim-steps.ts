@@ -24,7 +24,7 @@ with picked as materialized (
    limit $3
 ),
 chosen as materialized (
-  select p.place, run.definition, dn.timeout_ms, case when dn.uses_inputs then run.inputs end as inputs
+  select p.place, run.definition, run.trace, dn.timeout_ms, case when dn.uses_inputs then run.inputs end as inputs
     from picked p
     join run on run.id = p.run_id
     join definition_node dn on dn.definition = run.definition and dn.node = p.node
@@ -36,7 +36,7 @@ leased as (
     from chosen c
    -- By its place in the table, which stands while the row is locked: half the cost of the key. What was moved just before waits for the next claim.
    where s.ctid = c.place and (s.state = 'queued') is true
-  returning s.run_id, s.node, s.path, s.fence, s.tries, s.item, c.definition, c.inputs
+  returning s.run_id, s.node, s.path, s.fence, s.tries, s.item, c.definition, c.trace, c.inputs
 )
 select * from leased order by run_id, node, path`
 

@@ -17,6 +17,8 @@ export interface Completion {
   worker: string
   /** Hash of the run's definition. */
   definition: string
+  /** As kept with the run. */
+  trace?: string | null
   facts: NodeFacts
 }
 
@@ -48,6 +50,8 @@ export interface LeasedStep {
   tries: number
   session: string
   definition: string
+  /** The `traceparent` that the run came with; none when its trace is its own. */
+  trace?: string | null
   /** The run's inputs; undefined when they were not read, null when no template of the node reads them. */
   inputs: unknown
   item: unknown
@@ -299,8 +303,19 @@ function outcomeOf(rows: readonly Row[], completions: readonly Completion[], aim
       if (!aim) continue // the statement moves nothing but what it was told
       if (state === 'queued') out.queued.push(aim.to.queueId)
       else {
-        const { definition } = aim.completion
-        out.leased.push({ runId, node, path: '', fence, tries, session, definition, inputs: undefined, item: null })
+        const { definition, trace = null } = aim.completion
+        out.leased.push({
+          runId,
+          node,
+          path: '',
+          fence,
+          tries,
+          session,
+          definition,
+          trace,
+          inputs: undefined,
+          item: null,
+        })
       }
     } else {
       out.owed.push({ runId, node, path: '' })

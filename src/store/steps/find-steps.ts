@@ -35,6 +35,7 @@ export interface HeldStep extends StepRef {
   fence: number
   tries: number
   definition: string
+  trace: string | null
   inputs: unknown
   item: unknown
   session: string
@@ -45,7 +46,7 @@ export interface HeldStep extends StepRef {
 /** What sessions hold, as the store knows it. */
 export async function findHeld(db: Queryable, sessions: readonly string[]): Promise<HeldStep[]> {
   return db.query(
-    `select s.run_id as "runId", s.node, s.path, s.fence, s.tries, s.session, s.item, run.definition, run.inputs, run.stop is not null as stopping
+    `select s.run_id as "runId", s.node, s.path, s.fence, s.tries, s.session, s.item, run.definition, run.trace, run.inputs, run.stop is not null as stopping
        from step s join run on run.id = s.run_id
       where s.state = 'running' and s.session = any($1::text[]) order by s.run_id, s.node, s.path`,
     [sessions],
