@@ -77,6 +77,8 @@ export interface Exchange {
   header(name: string): string | null
   /** The request made this run: it belongs to the run's trace, unless it came with one of its own. */
   made(runId: string): void
+  /** The same of a bulk request. */
+  madeMany(runIds: readonly string[]): void
   /** How a failure reads in the answer or in the middle of a stream; bugs are logged and told without details. */
   recordFailure(error: unknown): FailureRecord
   respondJson(status: number, value: unknown, headers?: Record<string, string>): Answer

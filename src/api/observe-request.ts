@@ -1,3 +1,4 @@
+import { creationSpanOf, traceIdOfId, type Tracer } from '../base/trace.ts'
 import type { Route } from '../contract/routes.ts'
 import type { RequestContext } from './request-context.ts'
 
@@ -18,8 +19,9 @@ export function observeRequest(
   if (route) meter?.observe('orrery_http_request_seconds', ms / 1000, { route: name })
   if (!tracer?.isOn || (isBackground(route) && x.parent === null)) return
   const { trace, parent, runId } = x
-  if (!trace.sampled) return
   const endedAt = clock.now()
+  if (parent === null) giveCreations(x, { tracer, startedAt: endedAt - ms, endedAt })
+  if (!trace.sampled) return
   tracer.record({
     ...trace,
     name: `${x.call.method} ${route?.path ?? 'unknown'}`,
@@ -36,4 +38,28 @@ export function observeRequest(
     },
     failure: status >= 500 ? `answered ${status}` : null,
   })
+}
+
+/** The runs of a bulk request do not share a trace: a span in each stands for the request, and is linked to it. */
+function giveCreations(
+  x: RequestContext,
+  { tracer, startedAt, endedAt }: { tracer: Tracer; startedAt: number; endedAt: number },
+): void {
+  for (const runId of x.bulk) {
+    const traceId = traceIdOfId(runId)
+    if (!tracer.samplesRoot(traceId)) continue
+    tracer.record({
+      traceId,
+      spanId: creationSpanOf(runId),
+      sampled: true,
+      parentSpanId: null,
+      name: 'create run',
+      kind: 'server',
+      startedAt,
+      endedAt,
+      attributes: { 'orrery.run_id': runId, 'orrery.request_id': x.requestId },
+      failure: null,
+      links: [{ traceId: x.trace.traceId, spanId: x.trace.spanId }],
+    })
+  }
 }

@@ -37,6 +37,7 @@ export class RequestContext implements Exchange, Scope {
   body: unknown = undefined
   bodyText = ''
   suspect = false
+  bulk: readonly string[] = []
   #caller: Caller | null = null
   readonly #tracer: Tracer
   #trace: TraceContext | null = null
@@ -76,7 +77,13 @@ export class RequestContext implements Exchange, Scope {
     return { traceId, spanId, sampled: this.#tracer.samplesRoot(traceId) }
   }
 
+  /** Runs of a bulk request: each has a trace of its own, with a span that leads back here. */
+  madeMany(runIds: readonly string[]): void {
+    this.bulk = runIds
+  }
+
   made(runId: string): void {
+    if (runId === this.#made) return
     this.#made = runId
     if (this.parent) return
     const traceId = traceIdOfId(runId)

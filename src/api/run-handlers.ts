@@ -89,6 +89,7 @@ export async function createRuns(x: Exchange): Promise<Answer> {
     })),
   )
   const runs = outcomes.map((outcome) => requireRun(outcome, key))
+  x.madeMany(runs.flatMap((r) => (r.existing ? [] : [r.runId])))
   const answer: CreateRunsResponse = { ids: runs.map((r) => r.runId) }
   return x.respondJson(runs.every((r) => r.existing) ? 200 : 201, answer)
 }

@@ -98,7 +98,7 @@ export function openObservability(options: ObservabilityOptions): Observability 
   const main = options.of === 'worker' ? 'worker' : 'server'
   const tracer = options.toStderr || options.files ? openTracer(options.env, logOf(main), prometheus, main) : null
   const flushFiles = () => {
-    for (const file of files.values()) file.flush()
+    for (const file of files.values()) file.flushNow()
   }
   process.on('exit', flushFiles)
   return {
@@ -109,7 +109,8 @@ export function openObservability(options: ObservabilityOptions): Observability 
     async close() {
       stopWatching()
       await tracer?.close()
-      flushFiles()
+      await Promise.all([...files.values()].map((file) => file.close()))
+      process.off('exit', flushFiles)
     },
   }
 }

@@ -40,7 +40,7 @@ export function parseExposition(text: string): Map<string, Family> {
     } else if (!line.startsWith('#')) {
       const sample = parseSample(line) ?? fail(n, `is no sample: ${line}`)
       if (!current || !isOf(sample.name, current)) return fail(n, `${sample.name} stands outside of its family`)
-      const key = `${sample.name}${JSON.stringify(Object.entries(sample.labels).sort())}`
+      const key = `${sample.name}${JSON.stringify(sortedLabels(sample.labels))}`
       if (seen.has(key)) fail(n, `${key} comes twice`)
       seen.add(key)
       current.samples.push(sample)
@@ -48,6 +48,11 @@ export function parseExposition(text: string): Map<string, Family> {
   }
   return families
 }
+
+const sortedLabels = (labels: Record<string, string>): string[] =>
+  Object.entries(labels)
+    .map(([name, value]) => `${name}=${value}`)
+    .sort((a, b) => (a < b ? -1 : 1))
 
 function isOf(name: string, family: Family): boolean {
   if (name === family.name) return family.type !== 'histogram'
@@ -58,8 +63,9 @@ function parseSample(line: string): Sample | null {
   const [, name, inner, text] = LINE.exec(line) ?? []
   if (name === undefined || text === undefined) return null
   const labels: Record<string, string> = {}
-  for (LABEL.lastIndex = 0; inner !== undefined && LABEL.lastIndex < inner.length;) {
-    const [, label = '', value = ''] = LABEL.exec(inner) ?? []
+  LABEL.lastIndex = 0
+  while (LABEL.lastIndex < (inner ?? '').length) {
+    const [, label = '', value = ''] = LABEL.exec(inner ?? '') ?? []
     if (label === '' || label in labels) return null
     labels[label] = value.replaceAll(/\\(.)/g, (_, c: string) => (c === 'n' ? '\n' : c))
   }

@@ -102,7 +102,7 @@ const isError = (value: unknown): value is LoggedError =>
   typeof value === 'object' && value !== null && 'stack' in value && 'message' in value
 
 const textOf = (value: unknown): string =>
-  typeof value === 'string' && value !== '' && !/[\s"\u0000-\u001f\u007f-\u009f]/.test(value)
+  typeof value === 'string' && value !== '' && !/[\s"\p{Cc}]/u.test(value)
     ? value
     : JSON.stringify(value)
 

@@ -1,5 +1,6 @@
 import http from 'node:http'
 import https from 'node:https'
+import { connect } from 'node:tls'
 import { Failure } from '../domain/failure.ts'
 import { shown } from './otel-settings.ts'
 
@@ -27,7 +28,10 @@ export function postSpans(collector: Collector, body: string, agent?: http.Agent
   const url = new URL(collector.endpoint)
   const isTls = url.protocol === 'https:'
   return new Promise((resolve) => {
-    const fail = (error: NodeJS.ErrnoException) => resolve({ kind: 'later', failure: failureOf(error, collector) })
+    const fail = (error: NodeJS.ErrnoException) =>
+      void speaksTlsInstead(error, url, collector).then((isMismatch) =>
+        resolve({ kind: 'later', failure: failureOf(error, collector, isMismatch) }),
+      )
     let request: http.ClientRequest
     try {
       request = (isTls ? https : http).request(url, {
@@ -74,11 +78,28 @@ function outcomeOf(status: number, text: string, { endpoint }: Collector): PostO
   return status === 429 || status >= 502 ? { kind: 'later', failure } : { kind: 'refused', failure }
 }
 
-function failureOf(error: NodeJS.ErrnoException, { endpoint }: Collector): Failure {
+/** A port that only hangs up on plain HTTP may be one that waits for TLS: a handshake tells. */
+function speaksTlsInstead(error: NodeJS.ErrnoException, url: URL, { timeoutMs }: Collector): Promise<boolean> {
+  if (url.protocol === 'https:' || error.code !== 'ECONNRESET') return Promise.resolve(false)
+  return new Promise((resolve) => {
+    const host = url.hostname.replace(/^\[(.*)\]$/, '$1')
+    // What is behind it is not trusted with anything: only whether it greets is looked at.
+    const socket = connect({ host, port: Number(url.port || 80), rejectUnauthorized: false, timeout: timeoutMs })
+    const end = (isTls: boolean) => {
+      socket.destroy()
+      resolve(isTls)
+    }
+    socket.on('secureConnect', () => end(true))
+    socket.on('timeout', () => end(false))
+    socket.on('error', () => end(false))
+  })
+}
+
+function failureOf(error: NodeJS.ErrnoException, { endpoint }: Collector, hasTls: boolean): Failure {
   const code = error.code ?? ''
   const isTls = endpoint.startsWith('https:')
   // A TLS or HTTP/2 port answers plain HTTP with bytes that are no HTTP, or hangs up.
-  const isMismatch = TLS_CODES.test(code)
+  const isMismatch = hasTls || TLS_CODES.test(code)
   return new Failure(
     isMismatch ? 'telemetry.exporter_tls_mismatch' : 'telemetry.exporter_unreachable',
     `sending traces to ${shown(endpoint)}`,

@@ -11,6 +11,7 @@ import {
   writeSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
+import { type Deferred, deferred } from '../base/deferred.ts'
 
 export interface RotatingFileOptions {
   path: string
@@ -35,6 +36,8 @@ export class RotatingFile {
   #waiting: string[] = []
   #waitingBytes = 0
   #isWriting = false
+  #underWay = ''
+  #settled: Deferred<void> | null = null
   #isFailing = false
   #droppedSince = 0
   /** Lines that never got to the file. */
@@ -57,20 +60,28 @@ export class RotatingFile {
     if (!this.#isWriting) this.#next()
   }
 
-  /** What still waits, at once and before the process ends. */
-  flush(): void {
-    const text = this.#take()
-    if (text === null) return
+  /** Resolves when all that was given is written or dropped. */
+  settled(): Promise<void> {
+    return this.#isWriting ? (this.#settled ??= deferred()).promise : Promise.resolve()
+  }
+
+  /**
+   * For the very end of a process that cannot wait: what waits is written at once. What is on its way to the disk is written once
+   * more, because nobody will hear whether it got there.
+   */
+  flushNow(): void {
+    const taken = this.#take()
+    const text = this.#underWay + (taken?.text ?? '')
+    if (text === '') return
     try {
-      const fd = this.#open(Buffer.byteLength(text.text))
-      writeSync(fd, text.text)
-    } catch (error) {
-      this.#failed(error, text.lines)
+      writeSync(this.#open(Buffer.byteLength(text)), text)
+    } catch {
+      // There is nobody left to tell.
     }
   }
 
-  close(): void {
-    this.flush()
+  async close(): Promise<void> {
+    await this.settled()
     this.#close()
   }
 
@@ -85,18 +96,25 @@ export class RotatingFile {
 
   #next(): void {
     const taken = this.#take()
-    if (taken === null) return
+    if (taken === null) {
+      this.#settled?.resolve()
+      this.#settled = null
+      return
+    }
     const data = Buffer.from(taken.text)
     let fd: number
     try {
       fd = this.#open(data.length)
     } catch (error) {
       this.#failed(error, taken.lines)
+      this.#next()
       return
     }
     this.#isWriting = true
+    this.#underWay = taken.text
     this.#writeAll(fd, data, (error) => {
       this.#isWriting = false
+      this.#underWay = ''
       if (error) this.#failed(error, taken.lines)
       else {
         this.#size += data.length
