@@ -14,22 +14,36 @@ const say = (line: string): void => {
   process.stdout.write(`${line}\n`)
 }
 
+function installPackage(name: string): void {
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  for (const args of [['update'], ['install', '-y', '--no-install-recommends', name]]) {
+    const done = spawnSync('apt-get', args, {
+      env,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: 300_000,
+    })
+    if (done.status !== 0) say(`apt-get ${args.join(' ')} failed:\n${done.stdout ?? ''}${done.stderr ?? ''}`)
+  }
+}
+
+/** `promtool`, which checks the metrics, where it is ours to install. */
+function bringPromtool(): void {
+  const isThere = () => spawnSync('promtool', ['--version']).status === 0
+  if (!isThere() && existsSync('/etc/debian_version') && process.getuid?.() === 0) {
+    say('Installing promtool…')
+    installPackage('prometheus')
+  }
+  if (!isThere()) say('There is no promtool: the metrics are checked by a parser of our own alone.')
+}
+
 /** Installs the PostgreSQL server where that is ours to do: as root on Debian. Elsewhere says what to install. */
 function bringPostgres(): void {
   const before = findPostgres()
   if (before.kind === 'found') return say(`PostgreSQL ${before.version}: ${before.bin}`)
   if (existsSync('/etc/debian_version') && process.getuid?.() === 0) {
     say('Installing the PostgreSQL server…')
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-    for (const args of [['update'], ['install', '-y', '--no-install-recommends', 'postgresql']]) {
-      const done = spawnSync('apt-get', args, {
-        env,
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'pipe'],
-        timeout: 300_000,
-      })
-      if (done.status !== 0) say(`apt-get ${args.join(' ')} failed:\n${done.stdout ?? ''}${done.stderr ?? ''}`)
-    }
+    installPackage('postgresql')
   }
   const after = findPostgres()
   if (after.kind === 'found') return say(`PostgreSQL ${after.version}: ${after.bin}`)
@@ -49,6 +63,7 @@ if (checks.length + suites.length === 0) {
 }
 
 bringPostgres()
+bringPromtool()
 const results: StageResult[] = await runChecks(checks, values)
 for (const suite of suites) {
   say(`\n── ${suite.name}`)

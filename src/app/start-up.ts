@@ -71,7 +71,7 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
       : null
     await writeFile(stateFile(dataDir), JSON.stringify({ address, tokenFile, pid: process.pid }), { mode: 0o600 })
     const unreachable = options.metrics ? checkReach(options.host, { isContainer: isInContainer() }) : null
-    if (unreachable) warnOf(log, unreachable)
+    if (unreachable) tell(log, unreachable)
     log.info('server ready', { address, store: db.kind })
     const ended = Promise.withResolvers<{ failure: FailureRecord | null }>()
     let stopping: Promise<void> | null = null
@@ -122,10 +122,10 @@ async function startWorkerBeside(
   return worker
 }
 
-/** A check that found something: said once, and no reason not to work. */
-function warnOf(log: Log, failure: Failure): void {
+/** In a container that nobody scrapes this is as it should be: it is said, and warned of only by the checks of an installation. */
+function tell(log: Log, failure: Failure): void {
   const { code, evidence, remediation } = failure.toRecord()
-  log.warn('metrics cannot be read from outside', { code, ...evidence, remediation })
+  log.info('metrics cannot be read from outside', { code, ...evidence, remediation })
 }
 
 /** Lets running work finish for a while; commands that go on outlive the worker and are adopted by the next. */

@@ -102,9 +102,7 @@ const isError = (value: unknown): value is LoggedError =>
   typeof value === 'object' && value !== null && 'stack' in value && 'message' in value
 
 const textOf = (value: unknown): string =>
-  typeof value === 'string' && value !== '' && !/[\s"\p{Cc}]/u.test(value)
-    ? value
-    : JSON.stringify(value)
+  typeof value === 'string' && value !== '' && !/[\s"\p{Cc}]/u.test(value) ? value : JSON.stringify(value)
 
 /**
  * `12:00:01.123 warn  lease lost run_id=run_… fence=3`. An error is its message; its stack follows, indented, where it is wanted:

@@ -17,11 +17,17 @@ describe('metrics', () => {
     for (const [name, row] of rows) {
       const family = families.get(name)
       expect(family, name).toMatchObject({ type: row.type, help: row.help })
-      const sets = Object.values(row.labels ?? {}).map((set) => (set === 'routes' ? 3 : set === 'version' ? 1 : set.length))
+      const sets = Object.values(row.labels ?? {}).map((set) =>
+        set === 'routes' ? 3 : set === 'version' ? 1 : set.length,
+      )
       const combinations = sets.reduce((all, n) => all * n, 1)
       const perOne = row.type === 'histogram' ? (row.buckets ?? []).length + 3 : 1
       expect(family?.samples, name).toHaveLength(combinations * perOne)
-      if (name !== 'orrery_build_info') expect(family?.samples.every((s) => s.value === 0), name).toBe(true)
+      if (name !== 'orrery_build_info')
+        expect(
+          family?.samples.every((s) => s.value === 0),
+          name,
+        ).toBe(true)
     }
     expect(families.get('orrery_build_info')?.samples).toMatchObject([{ value: 1, labels: { version: '1.2.3' } }])
   })
@@ -45,7 +51,8 @@ describe('metrics', () => {
     const families = await read(prometheus)
     expect((await prometheus.source.metrics()).split('\n')).toHaveLength(before)
     expect(
-      families.get('orrery_http_requests_total')?.samples.find((s) => s.labels['route'] === 'other' && s.value > 0)?.value,
+      families.get('orrery_http_requests_total')?.samples.find((s) => s.labels['route'] === 'other' && s.value > 0)
+        ?.value,
     ).toBe(100)
     expect(families.get('orrery_runs_ended_total')?.samples.every((s) => s.value === 0)).toBe(true)
   })

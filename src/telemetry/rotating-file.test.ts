@@ -34,7 +34,12 @@ describe('a log file', () => {
     await file.close()
     expect(readdirSync(dir).sort()).toEqual(['server.log', 'server.log.1', 'server.log.2'])
     expect(['server.log.2', 'server.log.1', 'server.log'].flatMap((f) => read(f).match(/^\d+/gm))).toEqual([
-      '6', '7', '8', '9', '10', '11',
+      '6',
+      '7',
+      '8',
+      '9',
+      '10',
+      '11',
     ])
     for (const name of readdirSync(dir)) expect(statSync(join(dir, name)).size).toBeLessThanOrEqual(100)
   })
@@ -93,16 +98,19 @@ describe('a log file', () => {
     await file.close()
   })
 
-  test.skipIf(!existsSync('/dev/full'))('on a full disk neither throws nor waits, and counts what it drops', async () => {
-    trouble.length = 0
-    const file = open({ path: '/dev/full', keep: 0, maxBytes: 1_000_000 })
-    for (let i = 0; i < 3; i++) {
-      file.write('line\n')
-      await file.settled()
-    }
-    expect(file.dropped).toBe(3)
-    expect(trouble).toMatchObject([{ error: expect.stringContaining('ENOSPC') }])
-  })
+  test.skipIf(!existsSync('/dev/full'))(
+    'on a full disk neither throws nor waits, and counts what it drops',
+    async () => {
+      trouble.length = 0
+      const file = open({ path: '/dev/full', keep: 0, maxBytes: 1_000_000 })
+      for (let i = 0; i < 3; i++) {
+        file.write('line\n')
+        await file.settled()
+      }
+      expect(file.dropped).toBe(3)
+      expect(trouble).toMatchObject([{ error: expect.stringContaining('ENOSPC') }])
+    },
+  )
 
   test('holds so many bytes for a slow disk and drops what is more', async () => {
     const file = open({ bufferBytes: 30, maxBytes: 1_000_000 })

@@ -28,7 +28,21 @@ function certificate(): { key: string; cert: string } {
   const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
   execFileSync(
     'openssl',
-    ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', cert, '-days', '1', '-subj', '/CN=localhost'],
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-keyout',
+      key,
+      '-out',
+      cert,
+      '-days',
+      '1',
+      '-subj',
+      '/CN=localhost',
+    ],
     { stdio: 'ignore' },
   )
   return { key: readFileSync(key, 'utf8'), cert: readFileSync(cert, 'utf8') }
@@ -90,7 +104,8 @@ describe('OBS-1: traces', () => {
     const shown = await scene.orrery(['runs', 'show', id], { TRACEPARENT: `00-${TRACE}-${SPAN}-01` })
     expect(shown.code).toBe(0)
     await eventually(
-      () => receiver.spans.find((s) => s.name === 'GET /v1/runs/{id}' && s.traceId === TRACE && s.parentSpanId === SPAN),
+      () =>
+        receiver.spans.find((s) => s.name === 'GET /v1/runs/{id}' && s.traceId === TRACE && s.parentSpanId === SPAN),
       WITHIN,
     )
   })

@@ -45,6 +45,12 @@ describe('OBS-2: metrics', () => {
     const { id: waiting } = await up.client.createRun({
       workflow: workflowOf([{ name: 'far', function: 't.echo', runsOn: { gpu: 'yes' } }]),
     })
+    // More than there are slots, so that some have to be claimed.
+    const { ids } = await up.client.createRuns({
+      workflow: workflowOf([{ name: 'a', function: 't.echo', with: 1 }]),
+      items: Array.from({ length: 40 }, () => ({})),
+    })
+    for (const one of ids) await endedRun(up.client, one)
     const server = await eventually(async () => {
       const families = await scrape(serverMetrics)
       return valueOf(families, 'orrery_steps', { state: 'queued' }) === 1 ? families : null
@@ -62,13 +68,13 @@ describe('OBS-2: metrics', () => {
       sessions: is('orrery_sessions'),
       requests: is('orrery_http_requests_total', { route: 'createRun', status: '2xx' }),
     }).toEqual({
-      created: 2,
+      created: 42,
       ended: 1,
-      succeeded: 2,
+      succeeded: 42,
       failed: 1,
       blocked: 1,
-      started: 3,
-      attemptsSucceeded: 2,
+      started: 43,
+      attemptsSucceeded: 42,
       attemptsFailed: 1,
       sessions: 1,
       requests: 2,
@@ -96,7 +102,7 @@ describe('OBS-2: metrics', () => {
         (s) => s.name.endsWith('_count') && s.labels['kind'] === kind && s.labels['outcome'] === outcome,
       )?.value
     expect([counted('function', 'succeeded'), counted('function', 'failed'), counted('command', 'succeeded')]).toEqual([
-      1, 1, 1,
+      41, 1, 1,
     ])
     await up.client.cancelRun(waiting)
     await eventually(
@@ -123,10 +129,15 @@ describe('OBS-2: metrics', () => {
     onTestFinished(() => void server.close())
     const { up, worker } = await startObserved({ workerArgs: ['--metrics-port', String(port)] })
     const warned = await eventually(
-      () => linesOf(worker.stderr()).find((l) => l['code'] === 'telemetry.metrics_unreachable'),
+      () => linesOf(worker.stderr()).find((l) => l['code'] === 'telemetry.metrics_unreachable' && 'error' in l),
       WITHIN,
     )
-    expect(warned).toMatchObject({ level: 'warn', port, error: 'EADDRINUSE', remediation: expect.stringContaining('--metrics-port') })
+    expect(warned).toMatchObject({
+      level: 'warn',
+      port,
+      error: 'EADDRINUSE',
+      remediation: expect.stringContaining('--metrics-port'),
+    })
     const { id } = await up.client.createRun({ workflow: workflowOf([{ name: 'a', function: 't.echo', with: 1 }]) })
     expect((await endedRun(up.client, id)).state).toBe('succeeded')
   })

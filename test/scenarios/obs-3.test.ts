@@ -39,10 +39,7 @@ describe('OBS-3: from a line to its trace, run and step', () => {
     const refused = await send(`/v1/runs/${id}:cancel`, { method: 'POST', headers: { 'x-request-id': 'mine-1' } })
     expect(refused.status).toBe(409)
 
-    const said = await eventually(
-      () => linesOf(up.process.stderr()).find((l) => l['request_id'] === 'mine-1'),
-      WITHIN,
-    )
+    const said = await eventually(() => linesOf(up.process.stderr()).find((l) => l['request_id'] === 'mine-1'), WITHIN)
     expect(said).toMatchObject({
       component: 'server',
       message: 'request refused',

@@ -78,7 +78,7 @@ describe('OBS-9: the log of a component', () => {
     })
   })
 
-  test.for([
+  test.for<[flag: string, value: string]>([
     ['--component', 'clock'],
     ['--level', 'loud'],
     ['--since', 'yesterday'],
