@@ -7,7 +7,7 @@ import { displayName } from '../domain/step.ts'
 import type { Definition } from '../domain/workflow.ts'
 import { type ArtifactRow, findArtifact, listArtifacts, recordArtifacts } from '../store/artifacts/artifacts.ts'
 import { type BlobKey, confirmBlob, discardChunks, findChunk, openBlobs, putChunk } from '../store/artifacts/blobs.ts'
-import { findDefinitionsOf, findRun } from '../store/runs/read-runs.ts'
+import { findOrigins, findRun } from '../store/runs/read-runs.ts'
 import { findAttemptFates } from '../store/steps/find-steps.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -92,7 +92,7 @@ async function heldStep(
     const [fate] = await findAttemptFates(ctx.db, [{ ...at, fence: request.fence, session: session.id }])
     if (!fate?.mine || fate.state !== 'running') return null
   }
-  const hash = owned?.definition ?? (await findDefinitionsOf(ctx.db, [at.runId])).get(at.runId)
+  const hash = owned?.definition ?? (await findOrigins(ctx.db, [at.runId])).get(at.runId)?.definition
   if (hash === undefined) return null
   return { at, namespace: (await ctx.definitions.get(hash)).definition.namespace }
 }

@@ -28,10 +28,7 @@ export function postSpans(collector: Collector, body: string, agent?: http.Agent
   const url = new URL(collector.endpoint)
   const isTls = url.protocol === 'https:'
   return new Promise((resolve) => {
-    const fail = (error: NodeJS.ErrnoException) =>
-      void speaksTlsInstead(error, url, collector).then((isMismatch) =>
-        resolve({ kind: 'later', failure: failureOf(error, collector, isMismatch) }),
-      )
+    const fail = (error: NodeJS.ErrnoException) => resolve(laterFor(error, url, collector))
     let request: http.ClientRequest
     try {
       request = (isTls ? https : http).request(url, {
@@ -62,6 +59,11 @@ export function postSpans(collector: Collector, body: string, agent?: http.Agent
     })
     request.end(body)
   })
+}
+
+async function laterFor(error: NodeJS.ErrnoException, url: URL, collector: Collector): Promise<PostOutcome> {
+  const hasTls = await speaksTlsInstead(error, url, collector)
+  return { kind: 'later', failure: failureOf(error, collector, hasTls) }
 }
 
 function outcomeOf(status: number, text: string, { endpoint }: Collector): PostOutcome {
