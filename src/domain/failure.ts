@@ -68,6 +68,8 @@ export interface Problem {
   /** Path inside the document, such as `spec.steps[2].needs[0]`. */
   path: string
   file?: string
+  /** Which document of the file, from 1; absent where the file has one alone. */
+  document?: number
   /** 1-based. */
   line?: number
   column?: number

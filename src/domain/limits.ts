@@ -106,6 +106,18 @@ export const LIMITS = {
   /** Labels of one run or worker. */
   labelsMax: 64,
   labelValueChars: 256,
+  /** Annotations of one resource, as JSON. */
+  annotationBytes: 256 * 1024,
+  /** Documents of one apply. */
+  documentsMax: 1_000,
+  /** Requirements of one label selector, and its text. */
+  selectorTermsMax: 32,
+  selectorChars: 4_096,
+  /** Keys of one secret, and one value. */
+  secretKeysMax: 256,
+  secretValueBytes: 64 * 1024,
+  /** A deleted resource is remembered this long, for those who watch and were away. */
+  tombstoneMs: 24 * 3_600_000,
   /** Reports of one request, and log segments of one report. */
   reportsMax: 10_000,
   /** One file that a step leaves. */

@@ -1,4 +1,3 @@
-import type { z } from 'zod'
 import type { Json, JsonObject } from '../base/json.ts'
 import { nameConcurrency } from './concurrency-problem.ts'
 import { nearest } from '../base/nearest.ts'
@@ -7,6 +6,7 @@ import { compileGraph, type Graph, type GraphStep } from './graph.ts'
 import { schemaKey, schemaProblems } from './json-schema.ts'
 import { LIMITS } from './limits.ts'
 import { formatPath, type Path } from './place.ts'
+import { capped, isObject, type Placed, placedProblem, problemsOfIssue, unplaced } from './placed-problem.ts'
 import { conflictsOf, knownKeysAt, type StepManifest, type WorkflowManifest, workflowSchema } from './schema.ts'
 import { bareExpression } from './template.ts'
 import { compileStepExpressions } from './templates-of-step.ts'
@@ -15,9 +15,6 @@ import { readYaml } from './yaml.ts'
 
 export type CompiledWorkflow =
   { ok: true; workflow: WorkflowManifest; definition: Definition } | { ok: false; problems: Problem[] }
-
-/** A problem that still knows its path in parts, so that its line can be found, and what was meant once it is asked: that costs time. */
-type Placed = Problem & { parts: Path; at: 'key' | 'value'; meant?: () => string | null }
 
 /** The workflow of a manifest in YAML or JSON. Throws one failure with every problem and its place. */
 export function parseManifest(
@@ -51,19 +48,8 @@ export function compileWorkflow(value: unknown): CompiledWorkflow {
   return { ok: false, problems: capped(problems).map(unplaced) }
 }
 
-function unplaced({ parts: _parts, at: _at, meant, ...found }: Placed): Problem {
-  const near = meant?.() ?? null
-  return near === null ? found : { ...found, nearest: near }
-}
-
-function capped(problems: Placed[]): Placed[] {
-  if (problems.length <= LIMITS.problemsMax) return problems
-  const shown = problems.slice(0, LIMITS.problemsMax - 1)
-  return [...shown, placedProblem('manifest.invalid', `and ${problems.length - shown.length} more problems`, [])]
-}
-
 /** Everything after the text: schema, names, expressions, graph. The later checks run on whatever is well-formed. */
-function compileValue(value: Json): {
+export function compileValue(value: Json): {
   result: { workflow: WorkflowManifest; definition: Definition } | null
   problems: Placed[]
 } {
@@ -77,7 +63,9 @@ function compileValue(value: Json): {
   const parsed = workflowSchema.safeParse(value, { reportInput: true })
   const { graph, problems: graphProblems } = checkGraph(steps)
   const problems = [
-    ...(parsed.success ? [] : parsed.error.issues.flatMap(problemsOfIssue).map(nameConcurrency)),
+    ...(parsed.success
+      ? []
+      : parsed.error.issues.flatMap((issue) => problemsOfIssue(issue, knownKeysAt)).map(nameConcurrency)),
     ...checkKinds(steps),
     ...checkModules(spec, steps),
     ...checkSchemas(spec, steps),
@@ -85,82 +73,6 @@ function compileValue(value: Json): {
   ]
   if (!parsed.success || problems.length > 0) return { result: null, problems }
   return { result: { workflow: parsed.data, definition: definitionOf(parsed.data, graph) }, problems }
-}
-
-function placedProblem(code: Problem['code'], message: string, parts: Path, meant?: () => string | null): Placed {
-  return { code, message, path: formatPath(parts), parts, at: 'value', ...(meant ? { meant } : {}) }
-}
-
-function problemsOfIssue(issue: z.core.$ZodIssue): Placed[] {
-  const parts = issue.path.map((part) => (typeof part === 'number' ? part : String(part)))
-  switch (issue.code) {
-    case 'unrecognized_keys':
-      return issue.keys.slice(0, LIMITS.problemsMax + 1).map((key) => {
-        const known = knownKeysAt(issue.path)
-        const here = formatPath(parts) || 'the manifest'
-        const found = placedProblem(
-          'manifest.invalid',
-          `${JSON.stringify(key)} is no key of ${here}`,
-          [...parts, key],
-          () => nearest(key, known),
-        )
-        return { ...found, at: 'key' }
-      })
-    case 'invalid_key':
-      return issue.issues.map((inner) => ({ ...placedProblem('manifest.invalid', inner.message, parts), at: 'key' }))
-    case 'invalid_value': {
-      if (issue.input === undefined) return [placedProblem('manifest.invalid', 'is required', parts)]
-      const values = issue.values.map(String)
-      const shown = values.length > 12 ? `${values.slice(0, 12).join(', ')}, …` : values.join(', ')
-      const { input } = issue
-      const near = (): string | null => (typeof input === 'string' ? nearest(input, values) : null)
-      return [placedProblem('manifest.invalid', `must be ${values.length > 1 ? 'one of ' : ''}${shown}`, parts, near)]
-    }
-    case 'invalid_type': {
-      if (issue.input === undefined) return [placedProblem('manifest.invalid', 'is required', parts)]
-      const isOwn = !issue.message.startsWith('Invalid input')
-      const expected = isOwn ? issue.message : `must be ${KINDS[issue.expected] ?? issue.expected}`
-      return [placedProblem('manifest.invalid', `${expected}; this is ${kindOf(issue.input)}`, parts)]
-    }
-    case 'too_small':
-      return [
-        placedProblem(
-          'manifest.invalid',
-          issue.message.startsWith('Too')
-            ? `must be at least ${issue.minimum} ${issue.origin === 'array' ? 'long' : ''}`.trim()
-            : issue.message,
-          parts,
-        ),
-      ]
-    case 'too_big':
-      return [
-        placedProblem(
-          'manifest.invalid',
-          issue.message.startsWith('Too')
-            ? `must be at most ${issue.maximum} ${issue.origin === 'array' || issue.origin === 'string' ? 'long' : ''}`.trim()
-            : issue.message,
-          parts,
-        ),
-      ]
-    default:
-      return [placedProblem('manifest.invalid', issue.message, parts)]
-  }
-}
-
-const KINDS: Record<string, string> = {
-  string: 'a string',
-  number: 'a number',
-  int: 'a whole number',
-  boolean: 'true or false',
-  array: 'a list',
-  object: 'a map',
-  record: 'a map',
-}
-
-function kindOf(value: unknown): string {
-  if (value === null) return 'empty'
-  if (Array.isArray(value)) return 'a list'
-  return KINDS[typeof value] ?? typeof value
 }
 
 function checkKinds(steps: Json[]): Placed[] {
@@ -321,9 +233,6 @@ function nodeOf(step: StepManifest, needs: number[], refs: number[]): WorkflowNo
     })),
   }
 }
-
-const isObject = (value: unknown): value is JsonObject =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** The first thing in a value that JSON cannot have or a manifest may not; null when there is none. */
 function foreignIn(root: unknown): Problem | null {

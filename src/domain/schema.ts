@@ -2,6 +2,8 @@ import { z } from 'zod'
 import { parseDuration } from '../base/duration.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { FAILURES } from './failures.ts'
+import { envelopeOf } from './kinds/envelope.ts'
+import { keysOfSchema } from './kinds/known-keys.ts'
 import { LIMITS } from './limits.ts'
 
 /** Longest delay that timers and the store's intervals take. */
@@ -17,13 +19,6 @@ const duration = z
   .refine((ms) => ms <= DURATION_MAX_MS, { error: 'is longer than a year' })
 
 const positiveDuration = duration.refine((ms) => ms > 0, { error: 'must be longer than nothing' })
-
-const dnsName = z
-  .string()
-  .max(63, { error: 'is longer than 63 characters' })
-  .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/, {
-    error: 'must be lower-case letters, digits and hyphens, such as repo-report',
-  })
 
 const stepName = z
   .string()
@@ -131,13 +126,12 @@ export function conflictsOf(step: Record<string, unknown>): { key: string | null
   return conflicts
 }
 
-const metadataSchema = z.strictObject({
-  name: dnsName,
-  namespace: dnsName.default('default'),
-  labels: labels.default({}),
-})
+/** Which workflows start: `active` ones, `deprecated` ones with a warning; no run starts from a `draft` or an `archived` one. */
+export const LIFECYCLES = ['draft', 'active', 'deprecated', 'archived'] as const
+export type Lifecycle = (typeof LIFECYCLES)[number]
 
-const specSchema = z.strictObject({
+export const workflowSpecSchema = z.strictObject({
+  lifecycle: z.enum(LIFECYCLES).default('active'),
   modules: z.record(moduleName, z.string().min(1)).optional(),
   inputs: jsonSchema.optional(),
   failFast: z.boolean().default(false),
@@ -145,24 +139,10 @@ const specSchema = z.strictObject({
 })
 
 /** The manifest of a workflow. Strict: an unknown key is an error. */
-export const workflowSchema = z.strictObject({
-  apiVersion: z.literal('orrery.dev/v1'),
-  kind: z.literal('Workflow'),
-  metadata: metadataSchema,
-  spec: specSchema,
-})
+export const workflowSchema = envelopeOf('Workflow', workflowSpecSchema)
 
 export type WorkflowManifest = z.output<typeof workflowSchema>
 export type StepManifest = z.output<typeof stepSchema>
 
 /** The keys that belong at a place of the manifest; what an unknown one was probably meant to be is among them. */
-export function knownKeysAt(path: readonly PropertyKey[]): string[] {
-  if (path.length === 0) return Object.keys(workflowSchema.shape)
-  if (path[0] === 'metadata' && path.length === 1) return Object.keys(metadataSchema.shape)
-  if (path[0] !== 'spec') return []
-  if (path.length === 1) return Object.keys(specSchema.shape)
-  if (path[1] === 'steps' && path.length === 3) return Object.keys(stepSchema.shape)
-  if (path[1] === 'steps' && path[3] === 'artifacts') return Object.keys(artifactObject.shape)
-  if (path[1] === 'steps' && path[3] === 'retry') return Object.keys(retryObject.shape)
-  return []
-}
+export const knownKeysAt = (path: readonly PropertyKey[]): string[] => keysOfSchema(workflowSchema, path)

@@ -21,6 +21,8 @@ export interface ReadYaml {
   /** Undefined when the text is so broken that nothing can be made of it. */
   value: Json | undefined
   problems: Problem[]
+  /** Where the document begins. */
+  begin: { line: number; column: number }
   /** Line and column of the value at `path`, or of its nearest ancestor; of the key itself with `at: 'key'`. */
   placeOf(path: Path, at: 'key' | 'value'): { line: number; column: number }
 }
@@ -28,13 +30,40 @@ export interface ReadYaml {
 // Unique keys are checked here in linear time; the parser's own check compares each key with every other.
 const OPTIONS = { uniqueKeys: false, merge: false, schema: 'core', prettyErrors: false, logLevel: 'silent' } as const
 
+/** The documents of a text, and what is wrong with the text as a whole; a text of nothing has neither. */
+export interface ReadDocuments {
+  documents: ReadYaml[]
+  problems: Problem[]
+}
+
 /** Reads one YAML or JSON document. Never throws and never hangs, whatever the text; everything found is in `problems`. */
 export function readYaml(text: string): ReadYaml {
-  const lines = new LineCounter()
-  const refuse = (message: string, offset: number, code: FailureCode = 'manifest.invalid'): ReadYaml => {
-    const place = placeInText(text, offset)
-    return { value: undefined, problems: [{ code, message, path: '', ...place }], placeOf: () => place }
+  const start = { line: 1, column: 1 }
+  const { documents, problems } = readYamlDocuments(text)
+  const [document, second] = documents
+  if (document === undefined) {
+    const empty: Problem = { code: 'manifest.invalid', message: 'the manifest is empty', path: '', ...start }
+    const [first = empty] = problems
+    const place = { line: first.line ?? 1, column: first.column ?? 1 }
+    return { value: undefined, problems: problems.length > 0 ? problems : [empty], begin: place, placeOf: () => place }
   }
+  if (second)
+    document.problems.push({
+      code: 'manifest.invalid',
+      message: 'the file has more than one document; write one workflow to a file',
+      path: '',
+      ...second.begin,
+    })
+  return document
+}
+
+/** Reads every document of a YAML or JSON text; empty ones are left out. Never throws and never hangs, whatever the text. */
+export function readYamlDocuments(text: string): ReadDocuments {
+  const lines = new LineCounter()
+  const refuse = (message: string, offset: number, code: FailureCode = 'manifest.invalid'): ReadDocuments => ({
+    documents: [],
+    problems: [{ code, message, path: '', ...placeInText(text, offset) }],
+  })
 
   const sizeBytes = Buffer.byteLength(text)
   if (sizeBytes > LIMITS.manifestBytes)
@@ -56,17 +85,22 @@ export function readYaml(text: string): ReadYaml {
       0,
     )
   }
-  const [document, second] = documents
-  if (document === undefined || document.contents === null) return refuse('the manifest is empty', 0)
+  const full = documents.filter(({ contents, errors }, i) => !isNothing(contents) || (i === 0 && errors.length > 0))
+  return { documents: full.map((document) => convertDocument(document, lines)), problems: [] }
+}
 
+/** What stands between two separators without anything in it. */
+const isNothing = (contents: unknown): boolean =>
+  contents === null || (isScalar(contents) && contents.value === null && contents.source === '')
+
+function convertDocument(document: Document, lines: LineCounter): ReadYaml {
   const conversion = new Conversion(document, (offset) => placeOf(lines, offset))
   for (const error of [...document.errors, ...document.warnings]) conversion.report(error.message, [], error.pos[0])
   const value = conversion.convert(document.contents, [], 0)
-  if (second)
-    conversion.report('the file has more than one document; write one workflow to a file', [], second.range?.[0] ?? 0)
   return {
-    value: value,
+    value,
     problems: conversion.problems,
+    begin: placeOf(lines, document.range?.[0] ?? 0),
     placeOf: (path, at) => placeOf(lines, offsetOf(document, path, at)),
   }
 }

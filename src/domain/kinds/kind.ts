@@ -1,0 +1,99 @@
+import type { z } from 'zod'
+import type { Json, JsonObject } from '../../base/json.ts'
+import { isObject, type Placed, problemsOfIssue } from '../placed-problem.ts'
+import type { Definition } from '../workflow.ts'
+import { envelopeOf } from './envelope.ts'
+import { keysOfSchema } from './known-keys.ts'
+
+/** One thing that is known of a resource, with since when. */
+export interface Condition {
+  type: string
+  status: 'true' | 'false' | 'unknown'
+  reason: string
+  message: string
+}
+
+export interface KindStatus {
+  phase: string
+  conditions: Condition[]
+}
+
+/** A column of `orrery get` beside name and age. */
+export interface KindColumn {
+  title: string
+  align?: 'left' | 'right'
+  /** Shown with `-o wide` alone. */
+  wide?: true
+  text(resource: { spec: JsonObject; status: { phase: string }; metadata: { generation: number } }): string
+}
+
+/** Everything that is known of a document after the text: what is wrong with it, and what a workflow compiles to. */
+export interface KindCheck {
+  problems: Placed[]
+  definition?: Definition | null
+}
+
+/** A kind of resource: one row of the registry says all there is to say about it. */
+export interface Kind<K extends string = string> {
+  kind: K
+  plural: string
+  /** Other names that a command takes, beside the kind's own in lower case. */
+  shortNames: readonly string[]
+  /** What it is, in a sentence. */
+  summary: string
+  /** Strict schema of the whole document. */
+  schema: z.ZodType
+  columns: readonly KindColumn[]
+  /** Its specs are kept as numbered versions. */
+  isVersioned: boolean
+  /** Its spec holds values that are written and never read: they are sealed before they are stored. */
+  isSealed: boolean
+  /** Schema and cross-checks. The later checks run on whatever is well-formed. */
+  check(value: Json): KindCheck
+  /** What the server says of a spec that was accepted. */
+  statusOf(spec: JsonObject): KindStatus
+  /** The spec as everybody may see it; for a sealed kind without its values. */
+  present(spec: JsonObject): JsonObject
+}
+
+interface KindRow<K extends string> extends Pick<
+  Kind<K>,
+  'kind' | 'plural' | 'shortNames' | 'summary' | 'columns' | 'statusOf'
+> {
+  spec: z.ZodType
+  /** What the schema cannot say; paths begin with `spec`. */
+  crossCheck?(spec: JsonObject): Placed[]
+  /** Instead of schema and cross-check, for a kind that has a compiler. */
+  check?(value: Json): KindCheck
+  isVersioned?: true
+  isSealed?: true
+  present?(spec: JsonObject): JsonObject
+}
+
+export function defineKind<const K extends string>(row: KindRow<K>): Kind<K> {
+  const schema = envelopeOf(row.kind, row.spec)
+  const knownKeysAt = (path: readonly PropertyKey[]) => keysOfSchema(schema, path)
+  return {
+    kind: row.kind,
+    plural: row.plural,
+    shortNames: row.shortNames,
+    summary: row.summary,
+    schema,
+    columns: row.columns,
+    isVersioned: row.isVersioned ?? false,
+    isSealed: row.isSealed ?? false,
+    statusOf: row.statusOf,
+    present: row.present ?? ((spec) => spec),
+    check:
+      row.check ??
+      ((value) => {
+        const parsed = schema.safeParse(value, { reportInput: true })
+        const spec = isObject(value) && isObject(value['spec']) ? value['spec'] : {}
+        const shape = parsed.success ? [] : parsed.error.issues.flatMap((issue) => problemsOfIssue(issue, knownKeysAt))
+        return { problems: [...shape, ...(row.crossCheck?.(spec) ?? [])] }
+      }),
+  }
+}
+
+/** The condition of a kind that is of use as soon as it was accepted. */
+export const READY: Condition = { type: 'ready', status: 'true', reason: 'accepted', message: 'checked and stored' }

@@ -1,0 +1,84 @@
+import type { LabelTerm } from '../../domain/kinds/selector.ts'
+import type { Queryable } from '../db.ts'
+import { RESOURCE_COLUMNS, type ResourceRef, type ResourceRow } from './resource-rows.ts'
+
+/** The resources that exist of those named, tombstones left out. */
+export async function findResources(db: Queryable, refs: readonly ResourceRef[]): Promise<ResourceRow[]> {
+  return db.query<ResourceRow>(
+    `select ${RESOURCE_COLUMNS} from resource
+      where (kind, namespace, name) in (select * from unnest($1::text[], $2::text[], $3::text[])) and deleted_at is null`,
+    [refs.map((r) => r.kind), refs.map((r) => r.namespace), refs.map((r) => r.name)],
+  )
+}
+
+/** Which resources; a list of namespaces that is null takes all. */
+export interface ResourceFilter {
+  kind: string
+  namespaces: readonly string[] | null
+  name: string | null
+  terms: readonly LabelTerm[]
+}
+
+/** What each term says, and as one object what the index can look up. */
+const MEETS = `not exists (
+        select 1 from jsonb_to_recordset($4::jsonb) as t(op text, key text, vals jsonb)
+         where not case t.op when 'in' then coalesce(t.vals ? (labels ->> t.key), false)
+                             when 'notin' then not coalesce(t.vals ? (labels ->> t.key), false)
+                             when 'exists' then labels ? t.key
+                             else not labels ? t.key end)
+      and labels @> $5::jsonb`
+
+const filterParams = ({ kind, namespaces, name, terms }: ResourceFilter): unknown[] => [
+  kind,
+  namespaces,
+  name,
+  JSON.stringify(terms.map((t) => ({ op: t.op, key: t.key, vals: 'values' in t ? t.values : [] }))),
+  JSON.stringify(
+    Object.fromEntries(
+      terms.flatMap((t) => (t.op === 'in' && t.values.length === 1 ? [[t.key, t.values[0] ?? '']] : [])),
+    ),
+  ),
+]
+
+/** A page of resources by namespace and name, after a place. */
+export async function listResources(
+  db: Queryable,
+  filter: ResourceFilter,
+  page: { after: { namespace: string; name: string } | null; limit: number },
+): Promise<ResourceRow[]> {
+  return db.query<ResourceRow>(
+    `select ${RESOURCE_COLUMNS} from resource
+      where kind = $1 and ($2::text[] is null or namespace = any($2)) and ($3::text is null or name = $3) and deleted_at is null
+        and (namespace, name) > ($6, $7) and ${MEETS}
+      order by namespace, name limit $8`,
+    [...filterParams(filter), page.after?.namespace ?? '', page.after?.name ?? '', page.limit],
+  )
+}
+
+/** What changed after a version, in the order of versions: each resource as it is now, tombstones included. Labels are looked at by the caller. */
+export async function listChanges(
+  db: Queryable,
+  filter: Omit<ResourceFilter, 'terms'>,
+  page: { after: number; limit: number },
+): Promise<ResourceRow[]> {
+  return db.query<ResourceRow>(
+    `select ${RESOURCE_COLUMNS} from resource
+      where resource_version > $4 and kind = $1 and ($2::text[] is null or namespace = any($2)) and ($3::text is null or name = $3)
+      order by resource_version limit $5`,
+    [filter.kind, filter.namespaces, filter.name, page.after, page.limit],
+    { name: 'list_resource_changes' },
+  )
+}
+
+/** Names of a kind, for telling what was probably meant. */
+export async function listNames(
+  db: Queryable,
+  filter: { kind: string; namespace: string },
+  limit: number,
+): Promise<string[]> {
+  const rows = await db.query<{ name: string }>(
+    `select name from resource where kind = $1 and namespace = $2 and deleted_at is null order by name limit $3`,
+    [filter.kind, filter.namespace, limit],
+  )
+  return rows.map((r) => r.name)
+}
