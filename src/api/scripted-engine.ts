@@ -29,6 +29,8 @@ export function summaryOf(id: string): RunSummary {
 }
 
 export class ScriptedEngine implements Engine {
+  // Tests of resources ask the real engine.
+  readonly resources = {} as Engine['resources']
   definitions = new Map<string, Definition>()
   runs = new Set<string>([RUN_ID])
   created: NewRun[] = []

@@ -9,7 +9,15 @@ export type SessionId = Branded<'session'>
 export type ServerId = Branded<'server'>
 export type TokenId = Branded<'token'>
 
-const KINDS = { run: 'run', session: 'ses', server: 'srv', token: 'tok', request: 'req', event: 'evt' } as const
+const KINDS = {
+  run: 'run',
+  session: 'ses',
+  server: 'srv',
+  token: 'tok',
+  request: 'req',
+  event: 'evt',
+  resource: 'res',
+} as const
 export type IdKind = keyof typeof KINDS
 
 export interface Ids {

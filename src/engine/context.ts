@@ -6,6 +6,7 @@ import type { Metrics } from '../base/metrics.ts'
 import type { Random } from '../base/random.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { Db } from '../store/db.ts'
+import type { Sealing } from './resources/sealing.ts'
 import type { DefinitionCache, QueueRegistry } from './definitions.ts'
 import type { Watch } from './watch.ts'
 
@@ -40,6 +41,8 @@ export interface EngineDeps {
   /** Whether a process of this host is alive; null when it cannot be told. */
   isAlive: (pid: number, pidStart: string | null) => boolean | null
   times: EngineTimes
+  /** What encrypts the values of secrets; without it none are stored. */
+  sealing?: Sealing
 }
 
 /** What the parts of the engine share. */

@@ -17,6 +17,7 @@ import { Reporter } from './reporter.ts'
 import { readStatus } from './status.ts'
 import { RunSpans } from './run-spans.ts'
 import { createStats, type EngineStats } from './stats.ts'
+import { createResources } from './resources/create-resources.ts'
 import { Ticker } from './ticks.ts'
 import { createWatch } from './watch.ts'
 
@@ -129,6 +130,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   }
 
   return {
+    resources: createResources(ctx),
     tick,
     stats: createStats(ctx, dispatcher),
     async run(signal) {

@@ -14,6 +14,12 @@ import type { Caller, CreateOutcome, NewRun } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
 
+/** A run's first changes with a remark on the run itself. */
+function noted(changes: string, note: string): string {
+  const [first, ...rest] = JSON.parse(changes) as object[] // as definitions.ts wrote it
+  return JSON.stringify([{ ...first, note }, ...rest])
+}
+
 interface Item {
   row: RunRow
   compiled: Compiled
@@ -73,7 +79,7 @@ export class Creator {
       labels: JSON.stringify({ ...definition.labels, ...run.labels }),
       nodes: definition.nodes.length,
       roots: roots.length,
-      changes: firstChanges,
+      changes: run.note ? noted(firstChanges, run.note) : firstChanges,
       idempotency: key === null ? null : { scope: caller.actor, key, fingerprint: fingerprint ?? '' },
       born: null,
       ...(foreign ? { trace: formatTraceparent(foreign) } : {}),

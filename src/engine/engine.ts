@@ -28,6 +28,7 @@ import type {
 } from '../contract/api-types.ts'
 import type { ServerFacts } from '../domain/installation-facts.ts'
 import type { Definition } from '../domain/workflow.ts'
+import type { ResourceEngine } from './resources/resource-engine.ts'
 
 /** Who asks. Every call carries it; what a caller may not see looks absent. */
 export interface Caller {
@@ -47,6 +48,8 @@ export interface NewRun {
   idempotencyKey: string | null
   /** Hash of the whole request; another one under the same key is refused. */
   fingerprint: string | null
+  /** Stands in the run's first event: what whoever looks at it should know of how it began. */
+  note?: string | null
 }
 
 export type CreateOutcome =
@@ -57,6 +60,7 @@ export type CreateOutcome =
 
 /** What the api (and nothing else) calls. Throws Failure. */
 export interface Engine {
+  readonly resources: ResourceEngine
   putDefinition(caller: Caller, definition: Definition): Promise<{ hash: string }>
   getDefinition(caller: Caller, hash: string): Promise<DefinitionView & { definition: Definition }>
   /** Inputs are checked against the definition's schema: `input.invalid`. */

@@ -7,6 +7,7 @@ import { sweepBlobs } from '../store/artifacts/blobs.ts'
 import { findProgress, findStill, rearmSteps } from '../store/runs/read-runs.ts'
 import { endSessions, findLiveOnHost, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
 import { findDue, findHeldKinds, findOrphans, findStopping, FIRST_DUE, FIRST_STEP } from '../store/steps/find-steps.ts'
+import { pruneTombstones } from '../store/resources/resource-clock.ts'
 import { pruneIdempotencyKeys, vacuumEmbedded } from '../store/upkeep.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -295,6 +296,7 @@ export class Ticker {
     await pruneIdempotencyKeys(this.#ctx.db, LIMITS.idempotencyMs, LIMITS.tickItemsMax)
     await pruneArtifacts(this.#ctx.db, LIMITS.tickItemsMax)
     await sweepBlobs(this.#ctx.db, { idleMs: LIMITS.blobIdleMs, limit: SWEPT_BLOBS_MAX })
+    await pruneTombstones(this.#ctx.db, LIMITS.tombstoneMs, LIMITS.tickItemsMax)
     await this.#ctx.queues.refresh()
     if (this.#ctx.db.kind === 'pglite') await vacuumEmbedded(this.#ctx.db)
   }

@@ -25,7 +25,8 @@ export const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', namespaces: nu
 export const WORKER: Caller = { actor: 'tok_worker', role: 'worker', namespaces: null, requestId: 'req' }
 
 const START_MS = Date.UTC(2026, 0, 1)
-const TABLES = 'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token'
+const TABLES =
+  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version'
 
 /** What goes wrong with the statement of a name: before it is sent, or after it was done and before its answer comes back. */
 export interface Faults {
