@@ -4,10 +4,12 @@ import { checkRequest, invalidRequest } from '../contract/check-request.ts'
 import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest } from '../contract/hot-messages.ts'
 import { findUnstorable, parseJson, textProblem } from '../contract/json-text.ts'
 import { type Route, type RouteId, ROUTES } from '../contract/routes.ts'
+import type { ResourceVerb } from '../contract/resource-routes.ts'
 import { isRunId } from '../base/ids.ts'
 import { inScope } from '../base/scope.ts'
 import { nearest } from '../base/nearest.ts'
 import { Failure } from '../domain/failure.ts'
+import type { KindName } from '../domain/kinds/registry.ts'
 import { callOfHono, SocketCall, toResponse } from './calls.ts'
 import type { Answer, ApiDeps, ApiEnv } from './context.ts'
 import * as artifacts from './artifact-handlers.ts'
@@ -15,7 +17,8 @@ import * as exchange from './exchange-handlers.ts'
 import { observeRequest } from './observe-request.ts'
 import { RequestContext } from './request-context.ts'
 import { readBody } from './read-body.ts'
-import { bearerToken, checkContentHeaders } from './request-headers.ts'
+import { bearerToken, checkContentHeaders, checkManifestHeaders } from './request-headers.ts'
+import { applyResources, RESOURCE_HANDLERS } from './resource-handlers.ts'
 import * as runs from './run-handlers.ts'
 import * as server from './server-handlers.ts'
 import * as streams from './stream-handlers.ts'
@@ -28,7 +31,8 @@ export interface Api {
 
 type Handler = (x: RequestContext) => Answer | Promise<Answer>
 
-const HANDLERS: Record<RouteId, Handler> = {
+const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> = {
+  applyResources,
   createDefinition: runs.createDefinition,
   getDefinition: runs.getDefinition,
   createRun: runs.createRun,
@@ -58,6 +62,12 @@ const HANDLERS: Record<RouteId, Handler> = {
   openapi: server.openapi,
 }
 
+function handlerOf(route: Route): Handler {
+  const { resource } = route
+  if (resource) return (x) => RESOURCE_HANDLERS[resource.verb](x, resource.kind)
+  return HANDLERS[route.id as keyof typeof HANDLERS] // every other route has no verb of a kind
+}
+
 /** The fast checks; what they refuse is looked at by the route's schema, which says what is wrong. */
 const HOT_CHECKS: Partial<Record<RouteId, (value: unknown) => boolean>> = {
   createRun: isCreateRunRequest,
@@ -72,7 +82,7 @@ export function createApi(deps: ApiDeps): Api {
   const begin = (c: Context<{ Bindings: ApiEnv }>) => new RequestContext(deps, callOfHono(c))
 
   for (const route of ROUTES) {
-    const handler = HANDLERS[route.id]
+    const handler = handlerOf(route)
     app.on(route.method, honoPath(route.path), async (c) => toResponse(await answer(begin(c), route, handler)))
   }
   for (const path of new Set(ROUTES.map((route) => route.path))) {
@@ -102,7 +112,7 @@ export function createApi(deps: ApiDeps): Api {
     answer(incoming, outgoing) {
       const route = hot.get(incoming.url ?? '')
       if (!route || incoming.method !== route.method) return null
-      return answer(new RequestContext(deps, new SocketCall(incoming, outgoing, route)), route, HANDLERS[route.id])
+      return answer(new RequestContext(deps, new SocketCall(incoming, outgoing, route)), route, handlerOf(route))
     },
   }
 }
@@ -142,7 +152,7 @@ async function answerInScope(x: RequestContext, route: Route, handler: Handler):
     if (route.auth !== 'none') await authenticate(x, route)
     checkParams(x, route)
     if (route.auth !== 'none') x.query = readQuery(x, route)
-    if (route.method === 'POST') await takeBody(x, route)
+    if (route.method === 'POST' || route.method === 'PUT') await takeBody(x, route)
     return await handler(x)
   } catch (error) {
     return x.respondFailure(error)
@@ -177,10 +187,15 @@ function checkParams(x: RequestContext, route: Route): void {
     if (name === 'id' && !isRunId(value)) throw new Failure('run.not_found', `finding run ${shorten(value)}`)
     if (name === 'hash' && !/^[\w:.-]{1,256}$/.test(value))
       throw new Failure('definition.not_found', `finding definition ${shorten(value)}`)
+    if (route.resource && (name === 'name' || name === 'namespace') && !isName(value))
+      throw new Failure('resource.not_found', `looking for ${name} ${shorten(value)}`)
     if (name === 'name' && (textProblem(value) !== null || value.length > 512))
       throw new Failure('step.not_found', `finding step ${shorten(value)}`)
   }
 }
+
+/** What a resource or a namespace may be called at all; anything else is not there. */
+const isName = (text: string): boolean => text.length <= 256 && textProblem(text) === null
 
 const shorten = (text: string) => JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 
@@ -204,6 +219,11 @@ function readQuery(x: RequestContext, route: Route): unknown {
 
 async function takeBody(x: RequestContext, route: Route): Promise<void> {
   const text = await readBody(x.call.body, route.bodyBytes)
+  if (route.manifest) {
+    checkManifestHeaders(x.header('content-type'), x.header('content-encoding'))
+    x.bodyText = text
+    return
+  }
   if (!route.body) return
   checkContentHeaders(x.header('content-type'), x.header('content-encoding'))
   const parsed = parseJson(text)

@@ -37,14 +37,24 @@ export function lastEventId(header: string | null): number | null {
   throw invalidRequest('reading Last-Event-ID', 'header Last-Event-ID', 'must be the id of an event: a whole number')
 }
 
+/** The tags of an `If-Match`, `*` among them; null when it is absent. */
+export function entityTags(header: string | null): string[] | null {
+  if (header === null) return null
+  const tags = header.split(',').map((part) => /^\s*(?:(\*)|"([\x21\x23-\x7e]{1,64})"|(\d{1,15}))\s*$/.exec(part))
+  if (tags.every((tag) => tag !== null)) return tags.map((tag) => tag[1] ?? tag[2] ?? tag[3] ?? '')
+  throw invalidRequest('reading If-Match', 'header If-Match', 'must be the ETag of the resource, such as "42", or *')
+}
+
+/** Manifests are YAML or JSON; no header at all is taken as such. */
+export function checkManifestHeaders(type: string | null, encoding: string | null): void {
+  const isText = type === null || /^(?:(?:application|text)\/(?:x-)?yaml|text\/plain)\s*(?:;|$)/i.test(type.trim())
+  checkContentHeaders(isText ? null : type, encoding, 'application/yaml or application/json')
+}
+
 /** Bodies are JSON; no header at all is taken as JSON too. */
-export function checkContentHeaders(type: string | null, encoding: string | null): void {
+export function checkContentHeaders(type: string | null, encoding: string | null, taken = 'application/json'): void {
   if (type !== null && !/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type.trim()))
-    throw invalidRequest(
-      'reading the request',
-      'header Content-Type',
-      `must be application/json, not ${type.slice(0, 100)}`,
-    )
+    throw invalidRequest('reading the request', 'header Content-Type', `must be ${taken}, not ${type.slice(0, 100)}`)
   if (encoding !== null && encoding.trim().toLowerCase() !== 'identity')
     throw invalidRequest('reading the request', 'header Content-Encoding', 'compressed bodies are not taken')
 }

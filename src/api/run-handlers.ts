@@ -15,7 +15,7 @@ import type { Definition } from '../domain/workflow.ts'
 import type { CreateOutcome } from '../engine/engine.ts'
 import type { Answer, Exchange } from './context.ts'
 import { idempotencyKey, preferWaitMs } from './request-headers.ts'
-import { compileSource, definitionHash } from './run-source.ts'
+import { compileSource, type RunStart, startOf } from './run-source.ts'
 
 // Bodies and queries were checked by the schema of their route before a handler sees them: that is the reason for each `as` here.
 
@@ -39,7 +39,6 @@ export async function getDefinition(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.getDefinition(x.caller, x.param('hash')))
 }
 
-const NO_LABELS: Record<string, string> = {}
 const NO_INPUTS: JsonObject = {}
 
 export async function createRun(x: Exchange): Promise<Answer> {
@@ -47,12 +46,14 @@ export async function createRun(x: Exchange): Promise<Answer> {
   const body = x.body as CreateRunRequest
   const key = idempotencyKey(x.header('idempotency-key'))
   const waitMs = preferWaitMs(x.header('prefer'))
-  const definition = await definitionHash(engine, x.caller, body)
+  const start = await startOf(engine, x.caller, body)
+  const { definition, warning } = start
   const [outcome] = await engine.createRuns(x.caller, [
     {
       definition,
       inputs: body.inputs ?? NO_INPUTS,
-      labels: body.labels ?? NO_LABELS,
+      labels: labelsOf(start, body.labels),
+      note: warning,
       idempotencyKey: key,
       fingerprint: key === null ? null : fingerprint(x.bodyText),
     },
@@ -60,14 +61,15 @@ export async function createRun(x: Exchange): Promise<Answer> {
   const { runId, existing } = requireRun(outcome, key)
   if (!existing) x.made(runId)
   const status = existing ? 200 : 201
-  const headers: Record<string, string> = { location: `/v1/runs/${runId}` }
+  const headers: Record<string, string> = { location: `/v1/runs/${runId}`, ...warningHeader(warning) }
   if (waitMs !== null) {
     headers['preference-applied'] = 'wait'
     return x.respondJson(status, await engine.waitForRun(x.caller, runId, waitMs, x.signal), headers)
   }
   if (existing) return x.respondJson(status, await engine.getRun(x.caller, runId), headers)
   const createdAt = new Date(clock.now()).toISOString()
-  const answer: RunCreated = { id: runId, state: 'pending', definition, createdAt }
+  const warnings = warning === null ? {} : { warnings: [warning] }
+  const answer: RunCreated = { id: runId, state: 'pending', definition, createdAt, ...warnings }
   return x.respondJson(status, answer, headers)
 }
 
@@ -76,13 +78,15 @@ export async function createRuns(x: Exchange): Promise<Answer> {
   const body = x.body as CreateRunsRequest
   const key = idempotencyKey(x.header('idempotency-key'))
   const print = key === null ? null : fingerprint(x.bodyText)
-  const definition = await definitionHash(engine, x.caller, body)
+  const start = await startOf(engine, x.caller, body)
+  const { definition, warning } = start
   const outcomes = await engine.createRuns(
     x.caller,
     body.items.map((item, i) => ({
       definition,
       inputs: item.inputs ?? NO_INPUTS,
-      labels: item.labels ?? NO_LABELS,
+      labels: labelsOf(start, item.labels),
+      note: warning,
       // U+001F is no printable character: the key of an item never meets a key that a caller chose.
       idempotencyKey: key === null ? null : `${key}\u001f${i}`,
       fingerprint: print,
@@ -91,8 +95,16 @@ export async function createRuns(x: Exchange): Promise<Answer> {
   const runs = outcomes.map((outcome) => requireRun(outcome, key))
   x.madeMany(runs.flatMap((r) => (r.existing ? [] : [r.runId])))
   const answer: CreateRunsResponse = { ids: runs.map((r) => r.runId) }
-  return x.respondJson(runs.every((r) => r.existing) ? 200 : 201, answer)
+  return x.respondJson(runs.every((r) => r.existing) ? 200 : 201, answer, warningHeader(warning))
 }
+
+/** Labels of the request win over those of the stored workflow. */
+function labelsOf(start: RunStart, given: Record<string, string> | undefined): Record<string, string> {
+  return given === undefined ? start.labels : { ...start.labels, ...given }
+}
+
+const warningHeader = (warning: string | null): Record<string, string> =>
+  warning === null ? {} : { warning: `299 orrery ${JSON.stringify(warning)}` }
 
 const fingerprint = (bodyText: string) => hash('sha256', bodyText, 'base64url')
 

@@ -28,9 +28,34 @@ export function summaryOf(id: string): RunSummary {
   }
 }
 
+const absent = () => Promise.reject(new Failure('resource.not_found', 'looking for a resource'))
+const noResources: Engine['resources'] = {
+  apply: (_, documents, { dryRun }) =>
+    Promise.resolve({
+      dryRun,
+      resources: documents.map(({ kind, namespace, name }) => ({
+        kind,
+        namespace,
+        name,
+        outcome: 'created',
+        generation: 1,
+        resourceVersion: '1',
+      })),
+    }),
+  get: absent,
+  list: () =>
+    Promise.resolve({ apiVersion: 'orrery.dev/v1', kind: 'List', items: [], next: null, resourceVersion: '0' }),
+  remove: absent,
+  checkWatch: () => Promise.resolve(),
+  async *watch() {},
+  listVersions: absent,
+  getVersion: absent,
+  startOf: absent,
+}
+
 export class ScriptedEngine implements Engine {
-  // Tests of resources ask the real engine.
-  readonly resources = {} as Engine['resources']
+  /** Holds no resources; tests of them ask the real engine. */
+  readonly resources: Engine['resources'] = noResources
   definitions = new Map<string, Definition>()
   runs = new Set<string>([RUN_ID])
   created: NewRun[] = []

@@ -21,11 +21,15 @@ export interface DefinitionView {
   nodes: { name: string; kind: string; needs: string[] }[]
 }
 
-/** POST /v1/runs. Exactly one of `definition` (hash), `workflow`, `manifest`. Header `Idempotency-Key` optional; header `Prefer: wait=SECONDS` answers when the run has ended or the time is over. */
+/** POST /v1/runs. Exactly one of `definition` (hash), `workflow`, `manifest`, `workflowRef`. Header `Idempotency-Key` optional; header `Prefer: wait=SECONDS` answers when the run has ended or the time is over. */
 export interface CreateRunRequest {
   definition?: string
   workflow?: JsonObject
   manifest?: string
+  /** A stored workflow: `name` takes its latest active version, `name@3` that one. */
+  workflowRef?: string
+  /** Of `workflowRef`; `default` when it is left out. */
+  namespace?: string
   inputs?: JsonObject
   labels?: Record<string, string>
 }
@@ -35,12 +39,16 @@ export interface RunCreated {
   state: 'pending'
   definition: string
   createdAt: string
+  /** What whoever started it should hear; the header `Warning` says it as well. */
+  warnings?: string[]
 }
 /** POST /v1/runs:bulk. One definition, many inputs. */
 export interface CreateRunsRequest {
   definition?: string
   workflow?: JsonObject
   manifest?: string
+  workflowRef?: string
+  namespace?: string
   items: { inputs?: JsonObject; labels?: Record<string, string> }[]
 }
 export interface CreateRunsResponse {

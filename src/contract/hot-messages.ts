@@ -65,6 +65,7 @@ export function isCreateRunRequest(v: unknown): v is CreateRunRequest {
       case 'labels':
         if (!isLabels(value)) return false
         break
+      // `workflowRef` and its namespace are looked at by the schema.
       default:
         return false
     }

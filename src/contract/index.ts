@@ -1,4 +1,5 @@
 export type * from './api-types.ts'
+export type * from './resource-types.ts'
 export { checkRequest, invalidRequest } from './check-request.ts'
 export {
   type Assignment,

@@ -42,6 +42,17 @@ function operationOf(route: Route, schemas: JsonObject): JsonObject {
     summary: route.summary,
     security: route.auth === 'none' ? [] : [{ token: [] }],
     ...(parameters.length > 0 ? { parameters } : {}),
+    ...(route.manifest
+      ? {
+          requestBody: {
+            required: true,
+            content: {
+              'application/yaml': { schema: { type: 'string' } },
+              'application/json': { schema: takeSchema(route.manifest, schemas) },
+            },
+          },
+        }
+      : {}),
     ...(route.body
       ? {
           requestBody: {

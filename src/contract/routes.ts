@@ -1,12 +1,14 @@
 import type { z } from 'zod'
 import { LIMITS } from '../domain/limits.ts'
 import { EXCHANGE_PATHS } from './exchange.ts'
+import type { KindName } from '../domain/kinds/registry.ts'
+import { RESOURCE_ROUTES, type ResourceRouteId, type ResourceVerb } from './resource-routes.ts'
 import * as s from './schemas.ts'
 
 /** Every route of the server as data: the api answers by it, OpenAPI is made from it. */
 export interface Route {
   id: RouteId
-  method: 'GET' | 'POST'
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** `{name}` is one parameter; `:verb` may follow the last one. */
   path: string
   summary: string
@@ -16,6 +18,10 @@ export interface Route {
   /** Names that a query may give several times. */
   lists?: readonly string[]
   body?: z.ZodType
+  /** The body is a manifest in YAML or JSON, of this schema; its handler reads the text, because problems have a place in it. */
+  manifest?: z.ZodType
+  /** What it does with which kind of resource. */
+  resource?: { verb: ResourceVerb; kind: KindName }
   /** Largest body in bytes. */
   bodyBytes: number
   /** Checked by hot-messages.ts first. */
@@ -26,6 +32,7 @@ export interface Route {
 }
 
 export type RouteId =
+  | ResourceRouteId
   | 'createDefinition'
   | 'getDefinition'
   | 'createRun'
@@ -258,6 +265,7 @@ export const ROUTES: readonly Route[] = [
     hot: true,
     responses: [ok(s.HeartbeatResponseSchema)],
   },
+  ...RESOURCE_ROUTES,
   {
     ...exchange,
     id: 'artifacts',

@@ -33,17 +33,30 @@ const time = z.string().meta({ format: 'date-time' })
 
 // Requests
 
+/** `name`, or `name@version`. */
+const WORKFLOW_REF = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:@[1-9]\d{0,8})?$/
+
 const source = {
   definition: id.optional().meta({ description: 'Hash of a stored definition.' }),
   workflow: jsonObject.optional().meta({ description: 'A workflow manifest as JSON.' }),
   manifest: z.string().optional().meta({ description: 'A workflow manifest as YAML text.' }),
+  workflowRef: z
+    .string()
+    .regex(WORKFLOW_REF, 'must be the name of a workflow, or name@version such as report@3')
+    .optional()
+    .meta({ description: 'A stored workflow: `name` takes its latest active version, `name@3` that one.' }),
+}
+const namespace = text(256).optional().meta({ description: 'Of workflowRef; `default` when it is left out.' })
+const namespaceOfRef = {
+  check: (body: Record<string, unknown>) => !Object.hasOwn(body, 'namespace') || Object.hasOwn(body, 'workflowRef'),
+  message: 'namespace is for workflowRef only',
 }
 const countOf = (body: Record<string, unknown>, names: string[]) => names.filter((n) => Object.hasOwn(body, n)).length
 const exactlyOne = (names: string[]) => ({
   check: (body: Record<string, unknown>) => countOf(body, names) === 1,
   message: `exactly one of ${names.join(', ')} must be given`,
 })
-const oneSource = exactlyOne(['definition', 'workflow', 'manifest'])
+const oneSource = exactlyOne(['definition', 'workflow', 'manifest', 'workflowRef'])
 const oneText = exactlyOne(['workflow', 'manifest'])
 
 export const CreateDefinitionSchema = z
@@ -51,18 +64,21 @@ export const CreateDefinitionSchema = z
   .refine(oneText.check, oneText.message)
 
 export const CreateRunSchema = z
-  .strictObject({ ...source, inputs: jsonObject.optional(), labels: labels.optional() })
+  .strictObject({ ...source, namespace, inputs: jsonObject.optional(), labels: labels.optional() })
   .refine(oneSource.check, oneSource.message)
+  .refine(namespaceOfRef.check, namespaceOfRef.message)
 
 export const CreateRunsSchema = z
   .strictObject({
     ...source,
+    namespace,
     items: z
       .array(z.strictObject({ inputs: jsonObject.optional(), labels: labels.optional() }))
       .min(1)
       .max(LIMITS.bulkRunsMax),
   })
   .refine(oneSource.check, oneSource.message)
+  .refine(namespaceOfRef.check, namespaceOfRef.message)
 
 export const SkipStepSchema = z.strictObject({ output: json })
 
@@ -290,7 +306,13 @@ const summary = {
 }
 export const RunSummarySchema = z.object(summary).meta({ id: 'RunSummary' })
 export const RunCreatedSchema = z
-  .object({ id: z.string(), state: z.literal('pending'), definition: z.string(), createdAt: time })
+  .object({
+    id: z.string(),
+    state: z.literal('pending'),
+    definition: z.string(),
+    createdAt: time,
+    warnings: z.array(z.string()).optional().meta({ description: 'What the header Warning says as well.' }),
+  })
   .meta({ id: 'RunCreated' })
 
 const view = {
@@ -469,6 +491,7 @@ export const ProblemSchema = z
           message: z.string(),
           path: z.string(),
           file: z.string().optional(),
+          document: z.int().optional(),
           line: z.int().optional(),
           column: z.int().optional(),
           nearest: z.string().optional(),

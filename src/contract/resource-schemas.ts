@@ -1,0 +1,114 @@
+import { z } from 'zod'
+import { KINDS } from '../domain/kinds/registry.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { LIFECYCLES } from '../domain/schema.ts'
+
+/** Strict schemas of what arrives for resources, and of what is answered. */
+
+const flag = z.enum(['true', 'false'])
+const limit = z
+  .string()
+  .regex(/^\d{1,15}$/, 'must be a whole number')
+  .transform(Number)
+  .pipe(z.number().min(1).max(LIMITS.pageMax))
+
+export const ApplyQuerySchema = z.strictObject({
+  dryRun: flag.optional().meta({ description: 'Check and compare, and store nothing.' }),
+  namespace: z
+    .string()
+    .max(256)
+    .optional()
+    .meta({ description: 'Where documents go that name no namespace; one that names another is refused.' }),
+})
+export const DeleteQuerySchema = z.strictObject({
+  dryRun: flag.optional().meta({ description: 'Check alone, and change nothing.' }),
+})
+export const ListResourcesQuerySchema = z.strictObject({
+  labelSelector: z
+    .string()
+    .optional()
+    .meta({
+      description: '`key=value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, `key`, `!key`; a comma joins them.',
+    }),
+  fieldSelector: z.string().optional().meta({ description: '`metadata.name=NAME`.' }),
+  limit: limit.optional(),
+  cursor: z.string().max(512).optional(),
+  watch: flag.optional().meta({ description: 'Follow changes as server-sent events.' }),
+  resourceVersion: z
+    .string()
+    .regex(/^\d{1,15}$/, 'must be a resourceVersion that the server gave')
+    .transform(Number)
+    .optional()
+    .meta({
+      description: 'With `watch=true`: follow from here. Without it the watch begins with everything that there is.',
+    }),
+})
+
+const kind = z.enum(KINDS.map((row) => row.kind))
+const time = z.string().meta({ format: 'date-time' })
+const texts = z.record(z.string(), z.string())
+const spec = z.record(z.string(), z.unknown())
+
+export const ResourceViewSchema = z
+  .object({
+    apiVersion: z.string(),
+    kind,
+    metadata: z.object({
+      name: z.string(),
+      namespace: z.string(),
+      uid: z.string(),
+      labels: texts,
+      annotations: texts,
+      generation: z.int().meta({ description: 'Rises with the spec; the version of a workflow.' }),
+      resourceVersion: z.string().meta({ description: 'Rises with every write; also the ETag.' }),
+      createdAt: time,
+      updatedAt: time,
+    }),
+    spec: spec.meta({ description: 'As it was written. Values of secrets are never given.' }),
+    status: z.object({
+      phase: z.string(),
+      conditions: z.array(
+        z.object({
+          type: z.string(),
+          status: z.enum(['true', 'false', 'unknown']),
+          reason: z.string(),
+          message: z.string(),
+          since: time,
+        }),
+      ),
+      observedGeneration: z.int(),
+    }),
+  })
+  .meta({ id: 'Resource' })
+
+export const ResourcePageSchema = z.object({
+  apiVersion: z.string(),
+  kind: z.literal('List'),
+  items: z.array(ResourceViewSchema),
+  next: z.string().nullable().meta({ description: 'Cursor of the next page.' }),
+  resourceVersion: z.string().meta({ description: 'Watch from here.' }),
+})
+
+export const ApplyResponseSchema = z.object({
+  dryRun: z.boolean(),
+  resources: z.array(
+    z.object({
+      kind,
+      namespace: z.string(),
+      name: z.string(),
+      outcome: z.enum(['created', 'configured', 'unchanged']),
+      generation: z.int(),
+      resourceVersion: z.string().nullable(),
+    }),
+  ),
+})
+
+const version = {
+  version: z.int(),
+  lifecycle: z.enum(LIFECYCLES),
+  definition: z.string().meta({ description: 'Hash of the compiled definition.' }),
+  createdAt: time,
+  createdBy: z.string(),
+}
+export const VersionWithSpecSchema = z.object({ ...version, spec }).meta({ id: 'WorkflowVersion' })
+export const VersionPageSchema = z.object({ items: z.array(z.object(version)), next: z.string().nullable() })
