@@ -10,6 +10,8 @@ const PROXY_STATUS = new Set([407, 502, 503, 504, 511])
 
 export interface AskOptions {
   body?: unknown
+  /** A body of text, sent as it is, instead of `body`. */
+  text?: { type: string; content: string }
   headers?: Record<string, string>
   /** Twice is safe. GET always is. */
   repeatable?: boolean
@@ -33,7 +35,7 @@ export class Asker {
   }
 
   /** The answer's JSON. The server's types are trusted to be those of the contract: hence `as` at the callers. */
-  async ask(method: 'GET' | 'POST', path: string, options: AskOptions = {}): Promise<unknown> {
+  async ask(method: TransportRequest['method'], path: string, options: AskOptions = {}): Promise<unknown> {
     const request = this.#requestOf(method, path, options)
     const { status, contentType, body } = await this.transport.send(request)
     const value = parseOrUndefined(body)
@@ -54,12 +56,15 @@ export class Asker {
     throw this.#refusal(request, stream.status, stream.contentType, body, parseOrUndefined(body))
   }
 
-  #requestOf(method: 'GET' | 'POST', path: string, options: AskOptions): TransportRequest {
+  #requestOf(method: TransportRequest['method'], path: string, options: AskOptions): TransportRequest {
     const headers: Record<string, string> = { accept: 'application/json', ...options.headers }
     if (this.#token) headers['authorization'] = `Bearer ${this.#token.reveal()}`
     if (this.#traceparent !== null) headers['traceparent'] = this.#traceparent
     const body = options.body === undefined ? null : JSON.stringify(options.body)
     if (body !== null) headers['content-type'] = 'application/json'
+    const { text } = options
+    const body = text ? text.content : options.body === undefined ? null : JSON.stringify(options.body)
+    if (body !== null) headers['content-type'] = text?.type ?? 'application/json'
     return {
       method,
       path,

@@ -17,17 +17,21 @@ import type {
   StepView,
   WorkerView,
 } from '../contract/api-types.ts'
+import type { ResourceClient } from './resource-client.ts'
 
 /** `run` is there when the request waited, or repeated an earlier one under its idempotency key. */
 export interface CreatedRun {
   id: string
   run: RunView | null
+  /** What whoever started it should hear. */
+  warnings: string[]
 }
 
 /** The public API, typed. Every method throws a `Failure` with the code that the server gave, or `client.*` when it could not be asked. */
 export interface Client {
   /** Where it talks to, for messages. */
   readonly address: string
+  readonly resources: ResourceClient
   putDefinition(request: CreateDefinitionRequest): Promise<DefinitionView>
   /** `waitMs`: answer when the run has ended or the time is over; the server waits LIMITS.waitMaxMs at most. */
   createRun(

@@ -7,6 +7,8 @@ import { Asker } from './ask.ts'
 import type { Client } from './client.ts'
 import { followEvents, followLogs } from './follow.ts'
 import { silenceFor } from './http-transport.ts'
+import { queryText } from './query-text.ts'
+import { createResourceClient } from './resource-client.ts'
 import type { Transport } from './transport.ts'
 
 export interface ClientOptions {
@@ -34,6 +36,7 @@ export function createClient(options: ClientOptions): Client {
 
   return {
     address: options.transport.address,
+    resources: createResourceClient(deps),
     putDefinition: (request) => post('/v1/definitions', request),
     createRun: async (request, { idempotencyKey, waitMs, signal } = {}) => {
       const answer = (await asker.ask('POST', '/v1/runs', {
@@ -45,8 +48,8 @@ export function createClient(options: ClientOptions): Client {
         repeatable: idempotencyKey !== undefined,
         ...(waitMs === undefined ? {} : { silenceMs: silenceFor(waitMs) }),
         signal,
-      })) as { id: string }
-      return { id: answer.id, run: 'stepList' in answer ? (answer as never) : null }
+      })) as { id: string; warnings?: string[] }
+      return { id: answer.id, run: 'stepList' in answer ? (answer as never) : null, warnings: answer.warnings ?? [] }
     },
     createRuns: (request, { idempotencyKey } = {}) =>
       asker.ask('POST', '/v1/runs:bulk', {

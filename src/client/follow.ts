@@ -19,13 +19,13 @@ const RECONNECT: BackoffPolicy = { initialMs: 100, maxMs: 5_000, factor: 2, jitt
 /** Connections in a row that brought nothing before following gives up: some minutes of absence. */
 const RECONNECT_MAX = 60
 
-type Part<T> = { kind: 'item'; item: T } | { kind: 'ended' }
+export type Part<T> = { kind: 'item'; item: T } | { kind: 'ended' }
 
 /**
  * Opens a stream again whenever it is cut, from where it stood. The first connection must succeed; afterwards everything that
  * may pass by itself is waited out.
  */
-async function* reconnecting<T>(
+export async function* reconnecting<T>(
   deps: FollowDeps,
   connect: () => Promise<AsyncIterable<Part<T>>>,
   signal: AbortSignal | undefined,

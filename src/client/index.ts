@@ -1,5 +1,6 @@
 export type { Client, CreatedRun } from './client.ts'
 export { type ClientOptions, createClient } from './create-client.ts'
+export type { ResourceClient } from './resource-client.ts'
 export { createExchangeLane } from './create-exchange-lane.ts'
 export { type FetchHandler, handlerTransport } from './handler-transport.ts'
 export { httpTransport, type HttpTransportOptions } from './http-transport.ts'

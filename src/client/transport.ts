@@ -13,7 +13,7 @@ export interface Transport {
 }
 
 export interface TransportRequest {
-  method: 'GET' | 'POST'
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** With its query. */
   path: string
   headers: Record<string, string>

@@ -70,6 +70,8 @@ export type ScriptedEvent = RunEvent & { terminal: boolean }
 /** A client that answers from what a test put in, and keeps what it was asked. */
 export class ScriptedClient implements Client {
   readonly address = 'http://127.0.0.1:7780'
+  /** Tests of resources put a real one here. */
+  resources = {} as Client['resources']
   readonly calls: [string, ...unknown[]][] = []
   /** Answers of getRun, the last one again and again. */
   runs: RunView[] = [runView()]
@@ -108,7 +110,7 @@ export class ScriptedClient implements Client {
 
   putDefinition = (...args: unknown[]) =>
     this.#answer('putDefinition', args, { hash: 'hash', namespace: 'default', name: 'demo', nodes: [] })
-  createRun = (...args: unknown[]) => this.#answer('createRun', args, { id: RUN_ID, run: null })
+  createRun = (...args: unknown[]) => this.#answer('createRun', args, { id: RUN_ID, run: null, warnings: [] })
   createRuns = (...args: unknown[]) => this.#answer('createRuns', args, { ids: [] })
   getRun = (runId: string) => this.#answer('getRun', [runId], this.#run())
   listRuns = (...args: unknown[]) => this.#answer('listRuns', args, { items: this.list, next: null })

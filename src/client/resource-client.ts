@@ -1,0 +1,111 @@
+import type { Page } from '../contract/api-types.ts'
+import { errorOfRecord } from '../contract/problem.ts'
+import type {
+  ApplyResponse,
+  ResourceEvent,
+  ResourcePage,
+  ResourceQuery,
+  ResourceView,
+  VersionView,
+  VersionWithSpec,
+} from '../contract/resource-types.ts'
+import { SseParser } from '../contract/sse.ts'
+import type { FailureRecord } from '../domain/failure.ts'
+import { type KindName, kindOf } from '../domain/kinds/registry.ts'
+import { type FollowDeps, type Part, reconnecting } from './follow.ts'
+import { STREAM_SILENCE_MS } from './http-transport.ts'
+import { queryText } from './query-text.ts'
+
+export interface ResourceRef {
+  kind: KindName
+  namespace: string
+  name: string
+}
+
+/** The API of resources, typed; part of `Client`. */
+export interface ResourceClient {
+  /** All resources of a YAML or JSON text, or none. */
+  apply(text: string, options?: { dryRun?: boolean; namespace?: string }): Promise<ApplyResponse>
+  get(ref: ResourceRef): Promise<ResourceView>
+  list(kind: KindName, query?: ResourceQuery & { cursor?: string; limit?: number }): Promise<ResourcePage>
+  /** With `ifMatch` only when the resource still has this resourceVersion. */
+  put(ref: ResourceRef, text: string, options?: { ifMatch?: string }): Promise<ResourceView>
+  remove(ref: ResourceRef, options?: { dryRun?: boolean; ifMatch?: string }): Promise<ResourceView>
+  /** What there is and then what changes, or what changes after `since`; goes on where it was cut. Ends with the signal alone. */
+  watch(
+    kind: KindName,
+    query: ResourceQuery & { since?: string; signal?: AbortSignal },
+  ): AsyncIterable<ResourceEvent & { resource: ResourceView }>
+  listVersions(ref: ResourceRef, query?: { cursor?: string; limit?: number }): Promise<Page<VersionView>>
+  /** `active`: the one that a run of the bare name starts. */
+  getVersion(ref: ResourceRef, version: number | 'active'): Promise<VersionWithSpec>
+}
+
+// Answers are the contract's types on the word of the server: that is the reason for each `as` below.
+
+const MANIFEST = 'application/yaml'
+
+const pathOf = ({ kind, namespace, name }: ResourceRef): string =>
+  `/v1/namespaces/${encodeURIComponent(namespace)}/${kindOf(kind).plural}/${encodeURIComponent(name)}`
+
+const listPath = (kind: KindName, namespace: string | undefined): string =>
+  namespace === undefined
+    ? `/v1/${kindOf(kind).plural}`
+    : `/v1/namespaces/${encodeURIComponent(namespace)}/${kindOf(kind).plural}`
+
+export function createResourceClient(deps: FollowDeps): ResourceClient {
+  const { asker } = deps
+  const get = (path: string) => asker.ask('GET', path) as Promise<never>
+  const dry = (dryRun: boolean | undefined) => (dryRun ? 'true' : undefined)
+  const matching = (version: string | undefined): Record<string, string> =>
+    version === undefined ? {} : { 'if-match': `"${version}"` }
+  return {
+    apply: (content, { dryRun, namespace } = {}) =>
+      asker.ask('POST', `/v1/apply${queryText({ dryRun: dry(dryRun), namespace })}`, {
+        text: { type: MANIFEST, content },
+      }) as Promise<never>,
+    get: (ref) => get(pathOf(ref)),
+    list: (kind, { namespace, ...query } = {}) => get(`${listPath(kind, namespace)}${queryText(query)}`),
+    put: (ref, content, { ifMatch } = {}) =>
+      asker.ask('PUT', pathOf(ref), {
+        text: { type: MANIFEST, content },
+        headers: matching(ifMatch),
+      }) as Promise<never>,
+    remove: (ref, { dryRun, ifMatch } = {}) =>
+      asker.ask('DELETE', `${pathOf(ref)}${queryText({ dryRun: dry(dryRun) })}`, {
+        headers: matching(ifMatch),
+      }) as Promise<never>,
+    watch: (kind, query) => watchResources(deps, kind, query),
+    listVersions: (ref, query = {}) => get(`${pathOf(ref)}/versions${queryText(query)}`),
+    getVersion: (ref, version) => get(`${pathOf(ref)}/versions/${version}`),
+  }
+}
+
+type Change = ResourceEvent & { resource: ResourceView }
+
+function watchResources(
+  deps: FollowDeps,
+  kind: KindName,
+  query: ResourceQuery & { since?: string; signal?: AbortSignal },
+): AsyncIterable<Change> {
+  const { namespace, since, signal, ...filter } = query
+  let last = since ?? '0'
+  async function* read(body: AsyncIterable<string>): AsyncIterable<Part<Change>> {
+    const parser = new SseParser()
+    for await (const chunk of body) {
+      for (const frame of parser.push(chunk)) {
+        if (frame.event === 'failure') throw errorOfRecord(JSON.parse(frame.data) as FailureRecord)
+        const resource = JSON.parse(frame.data) as ResourceView | null
+        const type = frame.event as ResourceEvent['type']
+        last = frame.id ?? last
+        if (resource !== null) yield { kind: 'item', item: { type, resourceVersion: last, resource } }
+      }
+    }
+  }
+  const connect = async () => {
+    const headers = { accept: 'text/event-stream', 'last-event-id': last }
+    const path = `${listPath(kind, namespace)}${queryText({ ...filter, watch: 'true' })}`
+    return read((await deps.asker.open(path, { headers, silenceMs: STREAM_SILENCE_MS, signal })).body)
+  }
+  return reconnecting(deps, connect, signal)
+}
