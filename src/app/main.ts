@@ -1,5 +1,5 @@
 import { appendFileSync, mkdirSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { CliDeps, Terminal } from '../cli/index.ts'
@@ -22,6 +22,14 @@ async function readStdin(): Promise<string> {
   process.stdin.setEncoding('utf8')
   for await (const chunk of process.stdin) text += String(chunk)
   return text
+}
+
+/** A path that is not there is no directory: whoever reads it says so. */
+async function listDirectory(path: string): Promise<{ name: string; isDirectory: boolean }[] | null> {
+  const found = await stat(path).catch(() => null)
+  if (!found?.isDirectory()) return null
+  const entries = await readdir(path, { withFileTypes: true })
+  return entries.map((entry) => ({ name: entry.name, isDirectory: entry.isDirectory() }))
 }
 
 function reportBug(error: unknown): string | null {
@@ -54,6 +62,8 @@ const deps: CliDeps = {
   readTemplate: async (name) => (await import('./project-files.ts')).readTemplate(name),
   makeFiles: async (files) => (await import('./project-files.ts')).makeFiles(files),
   writeFile: async (path, content, how) => (await import('./project-files.ts')).writeWhole(path, content, how),
+  listDirectory,
+  editText: async (text, name) => (await import('./edit-text.ts')).editText(text, name, env),
   // Each loads what it needs only when it is called: `--help` must be quick.
   connect: async (options) => (await import('./connect.ts')).connect(options, env),
   startUp: async (options) => (await import('./start-up.ts')).startUp(options, env),

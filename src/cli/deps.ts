@@ -106,6 +106,11 @@ export interface WorkerHandle {
 export interface ProjectFile {
   path: string
   text: string
+/** A text after the editor was closed, and the file that it is in until it is removed. */
+export interface EditedText {
+  text: string
+  file: string
+  remove(): Promise<void>
 }
 
 /** What `orrery doctor` wants to know of this host; every path is absolute. */
@@ -147,6 +152,10 @@ export interface CliDeps {
     content: AsyncIterable<Uint8Array>,
     options: { force: boolean; check(): void },
   ): Promise<boolean>
+  /** What is in a directory; null when the path is not that of one. */
+  listDirectory(path: string): Promise<{ name: string; isDirectory: boolean }[] | null>
+  /** Opens a text in the person's editor and waits until it is closed; `name` ends the name of its file. */
+  editText(text: string, name: string): Promise<EditedText>
   /** Address and token: flag, then environment, then the state file that a local `orrery up` leaves. */
   connect(options: { server?: string; token?: string }): Promise<Client>
   startUp(options: UpOptions): Promise<UpHandle>

@@ -11,6 +11,7 @@ import type { EventFlags, TimedFlags } from './commands/watch.ts'
 import type { WorkerFlags } from './commands/worker.ts'
 import type { CliDeps } from './deps.ts'
 import type { Output } from './output.ts'
+import { addResources } from './resource-program.ts'
 
 // What a command does is imported when it runs, so that --help loads nothing but this table.
 
@@ -73,6 +74,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addRuns(program, options)
   addEvents(program, options)
   addArtifacts(program, options)
+  addResources(program, options, { withServer, examples })
   addWorkers(program, options)
   addStatus(program, options)
   addLogs(program, options)
@@ -92,11 +94,12 @@ function addRun(program: Command, { deps, output, done }: ProgramOptions): void 
       'Runs a workflow and follows it to its end: with an engine in this process, or on a server with --server.\n' +
         'Interrupt once to cancel the run, twice to leave.',
     )
-    .argument('<file>', 'manifest of the workflow; - reads standard input')
+    .argument('<file>', 'manifest of the workflow, - for standard input, or NAME or NAME@VERSION of a stored one')
     .addOption(many('--input <name=value>', 'one input; @FILE reads the value from a file (repeatable)'))
     .option('--inputs <file>', 'JSON file of inputs; --input wins over it')
     .addOption(many('--label <name=value>', 'label of the run (repeatable)'))
     .option('--idempotency-key <key>', 'the same key gives the same run')
+    .option('-n, --namespace <name>', 'namespace of a stored workflow (default: default)')
     .option('--detach', 'start the run on a server, print its id and leave')
     .option('--timeout <duration>', 'cancel the run when it has not ended by then, such as 5m')
     .option('--capacity <n>', 'steps at once in this process (ORRERY_CAPACITY, default 16)')
@@ -107,6 +110,7 @@ function addRun(program: Command, { deps, output, done }: ProgramOptions): void 
         'orrery run flow.yaml',
         'orrery run flow.yaml --input count=3 --input text=@letter.txt',
         'orrery run flow.yaml --server http://127.0.0.1:7780 --detach',
+        'orrery run report@3 --input city=Oslo',
         'orrery run flow.yaml --json | jq .state',
       ),
     )

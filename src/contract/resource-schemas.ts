@@ -24,12 +24,9 @@ export const DeleteQuerySchema = z.strictObject({
   dryRun: flag.optional().meta({ description: 'Check alone, and change nothing.' }),
 })
 export const ListResourcesQuerySchema = z.strictObject({
-  labelSelector: z
-    .string()
-    .optional()
-    .meta({
-      description: '`key=value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, `key`, `!key`; a comma joins them.',
-    }),
+  labelSelector: z.string().optional().meta({
+    description: '`key=value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, `key`, `!key`; a comma joins them.',
+  }),
   fieldSelector: z.string().optional().meta({ description: '`metadata.name=NAME`.' }),
   limit: limit.optional(),
   cursor: z.string().max(512).optional(),

@@ -1,11 +1,13 @@
 import path from 'node:path'
 import { parseDuration } from '../../base/index.ts'
 import type { Client } from '../../client/client.ts'
-import type { RunView } from '../../contract/api-types.ts'
-import { Failure, failureRecord } from '../../domain/failure.ts'
+import type { CreateRunRequest, RunView } from '../../contract/api-types.ts'
+import { Failure, failureOfProblems, failureRecord } from '../../domain/failure.ts'
 import { FAILURES } from '../../domain/failures.ts'
 import { checkInputs } from '../../domain/inputs.ts'
-import { parseManifest } from '../../domain/manifest.ts'
+import { API_VERSION, DEFAULT_NAMESPACE } from '../../domain/kinds/envelope.ts'
+import { compileWorkflow, parseManifest } from '../../domain/manifest.ts'
+import type { Definition } from '../../domain/workflow.ts'
 import { getConfig } from '../config.ts'
 import type { CliDeps } from '../deps.ts'
 import { readInputs, readText } from '../inputs.ts'
@@ -14,6 +16,7 @@ import type { Output } from '../output.ts'
 import { createRunDisplay, type RunDisplay } from '../run-display.ts'
 import { exitOfRun, findFailedSteps, isRunEnded, outcomeLines, outputsOf, tookOfRun } from '../run-report.ts'
 import { usageFailure } from '../usage.ts'
+import { connectTo } from './apply.ts'
 
 export interface RunFlags {
   input?: string[]
@@ -28,6 +31,7 @@ export interface RunFlags {
   postgresDsn?: string
   dataDir?: string
   capacity?: string
+  namespace?: string
 }
 
 /** Failed steps whose failure is shown in full. */
@@ -44,10 +48,9 @@ interface Place {
 /** `orrery run FILE`: checks the manifest here, starts the run, follows it to its end. */
 export async function runWorkflow(deps: CliDeps, output: Output, file: string, flags: RunFlags): Promise<number> {
   const timeoutMs = flags.timeout === undefined ? null : parseTimeout(flags.timeout)
-  const text = file === '-' ? await deps.stdin.readText() : await readText(deps, file, 'the manifest')
-  const shownAs = file === '-' ? 'stdin' : file
-  output.sources[shownAs] = text
-  const { definition } = parseManifest(text, { file: shownAs })
+  const stored = await findStored(deps, file, flags)
+  const source = stored ?? (await readSource(deps, output, file, flags))
+  const { definition } = source
   const inputs = await readInputs(deps, { inputs: flags.inputs, input: flags.input ?? [], schema: definition.inputs })
   // The server checks them too; here it costs nothing and is said before anything was started.
   checkInputs(definition, inputs)
@@ -60,11 +63,14 @@ export async function runWorkflow(deps: CliDeps, output: Output, file: string, f
   const left = new AbortController()
   let place: Place | null = null
   const work = async (): Promise<number> => {
-    place = await openPlace(deps, flags, modules)
+    place = stored
+      ? { client: stored.client, embedded: false, close: async () => {} }
+      : await openPlace(deps, flags, modules)
     const created = await place.client.createRun(
-      { manifest: text, inputs, labels },
+      { ...source.request, inputs, labels },
       flags.idempotencyKey === undefined ? {} : { idempotencyKey: flags.idempotencyKey },
     )
+    for (const warning of created.warnings) output.remark(`warning: ${warning}`)
     const run = created.run ?? (await place.client.getRun(created.id))
     if (flags.detach) return detached(output, place.client, run)
     return follow({ deps, output, place, run, interrupts, timeoutMs, left: left.signal })
@@ -84,6 +90,54 @@ export async function runWorkflow(deps: CliDeps, output: Output, file: string, f
     if (opened) await (left.signal.aborted ? closeSoon(deps, opened) : opened.close())
   }
 }
+
+/** What to run, and what says so to the server. */
+interface Source {
+  definition: Definition
+  request: CreateRunRequest
+}
+
+async function readSource(deps: CliDeps, output: Output, file: string, flags: RunFlags): Promise<Source> {
+  if (flags.namespace !== undefined)
+    throw usageFailure(
+      '--namespace is for workflows that are stored on a server',
+      'The manifest of a file says its namespace itself, at metadata.namespace.',
+    )
+  const manifest = file === '-' ? await deps.stdin.readText() : await readText(deps, file, 'the manifest')
+  const shownAs = file === '-' ? 'stdin' : file
+  output.sources[shownAs] = manifest
+  return { definition: parseManifest(manifest, { file: shownAs }).definition, request: { manifest } }
+}
+
+/** A workflow that is stored on a server; null when the word is that of a file. */
+async function findStored(deps: CliDeps, word: string, flags: RunFlags): Promise<(Source & { client: Client }) | null> {
+  const [, name, version] = /^([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:@([1-9]\d{0,8}))?$/.exec(word) ?? []
+  if (name === undefined || (await isFile(deps, word))) return null
+  const local = [flags.store, flags.postgresDsn, flags.dataDir, flags.capacity].some((flag) => flag !== undefined)
+  if (local)
+    throw usageFailure(
+      `${word} is no file, and a stored workflow runs on its server`,
+      'Name a file, or leave out --store, --postgres-dsn, --data-dir and --capacity.',
+    )
+  const client = await connectTo(deps, flags)
+  const namespace = flags.namespace ?? DEFAULT_NAMESPACE
+  const ref = { kind: 'Workflow', namespace, name } as const
+  const found = await client.resources.getVersion(ref, version === undefined ? 'active' : Number(version))
+  const compiled = compileWorkflow({
+    apiVersion: API_VERSION,
+    kind: 'Workflow',
+    metadata: { name, namespace },
+    spec: found.spec,
+  })
+  if (!compiled.ok) throw failureOfProblems(compiled.problems, `reading ${word} as the server keeps it`)
+  return { client, definition: compiled.definition, request: { workflowRef: word, namespace } }
+}
+
+const isFile = (deps: CliDeps, word: string): Promise<boolean> =>
+  deps.readFile(path.resolve(deps.cwd, word)).then(
+    () => true,
+    () => false,
+  )
 
 /** Closes, or gives up waiting for it after a while. */
 async function closeSoon(deps: CliDeps, place: Place): Promise<void> {

@@ -26,6 +26,9 @@ export class CliHarness {
   readonly questions: HostQuestion[] = []
   /** What the host tells of itself. */
   host: HostFacts = { directories: [], port: null, store: null, migrations: null, keyFiles: [], telemetry: null }
+  /** Texts that an editor was opened with, and what it makes of them. */
+  readonly edits: string[] = []
+  editor: (text: string) => string | Promise<string> = (text) => text
   closed = 0
   stopped = 0
   /** Ends what `up` and `worker` started. */
@@ -88,6 +91,17 @@ export class CliHarness {
         const existing = files.map((file) => file.path).filter((path) => this.files[path] !== undefined)
         if (existing.length === 0) for (const file of files) this.files[file.path] = file.text
         return Promise.resolve(existing)
+      listDirectory: (path) => {
+        const below = Object.keys(this.files).filter((file) => file.startsWith(`${path}/`))
+        const names = [...new Set(below.map((file) => file.slice(path.length + 1).split('/')[0] ?? ''))]
+        return Promise.resolve(
+          below.length === 0 ? null : names.map((name) => ({ name, isDirectory: !below.includes(`${path}/${name}`) })),
+        )
+      },
+      editText: async (text) => {
+        this.edits.push(text)
+        const edited = await this.editor(text)
+        return { text: edited, file: '/data/edit.yaml', remove: () => Promise.resolve() }
       },
       writeFile: async (path, content, { force, check }) => {
         if (this.files[path] !== undefined && !force) return false

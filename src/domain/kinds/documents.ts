@@ -172,8 +172,10 @@ export function manifestOf(document: {
   labels: Record<string, string>
   annotations: Record<string, string>
   spec: JsonObject
+  /** The state that the writer knew. */
+  expected?: ResourceDocument['expected']
 }): JsonObject {
-  const { kind, namespace, name, labels, annotations, spec } = document
+  const { kind, namespace, name, labels, annotations, spec, expected } = document
   return {
     apiVersion: API_VERSION,
     kind,
@@ -182,6 +184,8 @@ export function manifestOf(document: {
       namespace,
       ...(Object.keys(labels).length > 0 ? { labels } : {}),
       ...(Object.keys(annotations).length > 0 ? { annotations } : {}),
+      ...(expected?.uid ? { uid: expected.uid } : {}),
+      ...(expected?.resourceVersion ? { resourceVersion: expected.resourceVersion } : {}),
     },
     spec,
   }
