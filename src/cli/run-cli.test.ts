@@ -17,6 +17,7 @@ describe('the command line', () => {
       ...['artifacts', 'events', 'status', 'top', 'init', 'completion'].map((name) => [name]),
       ['workers'],
       ['workers', 'list'],
+      ...['apply', 'validate', 'diff', 'get', 'describe', 'edit', 'delete'].map((name) => [name]),
       ['explain'],
       ['version'],
     ]

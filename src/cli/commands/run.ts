@@ -122,7 +122,16 @@ async function findStored(deps: CliDeps, word: string, flags: RunFlags): Promise
   const client = await connectTo(deps, flags)
   const namespace = flags.namespace ?? DEFAULT_NAMESPACE
   const ref = { kind: 'Workflow', namespace, name } as const
-  const found = await client.resources.getVersion(ref, version === undefined ? 'active' : Number(version))
+  const found = await client.resources
+    .getVersion(ref, version === undefined ? 'active' : Number(version))
+    .catch((error: unknown) => {
+      if (!(error instanceof Failure) || error.code !== 'client.server_unreachable') throw error
+      throw new Failure(error.code, `${word} is no file here; looking for a stored workflow of this name`, {
+        cause: error,
+        ...(error.evidence ? { evidence: error.evidence } : {}),
+        remediation: `Correct the path when a file was meant. ${error.remediation}`,
+      })
+    })
   const compiled = compileWorkflow({
     apiVersion: API_VERSION,
     kind: 'Workflow',
