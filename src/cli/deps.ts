@@ -106,6 +106,8 @@ export interface WorkerHandle {
 export interface ProjectFile {
   path: string
   text: string
+}
+
 /** A text after the editor was closed, and the file that it is in until it is removed. */
 export interface EditedText {
   text: string

@@ -91,6 +91,7 @@ export class CliHarness {
         const existing = files.map((file) => file.path).filter((path) => this.files[path] !== undefined)
         if (existing.length === 0) for (const file of files) this.files[file.path] = file.text
         return Promise.resolve(existing)
+      },
       listDirectory: (path) => {
         const below = Object.keys(this.files).filter((file) => file.startsWith(`${path}/`))
         const names = [...new Set(below.map((file) => file.slice(path.length + 1).split('/')[0] ?? ''))]
