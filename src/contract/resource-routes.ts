@@ -100,7 +100,10 @@ function routesOf({ kind, plural, schema, isVersioned }: Kind<KindName>): Route[
       query: DeleteQuerySchema,
       bodyBytes: LIMITS.bodyBytes,
       headers: { 'If-Match': IF_MATCH, 'If-None-Match': IF_NONE_MATCH },
-      responses: [ok(view, 'As it is now.'), { status: 201, description: 'Created.', type: JSON_TYPE, schema: view }],
+      responses: [
+        ok(view.or(ApplyResponseSchema), 'As it is now; with `dryRun=true` the row of apply.'),
+        { status: 201, description: 'Created.', type: JSON_TYPE, schema: view },
+      ],
     },
     {
       ...of('delete'),

@@ -8,6 +8,7 @@ import { createApi } from '../../src/api/index.ts'
 import { silentLog, systemClock } from '../../src/base/index.ts'
 import { makeOpenApi } from '../../src/contract/index.ts'
 import { FAILURES } from '../../src/domain/failures.ts'
+import { parseResources } from '../../src/domain/kinds/documents.ts'
 import { EngineRig } from '../../src/engine/testing/rig.ts'
 import { putToken } from '../../src/store/index.ts'
 import { fromSchema, type Schema, spoiled } from './from-schema.ts'
@@ -61,10 +62,17 @@ const WORKFLOW = {
   spec: { steps: [{ name: 'a', command: ['true'] }] },
 }
 
+const SECRET = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Secret',
+  metadata: { name: 'fuzzed' },
+  spec: { data: { key: 'value' } },
+}
+
 beforeAll(async () => {
   rig = await EngineRig.open()
   await rig.reset()
-  const engine = rig.engine()
+  const engine = rig.engine({ sealing: { seal: async (_, spec) => spec } })
   const log = {
     ...silentLog,
     error: (message: string, fields?: unknown) => void bugs.push(`${message} ${JSON.stringify(fields).slice(0, 800)}`),
@@ -90,6 +98,10 @@ beforeAll(async () => {
   const idle = await rig.put(engine, [{ name: 'a', runsOn: { nobody: 'here' } }])
   const canceled = await rig.start(engine, idle)
   await engine.cancelRun({ actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'r' }, canceled)
+  const documents = parseResources(JSON.stringify(WORKFLOW), { file: 'fuzzed', namespace: null })
+  await engine.resources.apply({ actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'r' }, documents, {
+    dryRun: false,
+  })
   Object.assign(known, {
     id: [run, canceled],
     hash: [hash],
@@ -98,6 +110,10 @@ beforeAll(async () => {
     step: [step, 'a'],
     name: ['a', 'b', 'empty'],
     sha256: [empty.sha256],
+    name: ['a', 'b', 'fuzzed'],
+    namespace: ['default'],
+    version: ['1', 'active'],
+    workflowRef: ['fuzzed', 'fuzzed@1'],
   })
 })
 afterAll(() => rig.close())
@@ -134,7 +150,9 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
     ),
   )
   const schema = operation.requestBody?.content['application/json']?.schema
-  const fitting = schema ? fromSchema(schema, defs, named).chain(withOneSource) : fc.constant(undefined)
+  const isManifest = operation.requestBody?.content['application/yaml'] !== undefined
+  const made = schema ? fromSchema(schema, defs, named).chain(withOneSource) : fc.constant(undefined)
+  const fitting = isManifest ? fc.oneof(made, fc.constantFrom<unknown>(WORKFLOW, SECRET)) : made
   const body = fitting.chain((value) => (value === undefined ? fc.constant('') : bodyText(value)))
   return fc.tuple(pathValues, queryValues, body, fc.constantFrom(...tokens)).map(([ids, queries, text, token]) => {
     let filled = path
@@ -150,16 +168,19 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
   })
 }
 
-const SOURCES = ['definition', 'workflow', 'manifest']
+const SOURCES = ['definition', 'workflow', 'manifest', 'workflowRef']
 
 /** Of the ways to say what shall run exactly one may be used, which the schema's text cannot say. */
 function withOneSource(body: unknown): fc.Arbitrary<unknown> {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return fc.constant(body)
   const given = SOURCES.filter((source) => Object.hasOwn(body, source))
-  if (given.length < 2) return fc.constant(body)
+  if (given.length === 0) return fc.constant(body)
+  const fits = (key: string, kept: string) => key === kept || !given.includes(key)
+  // A namespace is that of a stored workflow.
+  const belongs = (key: string, kept: string) => key !== 'namespace' || kept === 'workflowRef'
   return fc
     .constantFrom(...given)
-    .map((kept) => Object.fromEntries(Object.entries(body).filter(([key]) => key === kept || !given.includes(key))))
+    .map((kept) => Object.fromEntries(Object.entries(body).filter(([key]) => fits(key, kept) && belongs(key, kept))))
 }
 
 /** Mostly as it should be; else with something wrong in it, or no JSON at all. */
@@ -172,7 +193,7 @@ const bodyText = (value: unknown): fc.Arbitrary<string> =>
 
 async function ask({ method, path, token, body }: Ask) {
   const parked = new AbortController()
-  const isParking = /:poll$|\/poll$|follow=true|\/events/.test(path)
+  const isParking = /:poll$|\/poll$|follow=true|watch=true|\/events/.test(path)
   if (isParking) void systemClock.sleep(PARKED_MS).then(() => parked.abort())
   const headers = { 'content-type': 'application/json', ...(token ? { authorization: `Bearer ${token}` } : {}) }
   const response = await api.fetch(new Request(`http://embedded${path}`, { method, headers }), {

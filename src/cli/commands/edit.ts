@@ -51,7 +51,7 @@ async function edit({ deps, client, ref }: Editing, output: Output): Promise<Res
     const opened = [...notes.map((note) => NOTE + note), text].join('\n')
     const edited = await deps.editText(opened, `${ref.name}.yaml`)
     const saved = withoutNotes(edited.text)
-    if (saved.trim() === '' || saved === text) return await leave(edited, refusal, output)
+    if (saved.trim() === '' || saved === text) return leave(edited, refusal, output)
     try {
       parseResources(saved, { file: ref.name, namespace: ref.namespace })
       const stored = await client.resources.put(ref, saved, { ifMatch: current.metadata.resourceVersion })
