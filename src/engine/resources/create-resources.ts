@@ -3,6 +3,7 @@ import { nearest } from '../../base/nearest.ts'
 import { assert } from '../../base/assert.ts'
 import type { ApplyResponse, VersionWithSpec } from '../../contract/resource-types.ts'
 import { Failure, failureOfProblems } from '../../domain/failure.ts'
+import { FAILURES } from '../../domain/failures.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { API_VERSION } from '../../domain/kinds/envelope.ts'
 import type { ResourceDocument } from '../../domain/kinds/documents.ts'
@@ -47,7 +48,12 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     return new Failure(
       'resource.not_found',
       `looking for ${nameOf(ref)}`,
-      near === null ? {} : { evidence: { nearest: near } },
+      near === null
+        ? {}
+        : {
+            evidence: { nearest: near },
+            remediation: `Did you mean ${near}? ${FAILURES['resource.not_found'].advice}`,
+          },
     )
   }
   const mustFind = async (caller: Caller, ref: Ref, on: Queryable = db): Promise<ResourceRow> => {
