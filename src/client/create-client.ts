@@ -80,16 +80,6 @@ export function createClient(options: ClientOptions): Client {
   }
 }
 
-function queryText(members: Record<string, string | number | string[] | undefined>): string {
-  const query = new URLSearchParams()
-  for (const [name, value] of Object.entries(members)) {
-    if (value === undefined) continue
-    for (const one of Array.isArray(value) ? value : [String(value)]) query.append(name, one)
-  }
-  const text = query.toString()
-  return text === '' ? '' : `?${text}`
-}
-
 async function* bytesOf(body: AsyncIterable<string>): AsyncIterable<Uint8Array> {
   for await (const text of body) yield Buffer.from(text, 'latin1')
 }

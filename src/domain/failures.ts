@@ -403,6 +403,7 @@ export const FAILURES = {
     'caller',
     NOINPUT,
     'orrery artifacts list RUN shows the files of a run; what is older than its retention is gone.',
+  ),
   'resource.not_found': row(
     'There is no such resource',
     404,
