@@ -12,9 +12,12 @@ const check = (name: string, command: string[], requires?: string): Stage => ({
 
 /** Unit tests that start processes, load whole databases or feed monsters to the parser: for `verify`, so that `check` stays quick. */
 const SLOW_UNITS = [
+  'src/api/resources.test.ts',
   'src/backends/process/',
+  'src/cli/commands/resources.test.ts',
   'src/domain/manifest.test.ts',
   'src/engine/ticks.test.ts',
+  'src/store/resources/resources.test.ts',
   'src/store/store.test.ts',
 ]
 

@@ -108,9 +108,12 @@ beforeAll(async () => {
     definition: [hash],
     session: [worker.session],
     step: [step, 'a'],
-    name: ['a', 'b', 'empty', 'fuzzed'],
+    name: ['a', 'b', 'empty'],
+    resourceName: ['fuzzed'],
     sha256: [empty.sha256],
     namespace: ['default'],
+    labelSelector: ['a=x', '!a,b notin (x, y)'],
+    fieldSelector: ['metadata.name=fuzzed'],
     version: ['1', 'active'],
     workflowRef: ['fuzzed', 'fuzzed@1'],
   })
@@ -136,7 +139,10 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
   const inPath = parameters.filter((p) => p.in === 'path')
   const inQuery = parameters.filter((p) => p.in === 'query')
   const pathValues = fc.tuple(
-    ...inPath.map((p) => fc.oneof({ weight: 3, arbitrary: named(p.name) ?? junk }, { weight: 1, arbitrary: junk })),
+    ...inPath.map(({ name }) => {
+      const meant = name === 'name' && path.includes('/namespaces/') ? 'resourceName' : name
+      return fc.oneof({ weight: 3, arbitrary: named(meant) ?? junk }, { weight: 1, arbitrary: junk })
+    }),
   )
   const queryValues = fc.tuple(
     ...inQuery.map((p) =>
@@ -145,6 +151,8 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
           { weight: 4, arbitrary: valuesOf(p.name) ?? fromSchema(p.schema, defs, named) },
           { weight: 1, arbitrary: junk },
         ),
+        // Where there are many of them, all of them together would never fit.
+        { freq: inQuery.length > 4 ? 1 : 5 },
       ),
     ),
   )
