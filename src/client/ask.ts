@@ -60,8 +60,6 @@ export class Asker {
     const headers: Record<string, string> = { accept: 'application/json', ...options.headers }
     if (this.#token) headers['authorization'] = `Bearer ${this.#token.reveal()}`
     if (this.#traceparent !== null) headers['traceparent'] = this.#traceparent
-    const body = options.body === undefined ? null : JSON.stringify(options.body)
-    if (body !== null) headers['content-type'] = 'application/json'
     const { text } = options
     const body = text ? text.content : options.body === undefined ? null : JSON.stringify(options.body)
     if (body !== null) headers['content-type'] = text?.type ?? 'application/json'
