@@ -32,6 +32,7 @@ const context = {
   tries: 0,
   traceparent: '',
   signal: new AbortController().signal,
+  secrets: {},
   log: (line: string) => void logged.push(line),
 }
 

@@ -85,6 +85,19 @@ describe.each(['in process', 'over a socket'])('every route through the client, 
     expect(await client.skipStep(RUN_ID, 'measure[3]', { a: [1] })).toMatchObject({ id: RUN_ID })
     expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([RUN_ID, 'measure[3]', { a: [1] }])
     expect(await client.listWorkers()).toEqual([])
+    const kept = await client.putSecret('default', 'github', { values: { token: 'hunter2' } })
+    expect(kept).toMatchObject({ name: 'github', keys: ['token'] })
+    expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([
+      { namespace: 'default', secret: 'github' },
+      { values: { token: 'hunter2' }, replace: false },
+    ])
+    expect(await client.listSecrets('default', { limit: 3 })).toEqual({ items: [], next: null })
+    expect(await client.getSecret('default', 'github', { keys: ['a', 'b'] })).toMatchObject({ name: 'github' })
+    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ asked: ['a', 'b'] })
+    expect(await client.deleteSecret('default', 'github')).toEqual({ deleted: ['token'] })
+    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ keys: null })
+    expect(await client.rotateSecrets({ newKey: true })).toMatchObject({ activeKey: 'k1' })
+    expect(rig.engine.calls.at(-1)?.args[1]).toEqual({ newKey: true })
     expect(await client.getHealth()).toMatchObject({ status: 'ok' })
     expect(rig.errors).toEqual([])
   })
@@ -301,4 +314,49 @@ test('whatever is sent, the answer is never 5xx and every refusal is a problem',
     { numRuns: 1500 },
   )
   expect(rig.errors).toEqual([])
+})
+
+describe('requests for secrets', () => {
+  const put = (path: string, body: unknown) => ask(path, { method: 'PUT', body: JSON.stringify(body) })
+
+  test.for<[what: string, path: string, body: unknown, place: string]>([
+    ['a name that no secret has', '/v1/namespaces/default/secret-values/Git%20Hub', { values: { a: 'x' } }, 'name'],
+    ['a name with a slash', '/v1/namespaces/default/secret-values/..%2fother', { values: { a: 'x' } }, 'name'],
+    [
+      'a namespace that there cannot be',
+      '/v1/namespaces/De_fault/secret-values/github',
+      { values: { a: 'x' } },
+      'namespace',
+    ],
+    ['no values', '/v1/namespaces/default/secret-values/github', { values: {} }, 'values'],
+    ['an empty value', '/v1/namespaces/default/secret-values/github', { values: { token: '' } }, 'values.token'],
+    [
+      'a value that is no text',
+      '/v1/namespaces/default/secret-values/github',
+      { values: { token: 5 } },
+      'values.token',
+    ],
+    ['a key with a slash', '/v1/namespaces/default/secret-values/github', { values: { '../x': 'y' } }, 'values'],
+    ['an unknown member', '/v1/namespaces/default/secret-values/github', { values: { a: 'x' }, value: 1 }, 'value'],
+    [
+      'a value that is too large',
+      '/v1/namespaces/default/secret-values/github',
+      { values: { token: 'x'.repeat(64 * 1024 + 1) } },
+      'values.token',
+    ],
+  ])('are refused with %s, by its place', async ([, path, body, place]) => {
+    const answer = await put(path, body)
+    expect(answer.status).toBe(400)
+    const { code, problems, evidence } = await problem(answer)
+    expect(code).toBe('request.invalid')
+    expect(JSON.stringify(problems ?? evidence)).toContain(place)
+    expect(rig.engine.calls).toEqual([])
+  })
+
+  test('are refused to workers', async () => {
+    const answer = await ask('/v1/namespaces/default/secret-values/github', {
+      headers: { authorization: `Bearer ${WORKER_TOKEN}` },
+    })
+    expect(answer.status).toBe(403)
+  })
 })

@@ -20,6 +20,7 @@ import { readBody } from './read-body.ts'
 import { bearerToken, checkContentHeaders, checkManifestHeaders } from './request-headers.ts'
 import { applyResources, RESOURCE_HANDLERS } from './resource-handlers.ts'
 import * as runs from './run-handlers.ts'
+import * as secrets from './secret-handlers.ts'
 import * as server from './server-handlers.ts'
 import * as streams from './stream-handlers.ts'
 
@@ -50,6 +51,11 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> 
   listWorkers: server.listWorkers,
   getStatus: server.getStatus,
   doctor: server.doctor,
+  setSecretValues: secrets.putSecret,
+  listSecretValues: secrets.listSecrets,
+  showSecretValues: secrets.getSecret,
+  deleteSecretValues: secrets.deleteSecret,
+  rotateSecrets: secrets.rotateSecrets,
   register: exchange.register,
   poll: exchange.poll,
   report: (x) => exchange.report(x, x.suspect),
@@ -189,7 +195,8 @@ function checkParams(x: RequestContext, route: Route): void {
       throw new Failure('definition.not_found', `finding definition ${shorten(value)}`)
     if (route.resource && (name === 'name' || name === 'namespace') && !isName(value))
       throw new Failure('resource.not_found', `looking for ${name} ${shorten(value)}`)
-    if (name === 'name' && (textProblem(value) !== null || value.length > 512))
+    if (route.path.includes('/secret-values')) secrets.checkSecretParam(name ?? '', value)
+    else if (name === 'name' && (textProblem(value) !== null || value.length > 512))
       throw new Failure('step.not_found', `finding step ${shorten(value)}`)
   }
 }

@@ -292,6 +292,32 @@ export class ScriptedEngine implements Engine {
     return { sessionState: 'live' as const, assignments: [], cancels: [], drain: false, acks }
   }
 
+  async putSecret(...[caller, at, body]: Parameters<Engine['putSecret']>) {
+    this.#note('putSecret', caller, at, body)
+    const keys = Object.keys(body.values)
+    return { namespace: at.namespace, name: at.secret, keys, sealedBy: ['k1'], updatedAt: '2026-01-01T00:00:00.000Z' }
+  }
+
+  async listSecrets(...args: Parameters<Engine['listSecrets']>) {
+    this.#note('listSecrets', ...args)
+    return { items: [], next: null }
+  }
+
+  async getSecret(...[caller, at, options]: Parameters<Engine['getSecret']>) {
+    this.#note('getSecret', caller, at, options)
+    return { namespace: at.namespace, name: at.secret, keys: [] }
+  }
+
+  async deleteSecret(...args: Parameters<Engine['deleteSecret']>) {
+    this.#note('deleteSecret', ...args)
+    return { deleted: ['token'] }
+  }
+
+  async rotateSecrets(...args: Parameters<Engine['rotateSecrets']>) {
+    this.#note('rotateSecrets', ...args)
+    return { activeKey: 'k1', olderKeys: [], resealed: 0, remaining: 0, unreadable: [] }
+  }
+
   async heartbeat(...args: Parameters<Engine['heartbeat']>) {
     this.#note('heartbeat', ...args)
     return { sessionState: 'live' as const, leaseMs: 8000 }

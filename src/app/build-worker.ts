@@ -4,7 +4,7 @@ import { createProcessBackend } from '../backends/index.ts'
 import { type Log, type Tracer, systemClock, systemRandom } from '../base/index.ts'
 import type { ExchangeLane } from '../contract/index.ts'
 import { createWorker, type StartHeartbeats, type Worker } from '../worker/index.ts'
-import type { Prometheus } from '../telemetry/index.ts'
+import type { KnownSecrets, Prometheus } from '../telemetry/index.ts'
 import { collectWorker } from './collect.ts'
 import { hostIdentity, processStart } from './host.ts'
 import { commandEnv, loadModules } from './load-modules.ts'
@@ -26,6 +26,8 @@ export async function buildWorker(options: {
   log: Log
   prometheus: Prometheus
   tracer: Tracer
+  /** What the log of this process must not show. */
+  known: KnownSecrets
 }): Promise<Worker> {
   const name = options.name ?? hostname()
   const log = options.log.child({ workerId: name })
@@ -59,6 +61,7 @@ export async function buildWorker(options: {
     metrics: options.prometheus.metrics,
     tracer: options.tracer,
     env: commandEnv(options.env),
+    remember: (value) => options.known.add(value),
   })
   collectWorker(options.prometheus, worker)
   return worker

@@ -9,6 +9,7 @@ import {
   createOtlpTracer,
   createPrometheus,
   createSampler,
+  KnownSecrets,
   type OtlpTracer,
   type Prometheus,
   readOtelSettings,
@@ -26,6 +27,8 @@ export type Component = 'server' | 'worker' | 'run'
 export interface Observability {
   prometheus: Prometheus
   tracer: Tracer
+  /** Secret values that no line of its logs may show. */
+  known: KnownSecrets
   /** The log of one component of this process. */
   logOf(component: Component): Log
   /** The file of a component's log; null when it goes to none. */
@@ -52,6 +55,7 @@ export function openObservability(options: ObservabilityOptions): Observability 
   const { metrics } = prometheus
   const files = new Map<Component, RotatingFile>()
   const logs = new Map<Component, Log>()
+  const known = new KnownSecrets({ max: LIMITS.secretsRememberedMax })
   const shape = (line: string) =>
     options.format === 'json' ? line : textOfLine(line, { withStacks: options.level === 'debug' })
 
@@ -72,14 +76,15 @@ export function openObservability(options: ObservabilityOptions): Observability 
     return file
   }
   const logOf = (component: Component): Log => {
-    const known = logs.get(component)
-    if (known) return known
+    const made = logs.get(component)
+    if (made) return made
     const file = fileOf(component)
     const log = createLog({
       level: options.level,
       format: 'json',
       component,
-      write: (line) => {
+      write: (written) => {
+        const line = known.redact(written)
         if (options.toStderr) toStderr(shape(line))
         file?.write(line)
       },
@@ -104,6 +109,7 @@ export function openObservability(options: ObservabilityOptions): Observability 
   return {
     prometheus,
     tracer: tracer ?? noTracer,
+    known,
     logOf,
     logFileOf: (component) => files.get(component)?.path ?? null,
     async close() {

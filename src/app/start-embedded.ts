@@ -1,14 +1,15 @@
 import { join } from 'node:path'
 import { systemClock } from '../base/index.ts'
 import type { EmbeddedHandle, EmbeddedOptions } from '../cli/index.ts'
-import { createClient, createExchangeLane, handlerTransport } from '../client/index.ts'
+import { createClient, createExchangeLane, handlerTransport, type Transport } from '../client/index.ts'
 import { LIMITS } from '../domain/index.ts'
-import { loopHeartbeats } from '../worker/index.ts'
+import { loopHeartbeats, type Worker } from '../worker/index.ts'
 import { buildWorker } from './build-worker.ts'
-import { openObservability } from './observability.ts'
+import { type Observability, openObservability } from './observability.ts'
+import { openSecrets } from './open-secrets.ts'
 import { openStore } from './open-store.ts'
 import { defaultDataDir, type Env } from './places.ts'
-import { startServer } from './start-server.ts'
+import { type ServerParts, startServer } from './start-server.ts'
 
 /** The engine, the api and a worker in this process, for one `orrery run FILE`: the same contract, handed over without a socket. */
 export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise<EmbeddedHandle> {
@@ -16,7 +17,7 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
   // In a file below the data directory, or where logs are kept: the terminal shows the run.
   const files = { dir: env['ORRERY_LOG_DIR'] || dataDir, maxBytes: LIMITS.logFileBytes, keep: 1 }
   const observability = openObservability({ of: 'all', format: 'json', level: 'info', files, toStderr: false, env })
-  const { prometheus, tracer } = observability
+  const { prometheus, tracer, known } = observability
   const log = observability.logOf('run')
   const db = await openStore({ store: options.store, dataDir, env, clock: systemClock, log })
   try {
@@ -30,29 +31,17 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
         admin: { given: undefined, file: join(dataDir, 'admin.token') },
         worker: { given: undefined, file: join(dataDir, 'worker.token') },
       },
+      secrets: openSecrets({ secrets: options.secrets, store: options.store, dataDir, env, log, known }),
     })
     const transport = handlerTransport((request, e) => server.api.fetch(request, e))
-    const lane = createExchangeLane({ transport, token: server.workerToken })
-    const worker = await buildWorker({
-      lane,
-      startHeartbeats: loopHeartbeats({ lane, clock: systemClock, log }),
-      name: null,
-      modules: options.modules,
-      capacity: options.capacity,
-      labels: options.labels,
-      namespaces: null,
-      workspace: join(dataDir, 'worker'),
-      env,
-      log,
-      prometheus,
-      tracer,
-    })
-    await worker.start()
+    const worker = options.idle
+      ? null
+      : await startWorkerFor(options, { transport, server, dataDir, env, observability })
     return {
       client: createClient({ transport, token: server.adminToken, traceparent: env['TRACEPARENT'] }),
       async close() {
         // A worker that holds nothing says good-bye, so that the next start need not wonder where it went.
-        await (worker.stats().held === 0 ? worker.drain() : worker.stop())
+        await (worker?.stats().held === 0 ? worker.drain() : worker?.stop())
         await server.stop()
         await db.close()
         await observability.close()
@@ -63,4 +52,31 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
     await observability.close()
     throw error
   }
+}
+
+async function startWorkerFor(
+  options: EmbeddedOptions,
+  parts: { transport: Transport; server: ServerParts; dataDir: string; env: Env; observability: Observability },
+): Promise<Worker> {
+  const { transport, server, dataDir, env, observability } = parts
+  const { prometheus, tracer, known } = observability
+  const log = observability.logOf('run')
+  const lane = createExchangeLane({ transport, token: server.workerToken })
+  const worker = await buildWorker({
+    lane,
+    startHeartbeats: loopHeartbeats({ lane, clock: systemClock, log }),
+    name: null,
+    modules: options.modules,
+    capacity: options.capacity,
+    labels: options.labels,
+    namespaces: null,
+    workspace: join(dataDir, 'worker'),
+    env,
+    log,
+    prometheus,
+    tracer,
+    known,
+  })
+  await worker.start()
+  return worker
 }

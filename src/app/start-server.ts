@@ -1,7 +1,7 @@
 import { type Api, createApi } from '../api/index.ts'
 import { createIds, type Log, noTracer, type Secret, systemClock, systemRandom, type Tracer } from '../base/index.ts'
 import { ROUTES } from '../contract/index.ts'
-import { createEngine, DEFAULT_TIMES, type EngineTimes, type RunningEngine } from '../engine/index.ts'
+import { createEngine, DEFAULT_TIMES, type EngineTimes, type RunningEngine, type SecretDeps } from '../engine/index.ts'
 import type { HostFacts } from '../domain/installation-facts.ts'
 import type { Db } from '../store/index.ts'
 import { createPrometheus, type Prometheus } from '../telemetry/index.ts'
@@ -35,6 +35,8 @@ export async function startServer(options: {
   tracer?: Tracer
   /** Whether `/metrics` is there; it is when absent. */
   hasMetrics?: boolean
+  /** Absent: a server without secrets. */
+  secrets?: SecretDeps
   /** Of a test: a server that waits less, says that it is of another version, or cannot tell whose process is gone. */
   unlike?: { times?: EngineTimes; version?: string; isAlive?: typeof isProcessAlive }
 }): Promise<ServerParts> {
@@ -67,6 +69,7 @@ export async function startServer(options: {
     host: hostIdentity(),
     isAlive,
     times,
+    ...(options.secrets ? { secrets: options.secrets } : {}),
   })
   collectServer(prometheus, engine, db)
   const api = createApi({

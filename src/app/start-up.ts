@@ -11,6 +11,7 @@ import { buildWorker } from './build-worker.ts'
 import { examineHost } from './examine-host.ts'
 import { isInContainer } from './host.ts'
 import { type Observability, openObservability } from './observability.ts'
+import { openSecrets } from './open-secrets.ts'
 import { openStore } from './open-store.ts'
 import { defaultDataDir, type Env, stateFile } from './places.ts'
 import { type ServerParts, startServer } from './start-server.ts'
@@ -31,7 +32,7 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
     toStderr: true,
     env,
   })
-  const { prometheus, tracer } = observability
+  const { prometheus, tracer, known } = observability
   const log = observability.logOf('server')
   const db = await openStore({ store: options.store, dataDir, env, clock: systemClock, log })
   let server: ServerParts | null = null
@@ -55,6 +56,7 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
         admin: { given: env['ORRERY_ADMIN_TOKEN'], file: tokenFile },
         worker: { given: env['ORRERY_WORKER_TOKEN'], file: join(dataDir, 'worker.token') },
       },
+      secrets: openSecrets({ secrets: options.secrets, store: options.store, dataDir, env, log, known }),
     })
     server = parts
     const ids = createIds(systemClock, systemRandom)
@@ -103,7 +105,7 @@ async function startWorkerBeside(
   { dataDir, env, observability }: { dataDir: string; env: Env; observability: Observability },
 ): Promise<Worker> {
   const log = observability.logOf('worker')
-  const { prometheus, tracer } = observability
+  const { prometheus, tracer, known } = observability
   const transport = handlerTransport((request, e) => parts.api.fetch(request, e))
   const lane = createExchangeLane({ transport, token: parts.workerToken })
   const worker = await buildWorker({
@@ -117,6 +119,7 @@ async function startWorkerBeside(
     log,
     prometheus,
     tracer,
+    known,
   })
   await worker.start()
   return worker

@@ -20,7 +20,7 @@ export async function startWorker(options: WorkerOptions, env: Env): Promise<Wor
     toStderr: true,
     env,
   })
-  const { prometheus, tracer } = observability
+  const { prometheus, tracer, known } = observability
   const log = observability.logOf('worker')
   const found = await findServer(
     { server: options.server ?? undefined, token: options.token?.reveal() ?? undefined, role: 'worker' },
@@ -44,6 +44,7 @@ export async function startWorker(options: WorkerOptions, env: Env): Promise<Wor
     log,
     prometheus,
     tracer,
+    known,
   })
   const metrics = options.metrics ? await serveWorkerMetrics(prometheus, options.metrics, log) : null
   const isRegistered = await worker.start()

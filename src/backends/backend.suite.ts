@@ -115,6 +115,32 @@ export function describeBackend(name: string, harness: BackendHarness): void {
       expect(textOf(await readAll(handle))).toBe('from a file\nblue')
     })
 
+    test('secrets are in nothing that a command printed or left, however it wrote them', async () => {
+      const secret = 'hunter2/correct+horse'
+      const base64 = Buffer.from(`x${secret}y`).toString('base64')
+      const acts: Act[] = [
+        { print: `a ${secret.slice(0, 9)}` },
+        { sleepMs: 100 },
+        { print: `${secret.slice(9)} b\n${encodeURIComponent(secret)}\n` },
+        { print: `${base64}\n`, to: 'stderr' },
+        { printEnv: 'TOKEN' },
+        { output: { got: secret, list: [base64] } },
+        { exit: 3 },
+      ]
+      const env = { PATH: '/usr/local/bin:/usr/bin:/bin', TOKEN: secret }
+      const handle = await backend.start(specOf(acts, { env, redact: [secret] }))
+      const segments = await readAll(handle)
+      const end = await handle.ended
+      expect(textOf(segments)).toBe('a [secret] b\n[secret]\n[secret]')
+      const output = readFileSync((end.kind === 'exited' && end.outputFile) || '', 'utf8')
+      expect(JSON.parse(output)).toMatchObject({ got: '[secret]' })
+      for (const text of [textOf(segments, 'stderr'), end.kind === 'exited' ? end.tail : '', output]) {
+        expect(text).toContain('[secret]')
+        expect(text).not.toContain(base64.slice(2, -4))
+        expect(text).not.toMatch(/hunter|horse/)
+      }
+    })
+
     test('a second start of a key finds the first', async () => {
       const spec = specOf([{ print: 'once\n' }, { hold: 'gate' }])
       const [first, second] = await Promise.all([backend.start(spec), backend.start(spec)])

@@ -32,6 +32,8 @@ export interface CommandSpec {
   keepOnFailureMs: number | null
   /** Opaque; handed back by `recover()`. */
   note: string
+  /** Values that neither output, tail nor output file may hold, whatever the command does; also when the worker has died meanwhile. */
+  redact?: readonly string[]
 }
 
 export interface OutputSegment {

@@ -1,6 +1,6 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Clock, Json } from '../base/index.ts'
+import { type Clock, type Json, type RedactedStream, Redactor } from '../base/index.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Backend, CommandEnd, CommandHandle, CommandSpec, OutputSegment } from './backend.ts'
@@ -94,6 +94,8 @@ class ScriptedHandle implements CommandHandle {
   readonly #clock: Clock
   readonly #world: World
   readonly #segments: OutputSegment[] = []
+  readonly #redactor: Redactor
+  readonly #streams: Record<'stdout' | 'stderr', RedactedStream>
   readonly #stop = Promise.withResolvers<'canceled' | 'timed_out'>()
   #outputFile: string | null = null
   #isOver = false
@@ -105,6 +107,8 @@ class ScriptedHandle implements CommandHandle {
     this.#spec = spec
     this.#clock = options.clock
     this.#world = world
+    this.#redactor = new Redactor(spec.redact ?? [])
+    this.#streams = { stdout: this.#redactor.stream(), stderr: this.#redactor.stream() }
     this.workspace = join(options.root, encodeURIComponent(spec.key))
     mkdirSync(this.workspace, { recursive: true })
     const acts = options.script(spec)
@@ -155,6 +159,7 @@ class ScriptedHandle implements CommandHandle {
     const stopped = this.#stop.promise.then((reason) => this.#stoppedEnd(reason))
     const end = await Promise.race([this.#perform(acts), stopped])
     over.abort()
+    for (const stream of ['stdout', 'stderr'] as const) this.#write(this.#streams[stream].end(), stream)
     this.#isOver = true
     this.#wake()
     return { ...end, endedAt: this.#clock.now() }
@@ -175,7 +180,7 @@ class ScriptedHandle implements CommandHandle {
     else if ('printEnv' in act) this.#print(this.#spec.env[act.printEnv] ?? '', 'stdout')
     else if ('output' in act) {
       this.#outputFile = join(this.workspace, 'result.json')
-      writeFileSync(this.#outputFile, JSON.stringify(act.output))
+      writeFileSync(this.#outputFile, JSON.stringify(this.#redactor.json(act.output)))
     } else if ('hold' in act) await holdOf(this.#world, act.hold).promise
     else if ('sleepMs' in act) await this.#clock.sleep(act.sleepMs)
     else if ('exit' in act) {
@@ -194,6 +199,10 @@ class ScriptedHandle implements CommandHandle {
   }
 
   #print(text: string, stream: 'stdout' | 'stderr'): void {
+    this.#write(this.#streams[stream].push(text), stream)
+  }
+
+  #write(text: string, stream: 'stdout' | 'stderr'): void {
     if (text === '') return
     for (let rest = text; rest !== ''; rest = rest.slice(LIMITS.logSegmentBytes / 4)) {
       const part = rest.slice(0, LIMITS.logSegmentBytes / 4)

@@ -22,6 +22,7 @@ export { nearest } from './nearest.ts'
 export { type Random, seededRandom, systemRandom } from './random.ts'
 export { givenTraceOf, rememberRunTrace } from './run-traces.ts'
 export { currentScope, inScope, outOfScope, type Scope } from './scope.ts'
+export { FORM_CHARS_MAX, REDACT_CHARS_MIN, REDACTED, type RedactedStream, Redactor } from './redact.ts'
 export { Secret } from './secret.ts'
 export {
   attemptSpanOf,

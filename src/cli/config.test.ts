@@ -20,6 +20,7 @@ describe('configuration', () => {
     expect(loaded({}).config).toEqual({
       store: { kind: 'embedded' },
       dataDir: null,
+      secrets: { keyFile: null, dir: null, envPrefix: 'ORRERY_SECRET_' },
       host: '127.0.0.1',
       port: 7780,
       modules: {},
@@ -34,6 +35,24 @@ describe('configuration', () => {
       metricsHost: '127.0.0.1',
     })
   })
+
+  test('secrets are found where flags, variables and file say, by absolute paths', () => {
+    const { secrets } = loaded({
+      flags: { secretsDir: 'secrets' },
+      env: { ORRERY_SECRETS_ENV_PREFIX: 'TEAM_SECRET_' },
+      file: file('secretsKeyFile: ./keys\n'),
+    }).config
+    expect(secrets).toEqual({ keyFile: '/etc/orrery/keys', dir: '/srv/secrets', envPrefix: 'TEAM_SECRET_' })
+  })
+
+  test.for(['', 'ORRERY_', 'ORRERY_SECRETS_', 'ORRERY_ADMIN_', 'team_', 'TEAM', '_'])(
+    'the prefix %j is refused: by it a variable could be read that is no secret for steps',
+    (prefix) => {
+      expect(problemsOf({ flags: { secretsEnvPrefix: prefix } })).toMatchObject([
+        { code: 'config.value_unsupported', path: '--secrets-env-prefix' },
+      ])
+    },
+  )
 
   test('a flag wins over a variable, a variable over the file, the file over the default', () => {
     const text = 'port: 1\nhost: file\nlogLevel: warn\n'

@@ -4,7 +4,7 @@ import { type Json, nearest, Secret } from '../base/index.ts'
 import { Failure, type Problem } from '../domain/failure.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { LogFiles, LogFormat, LogLevel, StoreOptions } from './deps.ts'
+import type { LogFiles, LogFormat, LogLevel, SecretsOptions, StoreOptions } from './deps.ts'
 
 /**
  * Configuration: flag, then ORRERY_* variable, then file, then default. One table says how each setting is called in each
@@ -15,6 +15,7 @@ export interface Config {
   dataDir: string | null
   host: string
   port: number
+  secrets: SecretsOptions
   modules: Record<string, string>
   capacity: number
   labels: Record<string, string>
@@ -111,6 +112,14 @@ const dsn = (raw: Json): Parsed =>
     ? { value: raw }
     : { wrong: `accepted: an address such as ${EXAMPLE_DSN}` }
 
+/** What variables of secrets begin with: nothing by which a setting of ours could be read as a secret. */
+function secretPrefix(raw: Json): Parsed {
+  const isOurs = typeof raw === 'string' && raw.startsWith('ORRERY_') && !raw.startsWith('ORRERY_SECRET_')
+  return typeof raw === 'string' && /^[A-Z][A-Z0-9_]*_$/.test(raw) && !isOurs
+    ? { value: raw }
+    : { wrong: 'accepted: upper case, ending with _, such as MYTEAM_SECRET_; of ORRERY_ only ORRERY_SECRET_' }
+}
+
 const resolvePath = (value: Json, base: string): Json => (typeof value === 'string' ? path.resolve(base, value) : value)
 const resolveValues = (value: Json, base: string): Json =>
   Object.fromEntries(Object.entries(value ?? {}).map(([name, file]) => [name, path.resolve(base, String(file))]))
@@ -128,6 +137,26 @@ const SETTINGS = {
   dataDir: { flag: '--data-dir', env: 'ORRERY_DATA_DIR', fallback: null, resolve: resolvePath, parse: text },
   host: { flag: '--host', env: 'ORRERY_HOST', fallback: '127.0.0.1', parse: text },
   port: { flag: '--port', env: 'ORRERY_PORT', fallback: 7780, parse: whole(0, 65_535) },
+  secretsKeyFile: {
+    flag: '--secrets-key-file',
+    env: 'ORRERY_SECRETS_KEY_FILE',
+    fallback: null,
+    resolve: resolvePath,
+    parse: text,
+  },
+  secretsDir: {
+    flag: '--secrets-dir',
+    env: 'ORRERY_SECRETS_DIR',
+    fallback: null,
+    resolve: resolvePath,
+    parse: text,
+  },
+  secretsEnvPrefix: {
+    flag: '--secrets-env-prefix',
+    env: 'ORRERY_SECRETS_ENV_PREFIX',
+    fallback: 'ORRERY_SECRET_',
+    parse: secretPrefix,
+  },
   modules: { flag: '--module', env: 'ORRERY_MODULES', fallback: {}, resolve: resolveValues, parse: pairs },
   capacity: { flag: '--capacity', env: 'ORRERY_CAPACITY', fallback: 16, parse: whole(1, LIMITS.capacityMax) },
   labels: { flag: '--label', env: 'ORRERY_LABELS', fallback: {}, parse: pairs },
@@ -158,6 +187,9 @@ const SETTINGS = {
 } satisfies Record<string, Setting>
 
 export type SettingName = keyof typeof SETTINGS
+
+/** What says where secrets are. */
+export const SECRET_SETTINGS: readonly SettingName[] = ['secretsKeyFile', 'secretsDir', 'secretsEnvPrefix']
 
 // The keys of the table are its names; Object.keys only forgets that.
 const NAMES = Object.keys(SETTINGS) as SettingName[]
@@ -305,6 +337,11 @@ function toConfig(v: Record<SettingName, Json>): Config {
     dataDir: v.dataDir as string | null,
     host: v.host as string,
     port: v.port as number,
+    secrets: {
+      keyFile: v.secretsKeyFile as string | null,
+      dir: v.secretsDir as string | null,
+      envPrefix: v.secretsEnvPrefix as string,
+    },
     modules: v.modules as Record<string, string>,
     capacity: v.capacity as number,
     labels: v.labels as Record<string, string>,

@@ -16,6 +16,16 @@ export interface Terminal {
 
 export type StoreOptions = { kind: 'embedded' } | { kind: 'postgres'; dsn: Secret }
 
+/** Where secrets and the keys that seal them are; paths are absolute. */
+export interface SecretsOptions {
+  /** Null: ORRERY_SECRETS_KEY, else on the embedded store a file that is made there. */
+  keyFile: string | null
+  /** Directory of files of secrets. */
+  dir: string | null
+  /** Only variables that begin with it are read as secrets. */
+  envPrefix: string
+}
+
 export type LogFormat = 'json' | 'text'
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
@@ -35,6 +45,7 @@ export interface UpOptions {
   dataDir: string | null
   host: string
   port: number
+  secrets: SecretsOptions
   /** The worker inside the server; null with --no-worker. */
   worker: { capacity: number; labels: Record<string, string>; modules: Record<string, string> } | null
   logFormat: LogFormat
@@ -60,9 +71,12 @@ export interface UpHandle {
 export interface EmbeddedOptions {
   store: StoreOptions
   dataDir: string | null
+  secrets: SecretsOptions
   modules: Record<string, string>
   capacity: number
   labels: Record<string, string>
+  /** Executes nothing: for commands that only look at the store or change it. */
+  idle?: boolean
 }
 
 export interface EmbeddedHandle {

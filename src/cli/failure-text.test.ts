@@ -26,6 +26,12 @@ describe('a failure as text', () => {
     ])
   })
 
+  test('shows a list that is too long for one line item by item', () => {
+    const tried = ['store default/github/token: no such secret', 'variable ORRERY_SECRET_GITHUB_TOKEN: not set']
+    const lines = draw(failureRecord('secret.not_found', 'resolving', { evidence: { key: 'a', tried } }), { width: 80 })
+    expect(lines.slice(2, 6)).toEqual(['  key  a', '  tried', `    - ${tried[0]}`, `    - ${tried[1]}`])
+  })
+
   test('points at the place of each problem', () => {
     const failure = failureRecord('manifest.invalid', 'reading flow.yaml: 1 problem', {
       evidence: {

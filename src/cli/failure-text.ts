@@ -115,14 +115,40 @@ function readProblem(value: Json): Partial<Problem> | null {
 
 function evidenceLines(evidence: JsonObject, width: number): Line[] {
   const entries = Object.entries(evidence).filter(([, value]) => value !== null && value !== '')
-  const flat = entries.filter(([, value]) => !isBlock(value))
+  const flat = entries.filter(([, value]) => !isBlock(value) && !isLongList(value, width))
   const keyWidth = Math.min(24, Math.max(0, ...flat.map(([key]) => displayWidth(key))))
   const lines = flat.map(([key, value]): Line => {
     const name = padEnd(printableLine(key), keyWidth)
     return [span(`  ${name}  `, 'dim'), span(truncate(inline(value), width - displayWidth(name) - 4))]
   })
+  for (const [key, value] of entries) if (isLongList(value, width)) lines.push(...listLines(key, value, width))
   for (const [key, value] of entries) if (isBlock(value)) lines.push(...blockLines(key, String(value), width))
   return lines
+}
+
+/** Texts that would not fit on the line of their key; cut off, the one that matters may be the one that is not seen. */
+const isLongList = (value: Json, width: number): value is string[] =>
+  Array.isArray(value) &&
+  value.every((item) => typeof item === 'string') &&
+  displayWidth(value.join(', ')) > width - LIST_INDENT
+
+const LIST_INDENT = 28
+
+function listLines(key: string, items: string[], width: number): Line[] {
+  const shown = items
+    .slice(0, TAIL_LINES)
+    .flatMap((item) =>
+      wrap(printableLine(item), width - 6).map((text, i): Line => [
+        span(i === 0 ? '    - ' : '      ', 'dim'),
+        span(text),
+      ]),
+    )
+  const left = items.length - TAIL_LINES
+  return [
+    [span(`  ${printableLine(key)}`, 'dim')],
+    ...shown,
+    ...(left > 0 ? [[span(`    … ${left} more`, 'dim')]] : []),
+  ]
 }
 
 const isBlock = (value: Json): boolean => typeof value === 'string' && value.trimEnd().includes('\n')

@@ -7,6 +7,7 @@ export type {
   LogFormat,
   LogLevel,
   ProjectFile,
+  SecretsOptions,
   Signal,
   StoreOptions,
   Terminal,

@@ -8,6 +8,7 @@ import type { ComponentLogFlags } from './commands/logs.ts'
 import type { RunFlags } from './commands/run.ts'
 import type { TopFlags } from './commands/status.ts'
 import type { EventFlags, TimedFlags } from './commands/watch.ts'
+import type { RotateFlags, SecretFlags, SetFlags, ShowFlags } from './commands/secret.ts'
 import type { WorkerFlags } from './commands/worker.ts'
 import type { CliDeps } from './deps.ts'
 import type { Output } from './output.ts'
@@ -52,6 +53,13 @@ function withStore(command: Command): Command {
     .option('--data-dir <dir>', 'where the embedded store keeps its data (ORRERY_DATA_DIR)')
 }
 
+function withSecrets(command: Command): Command {
+  return command
+    .option('--secrets-dir <dir>', 'files of secrets: DIR/NAMESPACE/NAME/KEY (ORRERY_SECRETS_DIR)')
+    .option('--secrets-key-file <file>', 'keys that encrypt stored secrets (ORRERY_SECRETS_KEY_FILE)')
+    .option('--secrets-env-prefix <prefix>', 'variables of secrets begin so (default ORRERY_SECRET_)')
+}
+
 /** The whole command line: what there is, what it takes, what it says about itself. */
 export function buildProgram(options: ProgramOptions): Command {
   const program = new Command('orrery')
@@ -78,6 +86,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addWorkers(program, options)
   addStatus(program, options)
   addLogs(program, options)
+  addSecret(program, options)
   addExplain(program, options)
   addInit(program, options)
   addCompletion(program, options)
@@ -103,7 +112,7 @@ function addRun(program: Command, { deps, output, done }: ProgramOptions): void 
     .option('--detach', 'start the run on a server, print its id and leave')
     .option('--timeout <duration>', 'cancel the run when it has not ended by then, such as 5m')
     .option('--capacity <n>', 'steps at once in this process (ORRERY_CAPACITY, default 16)')
-  withServer(withStore(command))
+  withServer(withSecrets(withStore(command)))
     .addHelpText(
       'after',
       examples(
@@ -129,7 +138,7 @@ function addUp(program: Command, { deps, output, done }: ProgramOptions): void {
     )
     .option('--config <file>', 'YAML file of settings (ORRERY_CONFIG)')
   withLog(
-    withStore(command)
+    withSecrets(withStore(command))
       .option('--host <host>', 'address to listen on (ORRERY_HOST, default 127.0.0.1)')
       .option('--port <port>', 'port to listen on, 0 takes a free one (ORRERY_PORT, default 7780)')
       .addOption(many('--module <name=path>', 'module of functions for the worker (repeatable; ORRERY_MODULES)'))
@@ -397,6 +406,73 @@ function addLogs(program: Command, { deps, output, done }: ProgramOptions): void
     .action(async (flags: ComponentLogFlags) =>
       done(await (await import('./commands/logs.ts')).showComponentLogs(deps, output, flags)),
     )
+}
+
+function addSecret(program: Command, { deps, output, done }: ProgramOptions): void {
+  const secret = program
+    .command('secret')
+    .summary('set, list, show, delete and rotate secrets')
+    .description(
+      'Keeps secrets for steps, encrypted. Asks the server, or with --data-dir (or --store) works on a store in this process.',
+    )
+    .addHelpText(
+      'after',
+      examples('orrery secret set github token=@token.txt', 'orrery secret list', 'orrery secret show github'),
+    )
+  const add = (name: string, description: string): Command =>
+    withServer(withSecrets(withStore(secret.command(name).description(description)))).option(
+      '-n, --namespace <name>',
+      'namespace of the secret',
+      'default',
+    )
+  add('set', 'Sets keys of a secret; the others stay.')
+    .argument('<name>', 'name of the secret')
+    .argument('[values...]', 'KEY=VALUE, or KEY=@FILE to read the value from a file')
+    .option('--from-env-file <file>', 'lines of KEY=VALUE')
+    .option('--stdin <key>', 'read the value of this key from standard input')
+    .option('--replace', 'remove the keys that are not given')
+    .addHelpText(
+      'after',
+      examples(
+        'orrery secret set github token=@token.txt',
+        'pass show github | orrery secret set github --stdin token',
+        'orrery secret set database --from-env-file db.env --namespace staging',
+      ),
+    )
+    .action(async (name: string, pairs: string[], flags: SetFlags) =>
+      done(await (await import('./commands/secret.ts')).setSecret(deps, output, { name, pairs }, flags)),
+    )
+  add('list', 'Lists stored secrets and their keys.')
+    .addHelpText('after', examples('orrery secret list', 'orrery secret list --namespace staging --json'))
+    .action(async (flags: SecretFlags) =>
+      done(await (await import('./commands/secret.ts')).listSecrets(deps, output, flags)),
+    )
+  add('show', 'Shows the keys of a secret and where each would be found; never a value.')
+    .argument('<name>', 'name of the secret')
+    .addOption(many('--key <key>', 'show this key too, stored or not (repeatable)'))
+    .addHelpText('after', examples('orrery secret show github', 'orrery secret show github --key token'))
+    .action(async (name: string, flags: ShowFlags) =>
+      done(await (await import('./commands/secret.ts')).showSecret(deps, output, name, flags)),
+    )
+  add('delete', 'Deletes a stored secret, or keys of it.')
+    .argument('<name>', 'name of the secret')
+    .argument('[keys...]', 'keys; all when none is named')
+    .addHelpText('after', examples('orrery secret delete github', 'orrery secret delete github token'))
+    .action(async (name: string, keys: string[], flags: SecretFlags) =>
+      done(await (await import('./commands/secret.ts')).deleteSecret(deps, output, { name, keys }, flags)),
+    )
+  add('rotate', 'Encrypts all stored secrets by the active key. Safe to interrupt and to repeat.')
+    .option('--new-key', 'make a new active key first, where the server keeps its own key file')
+    .addHelpText('after', examples('orrery secret rotate', 'orrery secret rotate --new-key'))
+    .action(async (flags: RotateFlags) =>
+      done(await (await import('./commands/secret.ts')).rotateSecrets(deps, output, flags)),
+    )
+  secret
+    .command('generate-key')
+    .description('Prints a new key for --secrets-key-file or ORRERY_SECRETS_KEY.')
+    .addOption(json())
+    .addHelpText('after', examples('(umask 077; orrery secret generate-key > secrets.key)'))
+    .action(async () => done((await import('./commands/secret.ts')).generateKey(output)))
 }
 
 function addExplain(program: Command, { deps, output, done }: ProgramOptions): void {

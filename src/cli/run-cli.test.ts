@@ -183,6 +183,7 @@ describe('up', () => {
       {
         store: { kind: 'embedded' },
         dataDir: null,
+        secrets: { keyFile: null, dir: null, envPrefix: 'ORRERY_SECRET_' },
         host: '0.0.0.0',
         port: 0,
         worker: { capacity: 3, labels: { a: 'b' }, modules: { m: '/srv/lib/m.ts' } },

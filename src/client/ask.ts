@@ -68,8 +68,9 @@ export class Asker {
       path,
       headers,
       body,
-      repeatable: method === 'GET' || options.repeatable === true,
       ...(options.encoding === undefined ? {} : { encoding: options.encoding }),
+      // The others do the same thing twice that they did once.
+      repeatable: method !== 'POST' || options.repeatable === true,
       ...(options.silenceMs === undefined ? {} : { silenceMs: options.silenceMs }),
       ...(options.signal ? { signal: options.signal } : {}),
     }

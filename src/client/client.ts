@@ -12,8 +12,12 @@ import type {
   RunEvent,
   RunState,
   RunSummary,
+  PutSecretRequest,
+  RotateSecretsResponse,
   RunView,
   StatusView,
+  SecretDetail,
+  SecretView,
   StepView,
   WorkerView,
 } from '../contract/api-types.ts'
@@ -70,5 +74,13 @@ export interface Client {
   getStatus(): Promise<StatusView>
   /** What the server finds when it looks at itself; for administrators. */
   getDoctor(): Promise<DoctorView>
+  /** Sets keys of a secret; the others stay unless `replace` is true. */
+  putSecret(namespace: string, name: string, request: PutSecretRequest): Promise<SecretView>
+  listSecrets(namespace: string, query?: { cursor?: string; limit?: number }): Promise<Page<SecretView>>
+  /** With the places where each key is looked for; `keys` are shown also when they are not stored. */
+  getSecret(namespace: string, name: string, query?: { keys?: string[] }): Promise<SecretDetail>
+  deleteSecret(namespace: string, name: string, query?: { keys?: string[] }): Promise<{ deleted: string[] }>
+  /** Encrypts one batch anew. */
+  rotateSecrets(request?: { newKey?: boolean }): Promise<RotateSecretsResponse>
   getHealth(): Promise<JsonObject>
 }

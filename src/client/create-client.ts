@@ -32,6 +32,8 @@ export function createClient(options: ClientOptions): Client {
   const deps = { asker, clock: options.clock ?? systemClock, random: options.random ?? systemRandom }
   const get = (path: string) => asker.ask('GET', path) as Promise<never>
   const post = (path: string, body?: unknown) => asker.ask('POST', path, { body }) as Promise<never>
+  const secretPath = (namespace: string, name: string) =>
+    `/v1/namespaces/${encodeURIComponent(namespace)}/secret-values/${encodeURIComponent(name)}`
   const runPath = (runId: string) => `/v1/runs/${encodeURIComponent(runId)}`
 
   return {
@@ -76,6 +78,14 @@ export function createClient(options: ClientOptions): Client {
     listWorkers: async () => ((await get('/v1/workers')) as { items: WorkerView[] }).items,
     getStatus: () => get('/v1/status'),
     getDoctor: () => get('/v1/doctor'),
+    putSecret: (namespace, name, request) =>
+      asker.ask('PUT', secretPath(namespace, name), { body: request }) as Promise<never>,
+    listSecrets: (namespace, { cursor, limit } = {}) =>
+      get(`/v1/namespaces/${encodeURIComponent(namespace)}/secret-values${queryText({ cursor, limit })}`),
+    getSecret: (namespace, name, { keys } = {}) => get(secretPath(namespace, name) + queryText({ key: keys })),
+    deleteSecret: (namespace, name, { keys } = {}) =>
+      asker.ask('DELETE', secretPath(namespace, name) + queryText({ key: keys })) as Promise<never>,
+    rotateSecrets: (request = {}) => post('/v1/secrets:rotate', request),
     getHealth: () => get('/healthz'),
   }
 }

@@ -234,6 +234,44 @@ export interface StatusView {
   workers: { live: number; draining: number; lost: number; capacity: number; held: number }
 }
 
+/** A secret without its values. */
+export interface SecretView {
+  namespace: string
+  name: string
+  keys: string[]
+  /** Ids of the keys by which its values are encrypted. */
+  sealedBy: string[]
+  updatedAt: string
+}
+
+export interface PutSecretRequest {
+  values: Record<string, string>
+  /** Removes the keys that are not named. */
+  replace?: boolean
+}
+
+/** The keys of a secret and, in order, the places where each is looked for. */
+export interface SecretDetail {
+  namespace: string
+  name: string
+  keys: {
+    key: string
+    stored: { sealedBy: string; updatedAt: string } | null
+    places: { from: 'store' | 'environment' | 'file'; name: string; found: boolean; note: string | null }[]
+  }[]
+}
+
+export interface RotateSecretsResponse {
+  activeKey: string
+  olderKeys: string[]
+  /** Values that this call encrypted anew. */
+  resealed: number
+  /** Values that are still to be done. */
+  remaining: number
+  /** Values sealed by keys that the server does not have. */
+  unreadable: { keyId: string; values: number }[]
+}
+
 /** application/problem+json (RFC 9457) with our own members. */
 export interface ProblemDetails {
   type: string

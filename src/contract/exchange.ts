@@ -100,6 +100,11 @@ export interface Assignment {
         /** Files that are given to the server before the end is told. */
         artifacts?: ArtifactRule[]
       }
+  /**
+   * Values of the secrets that the step asked for, by variable of a command or by alias of a function. They are nowhere but in this
+   * message: no store, outbox or note ever holds them. Absent when it asked for none.
+   */
+  secrets?: Record<string, string>
 }
 
 export interface CancelOrder {

@@ -52,6 +52,11 @@ export type RouteId =
   | 'listWorkers'
   | 'getStatus'
   | 'doctor'
+  | 'setSecretValues'
+  | 'listSecretValues'
+  | 'showSecretValues'
+  | 'deleteSecretValues'
+  | 'rotateSecrets'
   | 'register'
   | 'poll'
   | 'report'
@@ -225,6 +230,51 @@ export const ROUTES: readonly Route[] = [
     path: '/v1/doctor',
     summary: 'What the server finds when it looks at itself: store, migrations, clocks, disks, workers, versions.',
     responses: [ok(s.DoctorViewSchema)],
+  },
+  {
+    ...get,
+    id: 'listSecretValues',
+    path: '/v1/namespaces/{ns}/secret-values',
+    summary: 'Names of the stored secrets of a namespace and of their keys. Values are never answered.',
+    query: s.PageQuerySchema,
+    responses: [ok(s.pageOf(s.SecretViewSchema))],
+  },
+  {
+    ...post,
+    method: 'PUT',
+    id: 'setSecretValues',
+    path: '/v1/namespaces/{ns}/secret-values/{name}',
+    summary: 'Set keys of a secret. Keys that are not named stay, unless `replace` is true.',
+    body: s.PutSecretSchema,
+    responses: [ok(s.SecretViewSchema)],
+  },
+  {
+    ...get,
+    id: 'showSecretValues',
+    path: '/v1/namespaces/{ns}/secret-values/{name}',
+    summary:
+      'Keys of a secret, and in which places each is looked for. `key` shows one that is not stored too and may be given several times.',
+    query: s.SecretKeysQuerySchema,
+    lists: ['key'],
+    responses: [ok(s.SecretDetailSchema)],
+  },
+  {
+    ...get,
+    method: 'DELETE',
+    id: 'deleteSecretValues',
+    path: '/v1/namespaces/{ns}/secret-values/{name}',
+    summary: 'Remove a secret, or the keys of it that `key` names.',
+    query: s.SecretKeysQuerySchema,
+    lists: ['key'],
+    responses: [ok(s.DeletedSecretSchema)],
+  },
+  {
+    ...post,
+    id: 'rotateSecrets',
+    path: '/v1/secrets:rotate',
+    summary: 'Encrypt the next values anew that are not encrypted by the active key. Call it until nothing remains.',
+    body: s.RotateSecretsSchema,
+    responses: [ok(s.RotateSecretsResponseSchema)],
   },
   {
     ...exchange,

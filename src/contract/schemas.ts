@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { Json, JsonObject } from '../base/json.ts'
 import { type FailureCode, isFailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { SECRET_KEY } from '../domain/secrets.ts'
 import { isAgoMs, isClock, isCount, isId, isJson, isLabels, isMembers, isSlots } from './hot-messages.ts'
 
 /** Strict schemas of everything that arrives, and of what is answered. OpenAPI is made from them. */
@@ -107,6 +108,27 @@ export const LogsQuerySchema = z.strictObject({
   cursor: cursor.optional(),
   follow: flag.optional(),
 })
+
+// Secrets
+
+const secretKey = z.string().regex(SECRET_KEY, 'must be a key of letters, digits, _, . and -')
+const secretValue = z
+  .string()
+  .min(1, 'must not be empty')
+  .refine((value) => Buffer.byteLength(value) <= LIMITS.secretValueBytes, {
+    error: `is larger than ${LIMITS.secretValueBytes} bytes`,
+  })
+
+export const PutSecretSchema = z.strictObject({
+  values: z
+    .record(secretKey, secretValue)
+    .refine((values) => Object.keys(values).length > 0, { error: 'must have at least one key' }),
+  replace: z.boolean().optional().meta({ description: 'Removes the keys that are not named.' }),
+})
+export const RotateSecretsSchema = z.strictObject({
+  newKey: z.boolean().optional().meta({ description: 'Makes a new active key first, where the server keeps its own.' }),
+})
+export const SecretKeysQuerySchema = z.strictObject({ key: z.array(secretKey).max(LIMITS.secretKeysMax).optional() })
 
 // The worker exchange
 
@@ -248,6 +270,10 @@ const assignment = z.object({
         .optional(),
     }),
   ]),
+  secrets: z
+    .record(z.string(), z.string())
+    .optional()
+    .meta({ description: 'Values of the secrets that the step asked for.' }),
 })
 const orders = {
   sessionState: z.enum(['live', 'ended']),
@@ -423,6 +449,46 @@ export const WorkerViewSchema = z
     problems: FailureRecordSchema.array(),
   })
   .meta({ id: 'WorkerView' })
+
+export const SecretViewSchema = z
+  .object({
+    namespace: z.string(),
+    name: z.string(),
+    keys: z.array(z.string()),
+    sealedBy: z.array(z.string()).meta({ description: 'Ids of the keys by which its values are encrypted.' }),
+    updatedAt: time,
+  })
+  .meta({ id: 'SecretView' })
+export const SecretDetailSchema = z
+  .object({
+    namespace: z.string(),
+    name: z.string(),
+    keys: z.array(
+      z.object({
+        key: z.string(),
+        stored: z.object({ sealedBy: z.string(), updatedAt: time }).nullable(),
+        places: z
+          .array(
+            z.object({
+              from: z.enum(['store', 'environment', 'file']),
+              name: z.string(),
+              found: z.boolean(),
+              note: z.string().nullable(),
+            }),
+          )
+          .meta({ description: 'In the order in which they are looked at; the first that is found gives the value.' }),
+      }),
+    ),
+  })
+  .meta({ id: 'SecretDetail' })
+export const DeletedSecretSchema = z.object({ deleted: z.array(z.string()) })
+export const RotateSecretsResponseSchema = z.object({
+  activeKey: z.string(),
+  olderKeys: z.array(z.string()),
+  resealed: z.int(),
+  remaining: z.int(),
+  unreadable: z.array(z.object({ keyId: z.string(), values: z.int() })),
+})
 
 export const CreateRunsResponseSchema = z.object({ ids: z.array(z.string()) })
 export const WorkersResponseSchema = z.object({ items: z.array(WorkerViewSchema) })

@@ -862,6 +862,40 @@ export const FAILURES = {
   ),
   'run.too_large': row('The run has more steps than the limit', 400, 'never', 'caller', DATA, 'Split the workflow.'),
 
+  // Secrets
+  'secret.not_found': row(
+    'A secret is in none of the places where it was looked for',
+    404,
+    'never',
+    'author',
+    CONFIG,
+    'Store it with orrery secret set NAME KEY=VALUE, set one of the variables that were tried on the server, or correct the name. Then retry the run.',
+  ),
+  'secret.key_not_found': row(
+    'A secret is there, but it has no such key',
+    404,
+    'never',
+    'author',
+    CONFIG,
+    'Use one of the keys that the secret has, or add the key with orrery secret set NAME KEY=VALUE. Then retry the run.',
+  ),
+  'secrets.key_missing': row(
+    'The server has no key to encrypt and decrypt secrets with',
+    503,
+    'after-change',
+    'operator',
+    CONFIG,
+    'Make a key with orrery secret generate-key, keep it in a file of mode 600, and start every server with --secrets-key-file FILE or with ORRERY_SECRETS_KEY.',
+  ),
+  'secrets.key_wrong': row(
+    'A stored secret cannot be decrypted with the keys that the server has',
+    503,
+    'after-change',
+    'operator',
+    CONFIG,
+    'Add the key that is named by its id to the key file of every server, below the active one. When it is lost, set the secret anew.',
+  ),
+
   // Product
   'internal.bug': row(
     'Something happened that must not',

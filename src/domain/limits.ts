@@ -113,9 +113,6 @@ export const LIMITS = {
   /** Requirements of one label selector, and its text. */
   selectorTermsMax: 32,
   selectorChars: 4_096,
-  /** Keys of one secret, and one value. */
-  secretKeysMax: 256,
-  secretValueBytes: 64 * 1024,
   /** A deleted resource is remembered this long, for those who watch and were away. */
   tombstoneMs: 24 * 3_600_000,
   /** Reports of one request, and log segments of one report. */
@@ -161,4 +158,12 @@ export const LIMITS = {
   /** The most that a setting may ask for of each. */
   logFileMibMax: 10_000,
   logFilesKeptMax: 1_000,
+  /** One value of a secret. */
+  secretValueBytes: 64 * 1024,
+  /** Keys of one secret, and secrets that one step may name. */
+  secretKeysMax: 100,
+  /** Values that one call of a rotation encrypts anew. */
+  secretsResealMax: 200,
+  /** Values that the log of a process leaves out; the oldest are forgotten first. */
+  secretsRememberedMax: 500,
 } as const

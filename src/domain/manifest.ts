@@ -8,6 +8,7 @@ import { LIMITS } from './limits.ts'
 import { formatPath, type Path } from './place.ts'
 import { capped, isObject, type Placed, placedProblem, problemsOfIssue, unplaced } from './placed-problem.ts'
 import { conflictsOf, knownKeysAt, type StepManifest, type WorkflowManifest, workflowSchema } from './schema.ts'
+import type { SecretRef } from './secrets.ts'
 import { bareExpression } from './template.ts'
 import { compileStepExpressions } from './templates-of-step.ts'
 import type { Definition, WorkflowNode } from './workflow.ts'
@@ -215,13 +216,17 @@ function nodeOf(step: StepManifest, needs: number[], refs: number[]): WorkflowNo
     runsOn: step.runsOn,
     refs,
   }
+  const [plain, asked] = partEnv(step.env ?? {})
+  const secrets = { ...asked, ...step.secrets }
+  const withSecrets = Object.keys(secrets).length > 0 ? { secrets } : {}
   if (step.function !== undefined)
-    return { ...common, kind: 'function', function: step.function, with: step.with ?? {} }
+    return { ...common, ...withSecrets, kind: 'function', function: step.function, with: step.with ?? {} }
   return {
     ...common,
+    ...withSecrets,
     kind: 'command',
     command: step.command ?? [],
-    env: step.env ?? {},
+    env: plain,
     stdin: step.stdin ?? null,
     workdir: step.workdir ?? null,
     keepOnFailureMs: step.keepOnFailure ?? null,
@@ -232,6 +237,16 @@ function nodeOf(step: StepManifest, needs: number[], refs: number[]): WorkflowNo
       optional,
     })),
   }
+}
+
+/** Plain variables, and those whose value is a secret. */
+function partEnv(env: NonNullable<StepManifest['env']>): [Record<string, string>, Record<string, SecretRef>] {
+  const plain: Record<string, string> = {}
+  const asked: Record<string, SecretRef> = {}
+  for (const [name, value] of Object.entries(env))
+    if (typeof value === 'string') plain[name] = value
+    else asked[name] = value
+  return [plain, asked]
 }
 
 /** The first thing in a value that JSON cannot have or a manifest may not; null when there is none. */

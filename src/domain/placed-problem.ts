@@ -85,10 +85,22 @@ export function problemsOfIssue(
           parts,
         ),
       ]
+    case 'invalid_union': {
+      // The branch that fits from outside says what is wrong inside.
+      const inside = issue.errors.find((branch) => branch.every((inner) => !isOfKind(inner)))
+      if (inside && inside.length > 0)
+        return inside.flatMap((inner) =>
+          problemsOfIssue({ ...inner, path: [...issue.path, ...inner.path] }, knownKeysAt),
+        )
+      return [placedProblem('manifest.invalid', issue.message, parts)]
+    }
     default:
       return [placedProblem('manifest.invalid', issue.message, parts)]
   }
 }
+
+/** The value itself is of another kind. */
+const isOfKind = (issue: z.core.$ZodIssue): boolean => issue.code === 'invalid_type' && issue.path.length === 0
 
 const KINDS: Record<string, string> = {
   string: 'a string',

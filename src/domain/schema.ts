@@ -5,6 +5,7 @@ import { FAILURES } from './failures.ts'
 import { envelopeOf } from './kinds/envelope.ts'
 import { keysOfSchema } from './kinds/known-keys.ts'
 import { LIMITS } from './limits.ts'
+import { SECRET_KEY, SECRET_NAME } from './secrets.ts'
 
 /** Longest delay that timers and the store's intervals take. */
 const DURATION_MAX_MS = 365 * 24 * 3_600_000
@@ -71,6 +72,16 @@ const artifactObject = z.strictObject({
   optional: z.boolean().default(false),
 })
 const artifact = z.preprocess((value) => (typeof value === 'string' ? { path: value } : value), artifactObject)
+const secretRef = z.strictObject(
+  {
+    secret: z.string().regex(SECRET_NAME, {
+      error: 'must be the name of a secret: lower-case letters, digits and hyphens',
+    }),
+    key: z.string().regex(SECRET_KEY, { error: 'must be a key of letters, digits, _, . and -' }),
+  },
+  { error: 'must name a secret and one of its keys: { secret: github, key: token }' },
+)
+const variableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'is no name of a variable' })
 
 const stepSchema = z.strictObject({
   name: stepName,
@@ -84,10 +95,11 @@ const stepSchema = z.strictObject({
   command: command.optional(),
   env: z
     .record(
-      z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'is no name of a variable' }),
-      z.string({ error: 'must be a string; quote it' }),
+      variableName,
+      z.union([z.string({ error: 'must be a string; quote it' }), secretRef], { error: 'must be a string; quote it' }),
     )
     .optional(),
+  secrets: z.record(variableName, secretRef).optional(),
   stdin: z.string().optional(),
   workdir: z.string().min(1).optional(),
   keepOnFailure: duration.optional(),
@@ -107,7 +119,7 @@ const stepSchema = z.strictObject({
   runsOn: labels.default({}),
 })
 
-const FUNCTION_ONLY = ['with'] as const
+const FUNCTION_ONLY = ['with', 'secrets'] as const
 const COMMAND_ONLY = ['env', 'stdin', 'workdir', 'keepOnFailure', 'artifacts'] as const
 
 /** What is wrong between the keys of a step, whatever else is wrong with it. `key` is null when it is the step as a whole. */
@@ -121,6 +133,10 @@ export function conflictsOf(step: Record<string, unknown>): { key: string | null
     for (const key of COMMAND_ONLY) if (has(key)) conflicts.push({ key, message: 'is for steps with a command only' })
   if (!has('function'))
     for (const key of FUNCTION_ONLY) if (has(key)) conflicts.push({ key, message: 'is for steps with a function only' })
+  const named = Object.values({ ...membersOf(step['env']), ...membersOf(step['secrets']) })
+  const count = named.filter((value) => typeof value === 'object').length
+  if (count > LIMITS.secretKeysMax)
+    conflicts.push({ key: null, message: `names ${count} secrets; the limit is ${LIMITS.secretKeysMax}` })
   if (has('maxParallel') && !has('forEach'))
     conflicts.push({ key: 'maxParallel', message: 'is for steps with forEach only' })
   return conflicts
@@ -129,6 +145,9 @@ export function conflictsOf(step: Record<string, unknown>): { key: string | null
 /** Which workflows start: `active` ones, `deprecated` ones with a warning; no run starts from a `draft` or an `archived` one. */
 export const LIFECYCLES = ['draft', 'active', 'deprecated', 'archived'] as const
 export type Lifecycle = (typeof LIFECYCLES)[number]
+
+const membersOf = (value: unknown): Record<string, unknown> =>
+  typeof value === 'object' && value !== null ? { ...value } : {}
 
 export const workflowSpecSchema = z.strictObject({
   lifecycle: z.enum(LIFECYCLES).default('active'),

@@ -1,4 +1,5 @@
 import type { Json, JsonObject } from '../base/json.ts'
+import type { SecretRef } from './secrets.ts'
 
 /**
  * A workflow as it is compiled from its manifest and stored: content-addressed, so a run holds its hash and later edits of the
@@ -50,6 +51,8 @@ interface NodeCommon {
   runsOn: Record<string, string>
   /** Nodes whose output the step's templates read. */
   refs: number[]
+  /** Secrets that the step is given, by variable of a command or by alias of a function. Absent when it asks for none. */
+  secrets?: Record<string, SecretRef>
 }
 
 /** Which files of its workspace a step leaves. */

@@ -11,6 +11,7 @@ import { assert } from '../base/assert.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
 import { loadInputs } from '../store/runs/read-runs.ts'
 import { loadOutputs } from '../store/steps/step-rows.ts'
+import { secretsOf } from './assignment-secrets.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
 import { stepIdOf } from './step-id.ts'
@@ -20,7 +21,10 @@ export type Rendered =
   /** A template could not be evaluated: the attempt fails before it is sent. */
   | { kind: 'failed'; leased: LeasedStep; failure: FailureRecord }
 
-/** Makes assignments of leased steps: loads what their templates read and evaluates them. At most two queries however many steps, none when no template reads outputs or inputs. */
+/**
+ * Makes assignments of leased steps: loads what their templates read and evaluates them. At most three queries however many steps,
+ * none when no template reads outputs or inputs and no step asks for secrets.
+ */
 export async function renderAssignments(ctx: EngineContext, leased: readonly LeasedStep[]): Promise<Rendered[]> {
   if (leased.length === 0) return []
   const compiled = new Map<string, Compiled>()
@@ -46,16 +50,19 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
     for (const row of await loadOutputs(ctx.db, [...wanted.values()])) outputs.set(`${row.run_id}.${row.node}`, row)
   }
   const inputs = without.size > 0 ? await loadInputs(ctx.db, [...without]) : null
+  const secrets = await secretsOf(
+    ctx.secretResolver,
+    leased.map((step) => ({ step, node: at(step).node, namespace: at(step).c.definition.namespace })),
+  )
   return leased.map((leasedStep) => {
     const step = inputs?.has(leasedStep.runId) ? { ...leasedStep, inputs: inputs.get(leasedStep.runId) } : leasedStep
     const { c, node } = at(step)
     try {
       const scope = c.isConstant[step.node] ? null : scopeOf(c, step, node, outputs)
-      return {
-        kind: 'assignment',
-        leased: step,
-        assignment: { ...assignmentOf(c, step, node, scope), ...traceFor(ctx, step) },
-      }
+      const values = secrets.get(leasedStep)
+      if (values instanceof Failure) throw values
+      const assignment = { ...assignmentOf(c, step, node, scope), ...traceFor(ctx, step) }
+      return { kind: 'assignment', leased: step, assignment: values ? { ...assignment, secrets: values } : assignment }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       return { kind: 'failed', leased: step, failure: error.toRecord() }

@@ -7,6 +7,8 @@ import type { Random } from '../base/random.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { Db } from '../store/db.ts'
 import type { Sealing } from './resources/sealing.ts'
+import type { SecretResolver } from './secret-resolver.ts'
+import type { SecretDeps } from './secrets.ts'
 import type { DefinitionCache, QueueRegistry } from './definitions.ts'
 import type { Watch } from './watch.ts'
 
@@ -41,8 +43,8 @@ export interface EngineDeps {
   /** Whether a process of this host is alive; null when it cannot be told. */
   isAlive: (pid: number, pidStart: string | null) => boolean | null
   times: EngineTimes
-  /** What encrypts the values of secrets; without it none are stored. */
-  sealing?: Sealing
+  /** Absent: no secrets can be stored, and none are found anywhere. */
+  secrets?: SecretDeps
 }
 
 /** What the parts of the engine share. */
@@ -50,9 +52,12 @@ export interface EngineContext extends EngineDeps {
   definitions: DefinitionCache
   queues: QueueRegistry
   watch: Watch
+  secretResolver: SecretResolver
   deadlines: Deadlines
   /** Told of each run that this server saw end. */
   onRunEnded?: (runId: string) => void
+  /** What keeps the values of applied secrets; refuses where nothing can be encrypted. */
+  sealing: Sealing
   /** Asks for a tick no later than in `ms`. */
   tickWithin(ms: number): void
 }

@@ -18,6 +18,9 @@ import { readStatus } from './status.ts'
 import { RunSpans } from './run-spans.ts'
 import { createStats, type EngineStats } from './stats.ts'
 import { createResources } from './resources/create-resources.ts'
+import { refuseSealing } from './resources/sealing.ts'
+import { sealSecrets } from './resources/seal-secrets.ts'
+import { Secrets } from './secrets.ts'
 import { Ticker } from './ticks.ts'
 import { createWatch } from './watch.ts'
 
@@ -49,6 +52,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   let wakeTicker: () => void = () => {}
   let nextWithin = Infinity
   const deadlines = createDeadlines(deps.clock)
+  const secrets = new Secrets(deps.db, deps.secrets)
   const ctx: EngineContext = {
     ...deps,
     queues: createQueueRegistry(deps.db, () => dispatcher.resubscribe()),
@@ -58,6 +62,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       idOf: (r) => ctx.queues.idOf(r),
     }),
     watch: createWatch(deadlines),
+    secretResolver: secrets.resolver,
+    sealing: deps.secrets ? sealSecrets(deps.secrets) : refuseSealing,
     deadlines,
     tickWithin(ms) {
       nextWithin = Math.min(nextWithin, ms)
@@ -170,7 +176,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       }
     },
     createRuns: (caller, runs) => creator.create(caller, runs),
-    getRun: (caller, runId) => reads.getRun(runId, caller.namespaces),
+    getRun: async (caller, runId) => secrets.tellElsewhere(caller, await reads.getRun(runId, caller.namespaces)),
     listRuns: (caller, f) => {
       // A namespace that the caller may not see is one without runs.
       const namespaces =
@@ -200,10 +206,16 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     },
     listEvents: (caller, runId, afterSeq, limit) => reads.listEvents(runId, caller.namespaces, afterSeq, limit),
     followEvents: (caller, runId, afterSeq, signal) => reads.followEvents(runId, caller.namespaces, afterSeq, signal),
-    waitForRun: (caller, runId, waitMs, signal) => reads.waitForRun(runId, caller.namespaces, waitMs, signal),
+    waitForRun: async (caller, runId, waitMs, signal) =>
+      secrets.tellElsewhere(caller, await reads.waitForRun(runId, caller.namespaces, waitMs, signal)),
     followLogs: (caller, runId, filter, signal) => reads.followLogs(runId, caller.namespaces, filter, signal),
     listArtifacts: (caller, runId, page) => listRunArtifacts(ctx, caller.namespaces, runId, page),
     openArtifact: (caller, runId, file) => openRunArtifact(ctx, caller.namespaces, runId, file),
+    putSecret: (caller, at, body) => secrets.put(caller, at, body),
+    listSecrets: (caller, filter) => secrets.list(caller, filter),
+    getSecret: (caller, at, options) => secrets.get(caller, at, options),
+    deleteSecret: (caller, at, options) => secrets.delete(caller, at, options),
+    rotateSecrets: (caller, options) => secrets.rotate(caller, options),
     listWorkers: (caller) => reads.listWorkers(caller.namespaces),
     getStatus: (caller) => readStatus(ctx, caller.namespaces),
     examine: (caller) => examineServer(ctx, { namespaces: caller.namespaces, refusals: dispatcher.refusals() }),

@@ -22,6 +22,9 @@ import type {
   RunView,
   StatusView,
   StepView,
+  RotateSecretsResponse,
+  SecretDetail,
+  SecretView,
   WorkerView,
   DefinitionView,
   RunState,
@@ -38,6 +41,12 @@ export interface Caller {
   /** Null: every namespace. */
   namespaces: string[] | null
   requestId: string
+}
+
+/** Names a secret. */
+export interface SecretAddress {
+  namespace: string
+  secret: string
 }
 
 export interface NewRun {
@@ -120,6 +129,23 @@ export interface Engine {
   getStatus(caller: Caller): Promise<StatusView>
   /** What this server knows of the installation, for its doctor. A store that does not answer is a fact, not a failure. */
   examine(caller: Caller): Promise<ServerFacts>
+
+  /** Values go in here and never come out. `replace` removes the keys that are not named. */
+  putSecret(
+    caller: Caller,
+    at: SecretAddress,
+    body: { values: Record<string, string>; replace: boolean },
+  ): Promise<SecretView>
+  listSecrets(
+    caller: Caller,
+    filter: { namespace: string; cursor: string | null; limit: number },
+  ): Promise<Page<SecretView>>
+  /** With the places where each key is looked for; `asked` are shown also when they are not stored. */
+  getSecret(caller: Caller, at: SecretAddress, options: { asked: string[] }): Promise<SecretDetail>
+  /** Null removes all keys. */
+  deleteSecret(caller: Caller, at: SecretAddress, options: { keys: string[] | null }): Promise<{ deleted: string[] }>
+  /** One batch; to be called until nothing remains. */
+  rotateSecrets(caller: Caller, options: { newKey: boolean }): Promise<RotateSecretsResponse>
 
   register(caller: Caller, request: RegisterRequest): Promise<RegisterResponse>
   poll(caller: Caller, request: PollRequest, signal: AbortSignal): Promise<PollResponse>

@@ -1,3 +1,5 @@
+import type { Secret } from '../base/secret.ts'
+
 /** The part of Standard Schema v1 (standardschema.dev) that we use; Zod 4, Valibot and ArkType schemas have it. */
 export interface StandardSchema<T> {
   readonly '~standard': {
@@ -28,6 +30,8 @@ export interface FunctionContext {
   traceparent: string
   /** Aborted on cancel, time-out and when the step is no longer ours. */
   signal: AbortSignal
+  /** The secrets that the step asked for, by alias: `context.secrets.github.reveal()`. Printing one shows `[secret]`. */
+  secrets: Readonly<Record<string, Secret>>
   /** A line for the step's log. */
   log(line: string): void
 }

@@ -1,3 +1,4 @@
+export { KnownSecrets } from './known-secrets.ts'
 export { checkMetrics, type MetricsCheck } from './check-metrics.ts'
 export { createLog, type LogSinkOptions, textOfLine } from './log-sink.ts'
 export { type LogFilter, type LogRecord, readLogs } from './log-reader.ts'

@@ -1,4 +1,4 @@
-import type { Json } from '../base/index.ts'
+import { type Json, Redactor } from '../base/index.ts'
 import type { Assignment, LogSegment } from '../contract/exchange.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 
@@ -11,7 +11,12 @@ export type StopReason = 'canceled' | 'timed_out' | 'stale' | 'worker_stopped'
 /** One try at a step, from its assignment until its end report is acknowledged. */
 export interface Attempt {
   readonly key: string
+  /** Without the values of secrets: this may be written down. */
   readonly assignment: Assignment
+  /** Values by variable or alias; in memory alone, and not known of what an earlier life of this worker started. */
+  readonly secrets: Readonly<Record<string, string>>
+  /** Takes those values out of whatever leaves this worker; null when there are none. */
+  readonly redactor: Redactor | null
   /** `queued`: waits here for a slot. `ended`: the end report is made and not yet acknowledged. */
   state: 'queued' | 'running' | 'ended'
   /** Monotonic ms; null when it never began. */
@@ -33,10 +38,15 @@ export interface Attempt {
   work: Work | null
 }
 
-export function newAttempt(assignment: Assignment): Attempt {
+const NO_SECRETS = {}
+
+export function newAttempt(assigned: Assignment): Attempt {
+  const { assignment, secrets } = assigned.secrets ? apart(assigned) : { assignment: assigned, secrets: null }
   return {
     key: attemptKey(assignment.step, assignment.fence),
     assignment,
+    secrets: secrets ?? NO_SECRETS,
+    redactor: secrets ? new Redactor(Object.values(secrets)) : null,
     state: 'queued',
     startedAt: null,
     runningSince: 0,
@@ -49,6 +59,10 @@ export function newAttempt(assignment: Assignment): Attempt {
     request: 0,
     work: null,
   }
+}
+
+function apart({ secrets, ...assignment }: Assignment): { assignment: Assignment; secrets: Record<string, string> } {
+  return { assignment, secrets: secrets ?? NO_SECRETS }
 }
 
 /** What the supervisor may ask of running work. */

@@ -1,5 +1,5 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -24,7 +24,10 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true })
 })
 
-function workerOf(backend: Backend, { stateDir = null }: { stateDir?: string | null } = {}): Worker {
+function workerOf(
+  backend: Backend,
+  { stateDir = null, remember = () => {} }: { stateDir?: string | null; remember?: (value: string) => void } = {},
+): Worker {
   const clock = systemClock
   const log = silentLog
   const worker = createWorker({
@@ -45,6 +48,7 @@ function workerOf(backend: Backend, { stateDir = null }: { stateDir?: string | n
     random: seededRandom(1),
     log,
     env: { PATH: '/usr/local/bin:/usr/bin:/bin', BASE_ENV: 'yes' },
+    remember,
   })
   workers.push(worker)
   return worker
@@ -317,3 +321,88 @@ describe('processes', () => {
     await backend.close()
   })
 })
+
+describe('secrets of a command', () => {
+  const secret = 'hunter2/correct+horse'
+  const base64 = Buffer.from(secret).toString('base64')
+  const secrets = { TOKEN: secret }
+
+  test('are in its environment, and in nothing that leaves the worker or lies on its disk', async () => {
+    const backend = await createProcessBackend({ root: join(root, 'work'), clock: systemClock, log: silentLog })
+    const gate = join(root, 'gate')
+    const script = [
+      'echo ${#TOKEN} characters',
+      'echo "plain $TOKEN"; printf %s "$TOKEN" | base64',
+      `until test -e ${gate}; do sleep 0.02; done`,
+      'printf "{\\"got\\":\\"$TOKEN\\"}" > "$ORRERY_OUTPUT"; echo "$TOKEN" >&2; exit 3',
+    ].join('\n')
+    server.add(commandStep('build', ['sh', '-c', script], { secrets, keepOnFailureMs: 60_000 }))
+    const worker = workerOf(backend, { stateDir: stateDir() })
+    await worker.start()
+    await until(() => textOf('build').includes('plain'))
+    expect(filesWith(root, ['hunter', base64])).toEqual([])
+    await writeFile(gate, '')
+    await until(() => server.allEnded)
+    expect(textOf('build')).toBe(`${secret.length} characters\nplain [secret]\n[secret]\n[secret]\n`)
+    const { end } = server.step('run_1.build')
+    expect(end).toMatchObject({
+      failure: { code: 'step.exit_nonzero', evidence: { tail: expect.stringContaining('[secret]') } },
+    })
+    expect(JSON.stringify(end)).not.toMatch(/hunter/)
+    expect(JSON.stringify(end)).not.toContain(base64)
+    expect(filesWith(root, ['hunter', base64])).toEqual([])
+    await backend.close()
+  })
+
+  test('are not told by a command that a later life of the worker adopts', async () => {
+    const work = join(root, 'work')
+    const first = await createProcessBackend({ root: work, clock: systemClock, log: silentLog })
+    const gate = join(root, 'gate')
+    const script = `echo began; until test -e ${gate}; do sleep 0.02; done; echo "$TOKEN"; printf '"%s"' "$TOKEN" > "$ORRERY_OUTPUT"`
+    server.add(commandStep('build', ['sh', '-c', script], { secrets }))
+    const before = workerOf(first, { stateDir: stateDir() })
+    await before.start()
+    await until(() => textOf('build').includes('began'))
+    await before.stop()
+    await first.close()
+    const second = await createProcessBackend({ root: work, clock: systemClock, log: silentLog })
+    await workerOf(second, { stateDir: stateDir() }).start()
+    await writeFile(gate, '')
+    await until(() => server.allEnded)
+    expect(textOf('build')).toBe('began\n[secret]\n')
+    expect(server.step('run_1.build').end).toMatchObject({ kind: 'succeeded', output: '[secret]' })
+    await second.close()
+  })
+
+  test('are taken out of a failure, whose code stays', async () => {
+    const failure = failureRecord('backend.start_failed', `starting ${secret}`, {
+      cause: failureRecord('backend.lost', `of ${base64}`),
+      evidence: { at: secret },
+      remediation: `Not ${secret}.`,
+    })
+    server.add(commandStep('build', ['build'], { secrets: { ...secrets, WORD: 'backend' } }))
+    const remembered: string[] = []
+    const remember = (value: string) => void remembered.push(value)
+    await workerOf(scripted({ build: [{ refuse: failure }] }), { remember }).start()
+    await until(() => server.allEnded)
+    // For the log of the worker itself.
+    expect(remembered).toEqual([secret, 'backend'])
+    expect(server.step('run_1.build').end).toMatchObject({
+      failure: {
+        code: 'backend.start_failed',
+        message: 'starting [secret]',
+        evidence: { at: '[secret]' },
+        remediation: 'Not [secret].',
+      },
+    })
+    expect(JSON.stringify(server.step('run_1.build').end)).not.toContain(base64)
+  })
+})
+
+/** Files below a directory, links left out, that hold one of these texts. */
+function filesWith(dir: string, texts: string[]): string[] {
+  return readdirSync(dir, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter((path) => texts.some((text) => readFileSync(path, 'utf8').includes(text)))
+}

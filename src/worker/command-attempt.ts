@@ -52,6 +52,7 @@ async function startByBackend(attempt: Attempt, deps: CommandDeps): Promise<Comm
       ...deps.env,
       TRACEPARENT: formatTraceparent(new AttemptScope(attempt).trace),
       ...work.env,
+      ...attempt.secrets,
       ORRERY_RUN_ID: assignment.runId,
       ORRERY_STEP: assignment.name,
     },
@@ -61,6 +62,7 @@ async function startByBackend(attempt: Attempt, deps: CommandDeps): Promise<Comm
     killGraceMs: LIMITS.killGraceMs,
     keepOnFailureMs: work.keepOnFailureMs,
     note: JSON.stringify(assignment),
+    ...(attempt.redactor ? { redact: Object.values(attempt.secrets) } : {}),
   }
   return deps.backend.start(spec)
 }

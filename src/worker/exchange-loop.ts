@@ -54,6 +54,7 @@ export interface ExchangeDeps {
   log: Log
   metrics?: Metrics | undefined
   tracer?: Tracer | undefined
+  remember?: (value: string) => void
 }
 
 /** The two lanes and the session they run under. */
@@ -110,6 +111,7 @@ export class ExchangeLoop {
       tracer: deps.tracer,
       // The lane is shared: what goes wrong there is no attempt's own.
       send: (report) => outOfScope(() => this.reports.push(report)),
+      remember: (value) => deps.remember?.(value),
       onBusy: () => void this.#sweep(),
       onIdle: () => {
         if (this.#draining) void this.#leave()

@@ -181,3 +181,46 @@ describe('the log', () => {
     expect(segments.map((segment) => segment.index)).toEqual(segments.map((_, i) => i + 1))
   })
 })
+
+describe('secrets of a function', () => {
+  const secret = 'hunter2/correct+horse'
+  const secrets = { gh: secret }
+  const base64 = Buffer.from(secret).toString('base64')
+  const leaks = (f: (input: unknown, context: FunctionContext) => unknown) => run(f, { secrets })
+
+  test('are given by alias, and show themselves by reveal() alone', async () => {
+    const seen: unknown[] = []
+    await leaks((_, context) => {
+      seen.push(context.secrets['gh']?.reveal(), String(context.secrets['gh']), JSON.stringify(context.secrets))
+    })
+    expect(seen).toEqual([secret, '[secret]', '{"gh":"[secret]"}'])
+    expect(await outcomeOf((_: unknown, context: FunctionContext) => Object.keys(context.secrets))).toMatchObject({
+      output: [],
+    })
+  })
+
+  test('are taken out of the log, also where a line is cut off', async () => {
+    const { segments } = await leaks((_, { log }) => {
+      log(`it is ${secret} or ${base64}`)
+      log('x'.repeat(LIMITS.logSegmentBytes - 110) + secret)
+    })
+    const text = segments.map((segment) => segment.text).join('')
+    expect(text).toContain('it is [secret] or [secret]\n')
+    expect(text).not.toMatch(/hunter/)
+  })
+
+  test('are taken out of the output before it is checked and measured', async () => {
+    const { outcome } = await leaks(() => ({ [secret]: [secret, { deep: base64 }], whole: encodeURIComponent(secret) }))
+    expect(outcome).toMatchObject({
+      kind: 'succeeded',
+      output: { '[secret]': ['[secret]', { deep: '[secret]' }], whole: '[secret]' },
+    })
+  })
+
+  test('are taken out of what is thrown, also where its text is cut off', async () => {
+    const { outcome } = await leaks(() => {
+      throw new Error('x'.repeat(4 * 1024 - 8) + secret)
+    })
+    expect(JSON.stringify(outcome)).not.toMatch(/hunter/)
+  })
+})

@@ -1,4 +1,4 @@
-import { type Clock, formatTraceparent, type Json, type JsonObject, nearest } from '../base/index.ts'
+import { type Clock, formatTraceparent, type Json, type JsonObject, nearest, Secret } from '../base/index.ts'
 import { Failure, failureRecord, type FailureRecord } from '../domain/failure.ts'
 import { FAILURES, type FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -91,6 +91,7 @@ class RunningFunction implements Work, FunctionContext {
   // Both are made when first asked for: most functions ask for neither.
   #controller: AbortController | null = null
   #logs: LogShipping | null = null
+  #secrets: Record<string, Secret> | null = null
   #aborted = false
   #ended = false
   #text = ''
@@ -125,10 +126,17 @@ class RunningFunction implements Work, FunctionContext {
     return this.#controller.signal
   }
 
+  get secrets(): Readonly<Record<string, Secret>> {
+    this.#secrets ??= Object.fromEntries(
+      Object.entries(this.#attempt.secrets).map(([alias, value]) => [alias, new Secret(value)]),
+    )
+    return this.#secrets
+  }
+
   /** A function cannot be made to wait for its log, so what comes faster than it can be sent is counted and dropped. */
   log(line: string): void {
     if (this.#ended) return
-    const text = boundText(String(line), LIMITS.logSegmentBytes - 100)
+    const text = boundText(this.#clean(String(line)), LIMITS.logSegmentBytes - 100)
     if (this.#logs?.full) {
       this.#logs.drop(text.length + 1)
       return
@@ -139,6 +147,11 @@ class RunningFunction implements Work, FunctionContext {
       this.#textAt = this.#deps.clock.monotonic()
     }
     this.#text += `${text}\n`
+  }
+
+  /** Before anything is cut off: of half a secret nobody would know that it is one. */
+  #clean(text: string): string {
+    return this.#attempt.redactor?.text(text) ?? text
   }
 
   refresh(): void {
@@ -235,9 +248,9 @@ class RunningFunction implements Work, FunctionContext {
     if (error instanceof Failure && isAuthors(error.code)) return failed(boundFailure(error))
     const isError = error instanceof Error
     const name = isError ? error.name : typeof error
-    const message = boundText(isError ? error.message : safeText(error), 4 * 1024)
+    const message = boundText(this.#clean(isError ? error.message : safeText(error)), 4 * 1024)
     const evidence: JsonObject = { name, message }
-    if (isError && error.stack) evidence['stack'] = boundText(error.stack, 8 * 1024)
+    if (isError && error.stack) evidence['stack'] = boundText(this.#clean(error.stack), 8 * 1024)
     return failed(
       failureRecord('step.function_threw', `running ${describe(this.#attempt)}`, { cause: message, evidence }),
     )

@@ -1,4 +1,4 @@
-import type { Json, JsonObject } from '../base/index.ts'
+import type { Json, JsonObject, Redactor } from '../base/index.ts'
 import { failureRecord, type FailureRecord } from '../domain/failure.ts'
 import { checkSchema } from '../domain/inputs.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -15,6 +15,10 @@ export function outputOutcome(attempt: Attempt, output: unknown): Outcome {
   if (json.kind === 'not_json') {
     const evidence = { path: json.path, problem: boundText(json.problem, 1024) }
     return failed(failureRecord('output.not_json', `taking the output of ${describe(attempt)}`, { evidence }))
+  }
+  if (attempt.redactor) {
+    json.value = attempt.redactor.json(json.value)
+    json.bytesMax = Buffer.byteLength(JSON.stringify(json.value))
   }
   if (json.bytesMax > LIMITS.outputBytes) {
     const bytes = Buffer.byteLength(JSON.stringify(json.value))
@@ -47,4 +51,18 @@ export function schemaViolation(attempt: Attempt, problems: JsonObject[], output
       evidence: { problems, output: raw },
     }),
   )
+}
+
+/** The failure without secrets. Its code is left as it is: a value that is a word of the catalogue must not change what happened. */
+export function redactFailure(redactor: Redactor, failure: FailureRecord): FailureRecord {
+  const { cause, evidence } = failure
+  const cleanCause =
+    cause && ('code' in cause ? redactFailure(redactor, cause) : { message: redactor.text(cause.message) })
+  return {
+    ...failure,
+    message: redactor.text(failure.message),
+    remediation: redactor.text(failure.remediation),
+    ...(evidence ? { evidence: redactor.json(evidence) } : {}),
+    ...(cleanCause ? { cause: cleanCause } : {}),
+  }
 }

@@ -18,6 +18,7 @@ import { AttemptScope, fieldsOf, spanOfAttempt } from './attempt-scope.ts'
 import { adoptCommand, type CommandDeps, startCommand } from './command-attempt.ts'
 import { type FunctionDeps, startFunction } from './function-attempt.ts'
 import type { Outbox } from './outbox.ts'
+import { failed, redactFailure } from './outcome.ts'
 import { RecentKeys } from './recent-keys.ts'
 import type { FileShipping } from './ship-files.ts'
 
@@ -41,6 +42,8 @@ export interface SupervisorDeps {
   metrics?: Metrics | undefined
   tracer?: Tracer | undefined
   send(report: PendingReport): void
+  /** Told every secret value that comes with an assignment, so that the log of this process can leave it out. */
+  remember(value: string): void
   /** Something is held from now on that the sweep must look after. */
   onBusy(): void
   /** Nothing is held any more. */
@@ -107,6 +110,7 @@ export class Supervisor {
       }
       const attempt = newAttempt(assignment)
       this.#held.set(key, attempt)
+      if (attempt.redactor) for (const value of Object.values(attempt.secrets)) this.#deps.remember(value)
       if (this.#draining) this.#finish(attempt, { kind: 'returned' }, null)
       else this.#queue.push(attempt)
     }
@@ -315,6 +319,8 @@ export class Supervisor {
     this.#observeEnd(attempt, outcome, endedAt)
     this.#dying.delete(attempt)
     if (!attempt.gone) {
+      if (attempt.redactor && outcome.kind === 'failed')
+        outcome = failed(redactFailure(attempt.redactor, outcome.failure))
       const bytes = outcome.kind === 'succeeded' ? outcome.bytes : 1_000
       this.#reportEnd(attempt, endOf(attempt, outcome, endedAt), endedAt, { bytes })
     }

@@ -30,6 +30,8 @@ export interface WorkerDeps {
   tracer?: Tracer
   /** Base environment of commands. */
   env: Record<string, string>
+  /** Told every secret value that a step is given. */
+  remember?: (value: string) => void
 }
 
 export interface WorkerStats {

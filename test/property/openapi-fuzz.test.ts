@@ -10,7 +10,8 @@ import { makeOpenApi } from '../../src/contract/index.ts'
 import { FAILURES } from '../../src/domain/failures.ts'
 import { parseResources } from '../../src/domain/kinds/documents.ts'
 import { EngineRig } from '../../src/engine/testing/rig.ts'
-import { putToken } from '../../src/store/index.ts'
+import { NO_SOURCES } from '../../src/engine/secret-sources.ts'
+import { KeyRing, putToken, SealingKey } from '../../src/store/index.ts'
 import { fromSchema, type Schema, spoiled } from './from-schema.ts'
 
 const REQUESTS = 10_000
@@ -72,7 +73,9 @@ const SECRET = {
 beforeAll(async () => {
   rig = await EngineRig.open()
   await rig.reset()
-  const engine = rig.engine({ sealing: { seal: async (_, spec) => spec } })
+  const key = SealingKey.generate().reveal()
+  const ring = new KeyRing({ name: 'keys', read: () => Promise.resolve(key), prepend: null })
+  const engine = rig.engine({ secrets: { ring, sources: NO_SOURCES, remember: () => {} } })
   const log = {
     ...silentLog,
     error: (message: string, fields?: unknown) => void bugs.push(`${message} ${JSON.stringify(fields).slice(0, 800)}`),
@@ -115,11 +118,7 @@ beforeAll(async () => {
     resourceName: ['fuzzed'],
     doomedName: ['doomed'],
     sha256: [empty.sha256],
-    namespace: ['default'],
-    labelSelector: ['a=x', '!a,b notin (x, y)'],
-    fieldSelector: ['metadata.name=fuzzed'],
-    version: ['1', 'active'],
-    workflowRef: ['fuzzed', 'fuzzed@1'],
+    ns: ['default', 'other'],
   })
 })
 afterAll(() => rig.close())
@@ -127,6 +126,7 @@ afterAll(() => rig.close())
 /** Values for names that mean something: ids that exist get a request past the first look. */
 const named = (name: string): fc.Arbitrary<unknown> | null => {
   if (name === 'workflow') return fc.constant(WORKFLOW)
+  if (name === 'values') return fc.constant({ token: 'value-of-a-secret' })
   if (name === 'manifest') return fc.constant(JSON.stringify(WORKFLOW))
   return valuesOf(name)
 }

@@ -1,5 +1,5 @@
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
-import type { Clock } from '../../base/index.ts'
+import type { Clock, RedactedStream, Redactor } from '../../base/index.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { OutputSegment } from '../backend.ts'
 import { appendTail, encodeFrame, utf8Cut, utf8Tail } from './frames.ts'
@@ -19,6 +19,7 @@ export class OutputWriter {
   readonly #clock: Clock
   readonly #capBytes: number
   readonly #onWritten: () => void
+  readonly #redacted: Record<Stream, RedactedStream> | null
   readonly #decoders = {
     stdout: new TextDecoder('utf-8', { ignoreBOM: true }),
     stderr: new TextDecoder('utf-8', { ignoreBOM: true }),
@@ -33,10 +34,18 @@ export class OutputWriter {
   #writeError: string | null = null
   #tail: Buffer = Buffer.alloc(0)
 
-  constructor(options: { path: string; clock: Clock; onWritten: () => void; capBytes?: number }) {
+  constructor(options: {
+    path: string
+    clock: Clock
+    onWritten: () => void
+    capBytes?: number
+    /** Takes secrets out before anything is written or remembered. */
+    redactor?: Redactor | null
+  }) {
     this.#path = options.path
     this.#clock = options.clock
     this.#onWritten = options.onWritten
+    this.#redacted = options.redactor ? { stdout: options.redactor.stream(), stderr: options.redactor.stream() } : null
     this.#capBytes = options.capBytes ?? LIMITS.logAttemptBytes
   }
 
@@ -51,7 +60,8 @@ export class OutputWriter {
   }
 
   write(stream: Stream, chunk: Buffer): void {
-    this.#add(stream, this.#decoders[stream].decode(chunk, { stream: true }))
+    const text = this.#decoders[stream].decode(chunk, { stream: true })
+    this.#add(stream, this.#redacted ? this.#redacted[stream].push(text) : text)
   }
 
   /** A note of the backend itself. */
@@ -62,7 +72,11 @@ export class OutputWriter {
 
   /** Writes what is pending and closes the file. Nothing may be written afterwards. */
   finish(): void {
-    for (const stream of ['stdout', 'stderr'] as const) this.#add(stream, this.#decoders[stream].decode())
+    for (const stream of ['stdout', 'stderr'] as const) {
+      const text = this.#decoders[stream].decode()
+      const redacted = this.#redacted?.[stream]
+      this.#add(stream, redacted ? redacted.push(text) + redacted.end() : text)
+    }
     this.#flush()
     if (this.#droppedBytes > 0) {
       const why = this.#writeError ?? `the log of an attempt holds ${this.#capBytes} bytes`

@@ -163,6 +163,7 @@ class ProcessBackend implements Backend {
         hasStdin: spec.stdin !== null,
         timeoutMs: spec.timeoutMs,
         killGraceMs: spec.killGraceMs,
+        ...(spec.redact ? { redact: spec.redact } : {}),
       })
       // The host may have died before the order reached it; then nobody else will speak of it.
       if (!link.isOpen) await this.#lose(handle)

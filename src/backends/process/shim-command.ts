@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, existsSync, openSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import type { Readable } from 'node:stream'
-import { assert, type Clock } from '../../base/index.ts'
+import { assert, type Clock, Redactor } from '../../base/index.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { CommandEnd } from '../backend.ts'
 import { type AttemptPaths, attemptPaths, type ExitRecord } from './layout.ts'
@@ -44,6 +44,7 @@ export class ShimCommand {
   readonly #order: StartOrder
   readonly #clock: Clock
   readonly #paths: AttemptPaths
+  readonly #redactor: Redactor | null
   readonly #pipes: { stdout: Readable; stderr: Readable }
   readonly #writer: OutputWriter
   readonly #tree: ProcessTree
@@ -90,10 +91,12 @@ export class ShimCommand {
     this.startedAt = deps.clock.now()
     this.#paths = attemptPaths(order.dir)
     this.#pipes = { stdout, stderr }
+    this.#redactor = order.redact ? new Redactor(order.redact) : null
     this.#tree = new ProcessTree({ attemptDir: order.dir, group: pid, clock: deps.clock })
     this.#writer = new OutputWriter({
       path: this.#paths.output,
       clock: deps.clock,
+      redactor: this.#redactor,
       onWritten: () => {
         this.#press()
         deps.onOutput()
@@ -190,7 +193,32 @@ export class ShimCommand {
       return { kind: 'timed_out', timeoutMs: this.#order.timeoutMs ?? 0, exitCode: code, signal, tail }
     }
     const outputFile = existsSync(this.#paths.result) ? this.#paths.result : null
+    if (outputFile !== null && this.#redactor) redactFile(outputFile, this.#redactor)
     if (code !== null) return { kind: 'exited', exitCode: code, tail, outputFile }
     return { kind: 'signaled', signal: signal ?? 'unknown', tail, outputFile }
   }
+}
+
+/** Takes the secrets out of a file of JSON, or of what should be one. Larger ones than an output may be are never read by anybody. */
+function redactFile(path: string, redactor: Redactor): void {
+  try {
+    if (statSync(path).size > LIMITS.outputBytes) return
+    const text = readFileSync(path, 'utf8')
+    const clean = redactJson(text, redactor)
+    if (clean !== text) writeFileSync(path, clean)
+  } catch {
+    // No file that can be read and written: then it cannot be read as an output either.
+  }
+}
+
+function redactJson(text: string, redactor: Redactor): string {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return redactor.text(text)
+  }
+  const before = JSON.stringify(value)
+  const after = JSON.stringify(redactor.json(value))
+  return before === after ? text : after
 }

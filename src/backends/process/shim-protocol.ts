@@ -24,6 +24,8 @@ export interface StartOrder {
   hasStdin: boolean
   timeoutMs: number | null
   killGraceMs: number
+  /** Values that must not reach the disk by way of what the command prints or leaves as its output. */
+  redact?: readonly string[]
 }
 
 /** What a shim host says to each worker that is connected. */

@@ -6,6 +6,8 @@ import { createClient } from '../../client/create-client.ts'
 import { handlerTransport } from '../../client/handler-transport.ts'
 import { Failure } from '../../domain/failure.ts'
 import { type EngineRig, useRig } from '../../engine/testing/rig.ts'
+import { NO_SOURCES } from '../../engine/secret-sources.ts'
+import { KeyRing, SealingKey } from '../../store/index.ts'
 import { putToken } from '../../store/tokens/tokens.ts'
 import { CliHarness, settle } from '../testing/cli-harness.ts'
 
@@ -31,8 +33,9 @@ describe('commands for resources, against a real server', () => {
   })
   beforeEach(async () => {
     cli = new CliHarness()
-    const sealing = { seal: async (_: unknown, spec: object) => JSON.parse(JSON.stringify(spec)) as never }
-    const engine = rig.engine({ sealing })
+    const key = SealingKey.generate().reveal()
+    const ring = new KeyRing({ name: 'keys', read: () => Promise.resolve(key), prepend: null })
+    const engine = rig.engine({ secrets: { ring, sources: NO_SOURCES, remember: () => {} } })
     const metrics = { contentType: 'text/plain', metrics: () => '' }
     const api = createApi({ engine, clock: rig.clock, ids: rig.ids, log: silentLog, version: '0', metrics })
     await putToken(rig.db, { id: 'tok_admin', secret: 'admin', role: 'admin', name: 't', namespaces: null })

@@ -140,6 +140,7 @@ describe('orrery run, piped', () => {
       {
         store: { kind: 'embedded' },
         dataDir: '/srv/d',
+        secrets: { keyFile: null, dir: null, envPrefix: 'ORRERY_SECRET_' },
         modules: { tools: '/srv/flows/lib/tools.ts' },
         capacity: 2,
         labels: {},

@@ -8,7 +8,7 @@ import { checkInputs } from '../../domain/inputs.ts'
 import { API_VERSION, DEFAULT_NAMESPACE } from '../../domain/kinds/envelope.ts'
 import { compileWorkflow, parseManifest } from '../../domain/manifest.ts'
 import type { Definition } from '../../domain/workflow.ts'
-import { getConfig } from '../config.ts'
+import { getConfig, SECRET_SETTINGS } from '../config.ts'
 import type { CliDeps } from '../deps.ts'
 import { readInputs, readText } from '../inputs.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
@@ -30,6 +30,9 @@ export interface RunFlags {
   store?: string
   postgresDsn?: string
   dataDir?: string
+  secretsKeyFile?: string
+  secretsDir?: string
+  secretsEnvPrefix?: string
   capacity?: string
   namespace?: string
 }
@@ -175,8 +178,8 @@ function readLabels(pairs: string[]): Record<string, string> {
 
 /** A server when one was named or the run shall outlive this command, else an engine in this process. */
 async function openPlace(deps: CliDeps, flags: RunFlags, modules: Record<string, string>): Promise<Place> {
-  const { store, postgresDsn, dataDir, capacity } = flags
-  const local = { store, postgresDsn, dataDir, capacity }
+  const { store, postgresDsn, dataDir, capacity, secretsKeyFile, secretsDir, secretsEnvPrefix } = flags
+  const local = { store, postgresDsn, dataDir, capacity, secretsKeyFile, secretsDir, secretsEnvPrefix }
   const given = Object.entries(local).filter(([, value]) => value !== undefined)
   const isRemote =
     flags.server !== undefined || flags.detach === true || (given.length === 0 && deps.env['ORRERY_SERVER'])
@@ -199,12 +202,13 @@ async function openPlace(deps: CliDeps, flags: RunFlags, modules: Record<string,
     env: deps.env,
     file: null,
     cwd: deps.cwd,
-    only: ['store', 'postgresDsn', 'dataDir', 'capacity', 'labels'],
+    only: ['store', 'postgresDsn', 'dataDir', 'capacity', 'labels', ...SECRET_SETTINGS],
   })
   try {
     const embedded = await deps.startEmbedded({
       store: config.store,
       dataDir: config.dataDir,
+      secrets: config.secrets,
       modules,
       capacity: config.capacity,
       labels: config.labels,

@@ -14,6 +14,9 @@ export interface ConfigFlags {
   dataDir?: string
   host?: string
   port?: string
+  secretsKeyFile?: string
+  secretsDir?: string
+  secretsEnvPrefix?: string
   module?: string[]
   capacity?: string
   label?: string[]
@@ -55,7 +58,8 @@ export async function readConfig(
 /** `orrery up`: a server with a worker inside, until a signal or its end. */
 export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): Promise<number> {
   const config = await readConfig(deps, output, flags)
-  const { store, dataDir, host, port, logFormat, logLevel, logFiles, metrics, capacity, labels, modules } = config
+  const { store, dataDir, host, port, secrets, logFormat, logLevel, logFiles, metrics, capacity, labels, modules } =
+    config
   const interrupts = new Interrupts(deps)
   try {
     const starting = deps.startUp({
@@ -63,6 +67,7 @@ export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): 
       dataDir,
       host,
       port,
+      secrets,
       worker: config.worker ? { capacity, labels, modules } : null,
       logFormat,
       logLevel,

@@ -2,9 +2,13 @@ import type {
   ArtifactView,
   DoctorView,
   LogLine,
+  PutSecretRequest,
+  RotateSecretsResponse,
   RunEvent,
   RunSummary,
   RunView,
+  SecretDetail,
+  SecretView,
   StatusView,
   StepView,
   WorkerView,
@@ -86,6 +90,10 @@ export class ScriptedClient implements Client {
     queues: [],
     workers: { live: 0, draining: 0, lost: 0, capacity: 0, held: 0 },
   }
+  secrets: SecretView[] = []
+  secret: SecretDetail = { namespace: 'default', name: 'github', keys: [] }
+  /** Answers of rotateSecrets, one after the other. */
+  rotations: RotateSecretsResponse[] = []
   /** Makes a method fail. */
   failures = new Map<keyof Client, Failure>()
   #events: ScriptedEvent[] = []
@@ -134,6 +142,23 @@ export class ScriptedClient implements Client {
   getStatus = () => this.#answer('getStatus', [], this.status)
   doctor: DoctorView = { version: '1.2.3', now: at(0), rows: [] }
   getDoctor = () => this.#answer('getDoctor', [], this.doctor)
+  putSecret = (namespace: string, name: string, request: PutSecretRequest) =>
+    this.#answer('putSecret', [namespace, name, request], {
+      namespace,
+      name,
+      keys: Object.keys(request.values),
+      sealedBy: ['k1'],
+      updatedAt: at(0),
+    })
+  listSecrets = (...args: unknown[]) => this.#answer('listSecrets', args, { items: this.secrets, next: null })
+  getSecret = (...args: unknown[]) => this.#answer('getSecret', args, this.secret)
+  deleteSecret = (...args: unknown[]) => this.#answer('deleteSecret', args, { deleted: ['token'] })
+  rotateSecrets = (...args: unknown[]) =>
+    this.#answer(
+      'rotateSecrets',
+      args,
+      this.rotations.shift() ?? { activeKey: 'k1', olderKeys: [], resealed: 0, remaining: 0, unreadable: [] },
+    )
   getHealth = () => this.#answer('getHealth', [], {})
 
   async *followEvents(runId: string, options: { signal?: AbortSignal } = {}): AsyncIterable<ScriptedEvent> {

@@ -98,7 +98,7 @@ describe('resources in a text', () => {
       secret(
         JSON.stringify(Object.fromEntries(Array.from({ length: LIMITS.secretKeysMax + 1 }, (_, i) => [`k${i}`, 'v']))),
       ),
-      'more than 256 keys',
+      'more than 100 keys',
     ],
     ['a secret with a bad key', secret('{ "a b": x }'), 'is no key of a secret'],
     [

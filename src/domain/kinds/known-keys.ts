@@ -21,11 +21,14 @@ function descend(schema: z.core.$ZodType, path: readonly PropertyKey[]): z.core.
   return at
 }
 
-/** The schema behind what makes it optional, gives it a default or changes the value on the way. */
+/** The schema behind what makes it optional, gives it a default or changes the value on the way; of a choice the one that has keys. */
 function bare(schema: z.core.$ZodType): z.core.$ZodType {
   for (let at = schema; ;) {
     if (at instanceof z.ZodOptional || at instanceof z.ZodNullable || at instanceof z.ZodDefault) at = at.unwrap()
     else if (at instanceof z.ZodPipe) at = at.in instanceof z.ZodTransform ? at.out : at.in
-    else return at
+    else if (at instanceof z.ZodUnion) {
+      const withKeys = at.options.map(bare).find((option) => option instanceof z.ZodObject)
+      return withKeys ?? at
+    } else return at
   }
 }

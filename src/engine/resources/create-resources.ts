@@ -20,7 +20,6 @@ import type { EngineContext } from '../context.ts'
 import type { Caller } from '../engine.ts'
 import { conflictOf, meets, type PlannedWrite, planWrite } from './plan-apply.ts'
 import type { Precondition, Ref, ResourceEngine, ResourceSelection } from './resource-engine.ts'
-import { refuseSealing } from './sealing.ts'
 import { findStart } from './start-of-workflow.ts'
 import { viewResource, viewVersion } from './view-resource.ts'
 import { ResourceFeed } from './watch-resources.ts'
@@ -40,7 +39,7 @@ const nameOf = (ref: Ref): string => `${ref.kind} ${ref.namespace}/${ref.name}`
 export function createResources(ctx: EngineContext): ResourceEngine {
   const { db } = ctx
   const feed = new ResourceFeed(db, ctx.deadlines)
-  const sealing = ctx.sealing ?? refuseSealing
+  const { sealing } = ctx
 
   const notFound = async (caller: Caller, ref: Ref): Promise<Failure> => {
     const names = sees(caller, ref.namespace) ? await listNames(db, ref, LIMITS.pageMax) : []
@@ -73,7 +72,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
   const planAll = async (
     tx: Queryable,
     documents: readonly ResourceDocument[],
-    precondition: Precondition | undefined,
+    { precondition, dryRun }: { precondition: Precondition | undefined; dryRun: boolean },
   ): Promise<Written[]> => {
     const stored = new Map((await findResources(tx, documents)).map((row) => [nameOf(row as Ref), row]))
     const formerOf = (document: ResourceDocument) => stored.get(nameOf(document)) ?? null
@@ -86,7 +85,9 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     for (const document of documents) {
       const former = formerOf(document)
       const { isSealed } = kindOf(document.kind)
-      const spec = isSealed ? await sealing.seal(document, document.spec, former?.spec ?? null) : document.spec
+      const spec = isSealed
+        ? await sealing.seal(tx, document, document.spec, { former: former?.spec ?? null, dryRun })
+        : document.spec
       written.push({ document, spec, former, plan: planWrite(document, spec, former, at) })
     }
     return written
@@ -146,7 +147,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         for (const { definition } of documents) if (definition) await putDefinition(db, versionless(definition))
       const answer = await db.transaction(async (tx): Promise<ApplyResponse> => {
         const clock = await lockResourceClock(tx)
-        const all = await planAll(tx, documents, precondition)
+        const all = await planAll(tx, documents, { precondition, dryRun })
         const versions = dryRun ? new Map<Written, number>() : await writeAll(tx, caller, all, clock.version)
         return {
           dryRun,
@@ -198,6 +199,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         ])
         assert(gone.length === 1, 'a resource changed under the lock of the clock')
         await deleteVersions(tx, [found.uid])
+        if (kindOf(ref.kind).isSealed) await sealing.forget(tx, ref)
         await advanceResourceClock(tx, version)
         return found
       })

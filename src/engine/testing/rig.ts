@@ -26,7 +26,7 @@ export const WORKER: Caller = { actor: 'tok_worker', role: 'worker', namespaces:
 
 const START_MS = Date.UTC(2026, 0, 1)
 const TABLES =
-  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version'
+  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version, secret_value'
 
 /** What goes wrong with the statement of a name: before it is sent, or after it was done and before its answer comes back. */
 export interface Faults {
