@@ -16,6 +16,8 @@ const SLOW_UNITS = [
   'src/backends/process/',
   'src/cli/commands/resources.test.ts',
   'src/domain/manifest.test.ts',
+  'src/engine/children.test.ts',
+  'src/engine/parked.test.ts',
   'src/engine/ticks.test.ts',
   'src/store/resources/resources.test.ts',
   'src/store/store.test.ts',

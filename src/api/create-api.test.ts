@@ -6,7 +6,7 @@ import type { ProblemDetails } from '../contract/api-types.ts'
 import { ROUTES } from '../contract/routes.ts'
 import { Failure } from '../domain/failure.ts'
 import { ADMIN, type ApiRig, makeApi, serveApi } from './api-rig.ts'
-import { ADMIN_TOKEN, RUN_ID, WORKER_TOKEN } from './scripted-engine.ts'
+import { ADMIN_TOKEN, APPROVAL_ID, RUN_ID, WORKER_TOKEN } from './scripted-engine.ts'
 import type { Serving } from './serve.ts'
 
 const MANIFEST = `apiVersion: orrery.dev/v1
@@ -84,6 +84,31 @@ describe.each(['in process', 'over a socket'])('every route through the client, 
     expect(await client.cancelRun(RUN_ID)).toMatchObject({ canceling: true })
     expect(await client.skipStep(RUN_ID, 'measure[3]', { a: [1] })).toMatchObject({ id: RUN_ID })
     expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([RUN_ID, 'measure[3]', { a: [1] }])
+    expect(await client.nudgeRun(RUN_ID)).toMatchObject({ run: { id: RUN_ID }, changed: [], waiting: [] })
+    const sent = await client.sendEvent(RUN_ID, { name: 'paid', payload: { n: 1 } }, { idempotencyKey: 'order-1' })
+    expect(sent).toMatchObject({ name: 'paid', state: 'kept' })
+    expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([
+      RUN_ID,
+      { name: 'paid', payload: { n: 1 }, key: 'order-1' },
+    ])
+    await client.sendEvent(RUN_ID, { name: 'bare' })
+    expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([RUN_ID, { name: 'bare', payload: null, key: null }])
+    await client.listApprovals({ namespace: 'n', run: RUN_ID, step: 's', states: ['pending'], cursor: 'c', limit: 3 })
+    expect(rig.engine.calls.at(-1)?.args[1]).toEqual({
+      namespace: 'n',
+      runId: RUN_ID,
+      step: 's',
+      states: ['pending'],
+      cursor: 'c',
+      limit: 3,
+    })
+    expect(await client.getApproval(APPROVAL_ID)).toMatchObject({ id: APPROVAL_ID, message: 'Ship it?' })
+    expect(await client.approve(APPROVAL_ID, { comment: 'good', inputs: { a: 1 } })).toMatchObject({
+      state: 'approved',
+    })
+    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ approved: true, comment: 'good', inputs: { a: 1 } })
+    expect(await client.deny(APPROVAL_ID)).toMatchObject({ state: 'denied' })
+    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ approved: false, comment: null, inputs: null })
     expect(await client.listWorkers()).toEqual([])
     const kept = await client.putSecret('default', 'github', { values: { token: 'hunter2' } })
     expect(kept).toMatchObject({ name: 'github', keys: ['token'] })
@@ -215,6 +240,8 @@ describe('requests that are not in order', () => {
     expect((await problem(await ask('/v1/runs/run_x'))).code).toBe('run.not_found')
     expect((await problem(await ask('/v1/runs/%00'))).code).toBe('run.not_found')
     expect((await problem(await ask('/v1/definitions/%00'))).code).toBe('definition.not_found')
+    expect((await problem(await ask('/v1/approvals/apr_x'))).code).toBe('approval.not_found')
+    expect((await problem(await post('/v1/approvals/apr_x:deny', {}))).code).toBe('approval.not_found')
     expect((await problem(await post(`/v1/runs/${RUN_ID}/steps/%00:skip`, { output: 1 }))).code).toBe('step.not_found')
     expect(rig.engine.calls).toEqual([])
   })

@@ -5,7 +5,7 @@ import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest 
 import { findUnstorable, parseJson, textProblem } from '../contract/json-text.ts'
 import { type Route, type RouteId, ROUTES } from '../contract/routes.ts'
 import type { ResourceVerb } from '../contract/resource-routes.ts'
-import { isRunId } from '../base/ids.ts'
+import { isApprovalId, isRunId } from '../base/ids.ts'
 import { inScope } from '../base/scope.ts'
 import { nearest } from '../base/nearest.ts'
 import { Failure } from '../domain/failure.ts'
@@ -13,6 +13,7 @@ import type { KindName } from '../domain/kinds/registry.ts'
 import { callOfHono, SocketCall, toResponse } from './calls.ts'
 import type { Answer, ApiDeps, ApiEnv } from './context.ts'
 import * as artifacts from './artifact-handlers.ts'
+import * as approvals from './approval-handlers.ts'
 import * as exchange from './exchange-handlers.ts'
 import { observeRequest } from './observe-request.ts'
 import { RequestContext } from './request-context.ts'
@@ -44,6 +45,12 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> 
   cancelRun: runs.cancelRun,
   retryRun: runs.retryRun,
   skipStep: runs.skipStep,
+  nudgeRun: runs.nudgeRun,
+  sendEvent: approvals.sendEvent,
+  listApprovals: approvals.listApprovals,
+  getApproval: approvals.getApproval,
+  approveApproval: approvals.approve,
+  denyApproval: approvals.deny,
   followEvents: streams.followEvents,
   followLogs: streams.followLogs,
   listArtifacts: artifacts.listArtifacts,
@@ -191,6 +198,8 @@ function checkParams(x: RequestContext, route: Route): void {
     const value = route.path.endsWith(`{${name}}${verb}`) ? raw.slice(0, raw.length - verb.length) : raw
     x.params.set(name ?? '', value)
     if (name === 'id' && !isRunId(value)) throw new Failure('run.not_found', `finding run ${shorten(value)}`)
+    if (name === 'approval' && !isApprovalId(value))
+      throw new Failure('approval.not_found', `finding approval ${shorten(value)}`)
     if (name === 'hash' && !/^[\w:.-]{1,256}$/.test(value))
       throw new Failure('definition.not_found', `finding definition ${shorten(value)}`)
     if (route.resource && (name === 'name' || name === 'namespace') && !isName(value))

@@ -147,6 +147,10 @@ export async function retryRun(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.retryRun(x.caller, x.param('id')))
 }
 
+export async function nudgeRun(x: Exchange): Promise<Answer> {
+  return x.respondJson(200, await x.deps.engine.nudgeRun(x.caller, x.param('id')))
+}
+
 export async function skipStep(x: Exchange): Promise<Answer> {
   const { output } = x.body as { output: Json }
   return x.respondJson(200, await x.deps.engine.skipStep(x.caller, x.param('id'), x.param('name'), output))

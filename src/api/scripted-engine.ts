@@ -1,4 +1,4 @@
-import type { ArtifactView, RunEvent, RunSummary, RunView, StepView } from '../contract/api-types.ts'
+import type { ApprovalView, ArtifactView, RunEvent, RunSummary, RunView, StepView } from '../contract/api-types.ts'
 import type { PollResponse } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Definition } from '../domain/workflow.ts'
@@ -25,6 +25,29 @@ export function summaryOf(id: string): RunSummary {
     labels: {},
     steps: { total: 1, open: 1, bad: 0 },
     failure: null,
+    parent: null,
+  }
+}
+
+export const APPROVAL_ID = 'apr_00000000000000000000000001'
+function approvalOf(id: string): ApprovalView {
+  return {
+    id,
+    run: RUN_ID,
+    step: 'ship',
+    namespace: 'default',
+    workflow: 'demo',
+    state: 'pending',
+    message: 'Ship it?',
+    approvers: null,
+    inputs: null,
+    onExpiry: 'deny',
+    createdAt: NOW,
+    expiresAt: null,
+    decidedAt: null,
+    decidedBy: null,
+    comment: null,
+    given: null,
   }
 }
 
@@ -126,7 +149,7 @@ export class ScriptedEngine implements Engine {
   async getRun(...[caller, runId]: Parameters<Engine['getRun']>): Promise<RunView> {
     this.#note('getRun', caller, runId)
     this.#requireRun(runId)
-    return { ...summaryOf(runId), definition: 'sha256:demo', inputs: {}, reason: null, stepList: [] }
+    return { ...summaryOf(runId), definition: 'sha256:demo', inputs: {}, reason: null, waitsOn: [], stepList: [] }
   }
 
   async listRuns(...args: Parameters<Engine['listRuns']>) {
@@ -224,6 +247,34 @@ export class ScriptedEngine implements Engine {
     }
   }
 
+  async nudgeRun(...[caller, runId]: Parameters<Engine['nudgeRun']>) {
+    this.#note('nudgeRun', caller, runId)
+    this.#requireRun(runId)
+    return { run: summaryOf(runId), changed: [], waiting: [] }
+  }
+
+  async sendEvent(...[caller, runId, event]: Parameters<Engine['sendEvent']>) {
+    this.#note('sendEvent', caller, runId, event)
+    this.#requireRun(runId)
+    return { id: 'evt_1', run: runId, name: event.name, state: 'kept' as const, step: null }
+  }
+
+  async listApprovals(...args: Parameters<Engine['listApprovals']>) {
+    this.#note('listApprovals', ...args)
+    return { items: [approvalOf(APPROVAL_ID)], next: null }
+  }
+
+  async getApproval(...[caller, id]: Parameters<Engine['getApproval']>) {
+    this.#note('getApproval', caller, id)
+    return approvalOf(id)
+  }
+
+  async decideApproval(...[caller, id, wish]: Parameters<Engine['decideApproval']>): Promise<ApprovalView> {
+    this.#note('decideApproval', caller, id, wish)
+    const state = wish.approved ? 'approved' : 'denied'
+    return { ...approvalOf(id), state, decidedBy: 'tok_admin', comment: wish.comment, decidedAt: NOW }
+  }
+
   async waitForRun(...[caller, runId, waitMs]: Parameters<Engine['waitForRun']>): Promise<RunView> {
     this.#note('waitForRun', caller, runId, waitMs)
     return {
@@ -232,6 +283,7 @@ export class ScriptedEngine implements Engine {
       definition: 'sha256:demo',
       inputs: {},
       reason: null,
+      waitsOn: [],
       stepList: [],
     }
   }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Clock } from './clock.ts'
 import type { Random } from './random.ts'
 
@@ -17,6 +18,7 @@ const KINDS = {
   request: 'req',
   event: 'evt',
   resource: 'res',
+  approval: 'apr',
 } as const
 export type IdKind = keyof typeof KINDS
 
@@ -63,6 +65,22 @@ export function createIds(clock: Clock, random: Random): Ids {
   }
   return { make: make as Ids['make'] }
 }
+
+/** The id of what follows from something else: the same text and time give the same id, so that there are never two. */
+export function derivedId(kind: IdKind, text: string, ms: number): string {
+  const bytes = createHash('sha256').update(`${kind}/${text}`).digest()
+  let stamp = ''
+  let rest = ms
+  for (let i = 0; i < 10; i++) {
+    stamp = (ALPHABET[rest % 32] ?? '0') + stamp
+    rest = Math.floor(rest / 32)
+  }
+  for (let i = 0; i < 16; i++) stamp += ALPHABET[(bytes[i] ?? 0) & 31] ?? '0'
+  return `${KINDS[kind]}_${stamp}`
+}
+
+const APPROVAL_ID = /^apr_[0-9a-hjkmnp-tv-z]{26}$/
+export const isApprovalId = (text: string): boolean => APPROVAL_ID.test(text)
 
 const RUN_ID = /^run_[0-9a-hjkmnp-tv-z]{26}$/
 /** True when `text` has the form of a run id. */

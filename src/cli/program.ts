@@ -2,9 +2,11 @@ import { Command, Option } from 'commander'
 import type { ConfigFlags } from './commands/up.ts'
 import type { GetArtifactFlags } from './commands/artifacts.ts'
 import type { InitFlags } from './commands/init.ts'
+import type { ApprovalListFlags, DecisionFlags, SendFlags } from './commands/approvals.ts'
 import type { LogFlags, ListFlags, ServerFlags, SkipFlags } from './commands/runs.ts'
 import type { DoctorFlags } from './commands/doctor.ts'
 import type { ComponentLogFlags } from './commands/logs.ts'
+import type { PlanFlags } from './commands/plan.ts'
 import type { RunFlags } from './commands/run.ts'
 import type { TopFlags } from './commands/status.ts'
 import type { EventFlags, TimedFlags } from './commands/watch.ts'
@@ -77,12 +79,14 @@ export function buildProgram(options: ProgramOptions): Command {
       ),
     )
   addRun(program, options)
+  addPlan(program, options)
   addUp(program, options)
   addWorker(program, options)
   addRuns(program, options)
   addEvents(program, options)
   addArtifacts(program, options)
   addResources(program, options, { withServer, examples })
+  addApprovals(program, options)
   addWorkers(program, options)
   addStatus(program, options)
   addLogs(program, options)
@@ -127,6 +131,23 @@ function addRun(program: Command, { deps, output, done }: ProgramOptions): void 
       const { runWorkflow } = await import('./commands/run.ts')
       done(await runWorkflow(deps, output, file, flags))
     })
+}
+
+function addPlan(program: Command, { deps, output, done }: ProgramOptions): void {
+  program
+    .command('plan')
+    .summary('show what a run of a workflow would do')
+    .description(
+      'Shows the graph of a workflow, its inputs and which steps would run where. Asks no server and runs nothing.',
+    )
+    .argument('<file>', 'manifest of the workflow; - reads standard input')
+    .addOption(many('--input <name=value>', 'one input; @FILE reads the value from a file (repeatable)'))
+    .option('--inputs <file>', 'JSON file of inputs; --input wins over it')
+    .addOption(json())
+    .addHelpText('after', examples('orrery plan flow.yaml', 'orrery plan flow.yaml --input count=3 --json'))
+    .action(async (file: string, flags: PlanFlags) =>
+      done(await (await import('./commands/plan.ts')).plan(deps, output, file, flags)),
+    )
 }
 
 function addUp(program: Command, { deps, output, done }: ProgramOptions): void {
@@ -360,6 +381,63 @@ function addCompletion(program: Command, { deps, output, done }: ProgramOptions)
     .argument('[words...]')
     .action(async (words: string[]) =>
       done(await (await import('./commands/completion.ts')).complete(deps, output, program, words)),
+    )
+}
+
+function addApprovals(program: Command, { deps, output, done }: ProgramOptions): void {
+  const runs = program.commands.find((command) => command.name() === 'runs') ?? program
+  const decision = (verb: 'approve' | 'deny', description: string, example: string) =>
+    withServer(runs.command(verb).description(description))
+      .argument('<run>', 'id of the run')
+      .argument('<step>', 'name of the step that waits for the approval')
+      .option('--comment <text>', 'why; it is kept with the decision')
+      .addHelpText('after', examples(example))
+  decision(
+    'approve',
+    'Approves what a step of a run asks for. Exactly one decision counts.',
+    'orrery runs approve RUN ship --comment "looks good"',
+  )
+    .option('--inputs <json>', 'what the approval asks for along with it, or @FILE')
+    .action(async (id: string, step: string, flags: DecisionFlags) =>
+      done(await (await import('./commands/approvals.ts')).decide(deps, output, { id, step, approve: true }, flags)),
+    )
+  decision(
+    'deny',
+    'Denies what a step of a run asks for: the step fails with approval.denied.',
+    'orrery runs deny RUN ship --comment "not on a Friday"',
+  ).action(async (id: string, step: string, flags: DecisionFlags) =>
+    done(await (await import('./commands/approvals.ts')).decide(deps, output, { id, step, approve: false }, flags)),
+  )
+  withServer(runs.command('send').description('Sends an event to a run; a step that waits for it goes on.'))
+    .argument('<run>', 'id of the run')
+    .argument('<event>', 'name of the event')
+    .option('--payload <json>', 'what the event carries, or @FILE', 'null')
+    .option('--key <key>', 'the same key is the same event, however often it is sent')
+    .addHelpText('after', examples(`orrery runs send RUN paid --payload '{"amount": 12}' --key order-17`))
+    .action(async (id: string, event: string, flags: SendFlags) =>
+      done(await (await import('./commands/approvals.ts')).send(deps, output, { id, event }, flags)),
+    )
+  withServer(
+    runs.command('nudge').description('Looks again at a live run that seems stuck: what moved, and what it waits for.'),
+  )
+    .argument('<run>', 'id of the run')
+    .addHelpText('after', examples('orrery runs nudge RUN'))
+    .action(async (id: string, flags: ServerFlags) =>
+      done(await (await import('./commands/approvals.ts')).nudge(deps, output, id, flags)),
+    )
+  const approvals = program
+    .command('approvals')
+    .summary('list what waits for a decision')
+    .description('Shows the approvals that people owe or have given.')
+    .addHelpText('after', examples('orrery approvals list', 'orrery approvals list --state denied'))
+  withServer(approvals.command('list', { isDefault: true }).description('Lists approvals, the newest first.'))
+    .addOption(many('--state <state>', 'pending, approved, denied, expired or canceled (repeatable; default pending)'))
+    .option('--run <run>', 'of this run alone')
+    .option('--namespace <name>', 'of this namespace alone')
+    .option('--limit <n>', 'how many at most', '50')
+    .addHelpText('after', examples('orrery approvals list', 'orrery approvals list --state approved --run RUN'))
+    .action(async (flags: ApprovalListFlags) =>
+      done(await (await import('./commands/approvals.ts')).list(deps, output, flags)),
     )
 }
 

@@ -1,6 +1,8 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type {
   ArtifactView,
+  ApprovalState,
+  ApprovalView,
   CreateDefinitionRequest,
   CreateRunRequest,
   CreateRunsRequest,
@@ -8,6 +10,7 @@ import type {
   DefinitionView,
   DoctorView,
   LogLine,
+  Nudged,
   Page,
   RunEvent,
   RunState,
@@ -18,6 +21,7 @@ import type {
   StatusView,
   SecretDetail,
   SecretView,
+  SentEventView,
   StepView,
   WorkerView,
 } from '../contract/api-types.ts'
@@ -57,6 +61,23 @@ export interface Client {
   skipStep(runId: string, step: string, output: Json): Promise<RunSummary>
   /** Events after `afterSeq` that are there now, in order. */
   listEvents(runId: string, options?: { afterSeq?: number }): Promise<(RunEvent & { terminal: boolean })[]>
+  nudgeRun(runId: string): Promise<Nudged>
+  sendEvent(
+    runId: string,
+    event: { name: string; payload?: Json },
+    options?: { idempotencyKey?: string },
+  ): Promise<SentEventView>
+  listApprovals(query?: {
+    namespace?: string
+    run?: string
+    step?: string
+    states?: ApprovalState[]
+    cursor?: string
+    limit?: number
+  }): Promise<Page<ApprovalView>>
+  getApproval(id: string): Promise<ApprovalView>
+  approve(id: string, decision?: { comment?: string; inputs?: JsonObject }): Promise<ApprovalView>
+  deny(id: string, decision?: { comment?: string }): Promise<ApprovalView>
   /** Follows events from `afterSeq`; reconnects with `Last-Event-ID`; ends after the terminal event. */
   followEvents(
     runId: string,

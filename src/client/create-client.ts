@@ -34,6 +34,7 @@ export function createClient(options: ClientOptions): Client {
   const post = (path: string, body?: unknown) => asker.ask('POST', path, { body }) as Promise<never>
   const secretPath = (namespace: string, name: string) =>
     `/v1/namespaces/${encodeURIComponent(namespace)}/secret-values/${encodeURIComponent(name)}`
+  const approvalPath = (id: string) => `/v1/approvals/${encodeURIComponent(id)}`
   const runPath = (runId: string) => `/v1/runs/${encodeURIComponent(runId)}`
 
   return {
@@ -67,6 +68,18 @@ export function createClient(options: ClientOptions): Client {
     retryRun: (runId) => post(`${runPath(runId)}:retry`),
     skipStep: (runId, step, output) => post(`${runPath(runId)}/steps/${encodeURIComponent(step)}:skip`, { output }),
     listEvents: (runId, { afterSeq } = {}) => get(`${runPath(runId)}/events${queryText({ after: afterSeq })}`),
+    nudgeRun: (runId) => post(`${runPath(runId)}:nudge`),
+    sendEvent: (runId, { name, payload }, { idempotencyKey } = {}) =>
+      asker.ask('POST', `${runPath(runId)}/events/${encodeURIComponent(name)}:send`, {
+        body: payload === undefined ? {} : { payload },
+        headers: idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey },
+        repeatable: idempotencyKey !== undefined,
+      }) as Promise<never>,
+    listApprovals: ({ namespace, run, step, states, cursor, limit } = {}) =>
+      get(`/v1/approvals${queryText({ namespace, run, step, state: states, cursor, limit })}`),
+    getApproval: (id) => get(approvalPath(id)),
+    approve: (id, decision = {}) => post(`${approvalPath(id)}:approve`, decision),
+    deny: (id, decision = {}) => post(`${approvalPath(id)}:deny`, decision),
     followEvents: (runId, follow = {}) => followEvents(deps, runId, follow),
     followLogs: (runId, follow = {}) => followLogs(deps, runId, follow),
     listArtifacts: (runId, { cursor, limit } = {}) => get(`${runPath(runId)}/artifacts${queryText({ cursor, limit })}`),

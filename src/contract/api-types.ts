@@ -71,13 +71,15 @@ export interface RunSummary {
   /** Steps by number: all, ended well, ended badly. */
   steps: { total: number; open: number; bad: number }
   failure: FailureRecord | null
+  /** The step of another run that waits for this one. */
+  parent: { run: string; step: string } | null
 }
 
 export interface StepView {
   /** Name with indices: `measure[3]`. */
   name: string
   id: string
-  kind: 'function' | 'command'
+  kind: 'function' | 'command' | 'wait' | 'approval' | 'workflow'
   state: StepState
   /** Why a step has not ended; null once it has. */
   reason: Reason | null
@@ -95,8 +97,64 @@ export interface StepView {
   kept: { worker: string; path: string; until: string } | null
   /** Ended attempts that did not succeed. */
   attempts: AttemptView[]
-  /** Of a forEach: its activations by state. */
+  /** What it waits for in a row, when it does. */
+  waitsOn: WaitsOn | null
+  /** The run below that it waits for, or waited for. */
+  childRun: string | null
+  /** Of a forEach, matrix or loop: its activations by state. */
   activations: { total: number; succeeded: number; failed: number } | null
+}
+
+/** What a step waits for that holds nothing but a row. */
+export interface WaitsOn {
+  kind: 'backoff' | 'activations' | 'timer' | 'event' | 'approval' | 'child'
+  /** Name of the event, or id of the approval or of the run below. */
+  on: string | null
+  /** When the wait ends by itself. */
+  until: string | null
+}
+
+/** POST /v1/runs/{id}/events/{name}:send. */
+export interface SentEventView {
+  id: string
+  run: string
+  name: string
+  /** `kept`: no step waits for it yet. */
+  state: 'taken' | 'kept'
+  /** The step that took it. */
+  step: string | null
+}
+
+export type ApprovalState = 'pending' | 'approved' | 'denied' | 'expired' | 'canceled'
+export interface ApprovalView {
+  id: string
+  run: string
+  step: string
+  namespace: string
+  workflow: string
+  state: ApprovalState
+  message: string
+  /** Names of tokens or roles; null lets anybody decide who may decide approvals. */
+  approvers: string[] | null
+  /** JSON Schema of what is given along with the approval. */
+  inputs: JsonObject | null
+  /** What counts when nobody decides in time. */
+  onExpiry: 'approve' | 'deny'
+  createdAt: string
+  expiresAt: string | null
+  decidedAt: string | null
+  decidedBy: string | null
+  comment: string | null
+  given: JsonObject | null
+}
+
+/** POST /v1/runs/{id}:nudge. */
+export interface Nudged {
+  run: RunSummary
+  /** What moved because of it. */
+  changed: { of: string; to: string }[]
+  /** What does not go on, and why. */
+  waiting: { step: string; state: StepState; reason: StepView['reason'] }[]
 }
 
 export interface AttemptView {
@@ -115,6 +173,8 @@ export interface RunView extends RunSummary {
   stalled?: FailureRecord | null
   definition: string
   inputs: JsonObject
+  /** The first steps that wait in rows, and for what. */
+  waitsOn: (WaitsOn & { step: string })[]
   /** At most one page of steps, activations of a forEach left out; see /v1/runs/{id}/steps. */
   stepList: StepView[]
 }

@@ -43,6 +43,12 @@ export type RouteId =
   | 'cancelRun'
   | 'retryRun'
   | 'skipStep'
+  | 'nudgeRun'
+  | 'sendEvent'
+  | 'listApprovals'
+  | 'getApproval'
+  | 'approveApproval'
+  | 'denyApproval'
   | 'followEvents'
   | 'followLogs'
   | 'listArtifacts'
@@ -164,6 +170,55 @@ export const ROUTES: readonly Route[] = [
     summary: 'Skip a step with a replacement output; what depends on it may run.',
     body: s.SkipStepSchema,
     responses: [ok(s.RunSummarySchema)],
+  },
+  {
+    ...post,
+    id: 'nudgeRun',
+    path: '/v1/runs/{id}:nudge',
+    summary: 'Look again at a live run that seems stuck. Says what moved, and what the run waits for. Harmless.',
+    responses: [ok(s.NudgedSchema)],
+  },
+  {
+    ...post,
+    id: 'sendEvent',
+    path: '/v1/runs/{id}/events/{event}:send',
+    summary:
+      'Send an event to a run. A step that waits for it goes on with the payload; else the run keeps it until one does.',
+    body: s.SendEventSchema,
+    headers: { 'Idempotency-Key': IDEMPOTENCY },
+    responses: [ok(s.SentEventSchema)],
+  },
+  {
+    ...get,
+    id: 'listApprovals',
+    path: '/v1/approvals',
+    summary: 'Approvals, the newest first. `state` may be given several times.',
+    query: s.ListApprovalsQuerySchema,
+    lists: ['state'],
+    responses: [ok(s.pageOf(s.ApprovalViewSchema))],
+  },
+  {
+    ...get,
+    id: 'getApproval',
+    path: '/v1/approvals/{approval}',
+    summary: 'An approval: what is asked, of whom, and how it was decided.',
+    responses: [ok(s.ApprovalViewSchema)],
+  },
+  {
+    ...post,
+    id: 'approveApproval',
+    path: '/v1/approvals/{approval}:approve',
+    summary: 'Approve. Exactly one decision counts.',
+    body: s.ApproveSchema,
+    responses: [ok(s.ApprovalViewSchema)],
+  },
+  {
+    ...post,
+    id: 'denyApproval',
+    path: '/v1/approvals/{approval}:deny',
+    summary: 'Deny. Exactly one decision counts.',
+    body: s.DenySchema,
+    responses: [ok(s.ApprovalViewSchema)],
   },
   {
     ...get,

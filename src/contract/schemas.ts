@@ -82,6 +82,13 @@ export const CreateRunsSchema = z
   .refine(namespaceOfRef.check, namespaceOfRef.message)
 
 export const SkipStepSchema = z.strictObject({ output: json })
+export const SendEventSchema = z.strictObject({ payload: json.optional() })
+const comment = z.string().max(LIMITS.commentChars).optional()
+export const ApproveSchema = z.strictObject({
+  comment,
+  inputs: jsonObject.optional().meta({ description: 'What the approval asks for along with it.' }),
+})
+export const DenySchema = z.strictObject({ comment })
 
 const stateNames = ['pending', 'running', 'waiting', 'succeeded', 'failed', 'canceled'] as const
 const number = (min: number, max: number) =>
@@ -98,6 +105,15 @@ export const ListRunsQuerySchema = z.strictObject({
   namespace: text(256).optional(),
   workflow: text(256).optional(),
   state: z.array(z.enum(stateNames)).optional(),
+  cursor: cursor.optional(),
+  limit: limit.optional(),
+})
+const approvalStates = ['pending', 'approved', 'denied', 'expired', 'canceled'] as const
+export const ListApprovalsQuerySchema = z.strictObject({
+  namespace: text(256).optional(),
+  run: text(256).optional(),
+  step: text(512).optional(),
+  state: z.array(z.enum(approvalStates)).optional(),
   cursor: cursor.optional(),
   limit: limit.optional(),
 })
@@ -329,6 +345,10 @@ const summary = {
   labels,
   steps: z.object({ total: z.int(), open: z.int(), bad: z.int() }),
   failure: FailureRecordSchema.nullable(),
+  parent: z
+    .object({ run: z.string(), step: z.string() })
+    .nullable()
+    .meta({ description: 'The step of another run that waits for this one.' }),
 }
 export const RunSummarySchema = z.object(summary).meta({ id: 'RunSummary' })
 export const RunCreatedSchema = z
@@ -360,12 +380,17 @@ const ReasonSchema = z
     until: time.optional().meta({ description: 'When it ends at the latest, where that is known.' }),
   })
   .meta({ id: 'Reason' })
+const waitsOn = {
+  kind: z.enum(['backoff', 'activations', 'timer', 'event', 'approval', 'child']),
+  on: z.string().nullable().meta({ description: 'Name of the event, or id of the approval or of the run below.' }),
+  until: time.nullable().meta({ description: 'When the wait ends by itself.' }),
+}
 export const StepViewSchema = z
   .object({
     ...view,
     name: z.string().meta({ description: 'Name with indices: measure[3].' }),
     id: z.string(),
-    kind: z.enum(['function', 'command']),
+    kind: z.enum(['function', 'command', 'wait', 'approval', 'workflow']),
     state: z.enum(['pending', 'queued', 'running', 'waiting', 'succeeded', 'failed', 'skipped', 'blocked', 'canceled']),
     reason: ReasonSchema.nullable().meta({ description: 'Why a step has not ended; null once it has.' }),
     needs: z.array(z.string()),
@@ -382,6 +407,8 @@ export const StepViewSchema = z
         state: z.enum(['leased', 'running', 'succeeded', 'failed', 'lost', 'parked', 'canceled']),
       }),
     ),
+    waitsOn: z.object(waitsOn).nullable().meta({ description: 'What it waits for in a row, when it does.' }),
+    childRun: z.string().nullable().meta({ description: 'The run below that it waits for, or waited for.' }),
     activations: z.object({ total: z.int(), succeeded: z.int(), failed: z.int() }).nullable(),
   })
   .meta({ id: 'StepView' })
@@ -393,6 +420,7 @@ export const RunViewSchema = z
       .meta({ description: 'Why the run has not ended, told by the step that decides it.' }),
     definition: z.string(),
     inputs: jsonObject,
+    waitsOn: z.array(z.object({ step: z.string(), ...waitsOn })),
     stepList: z.array(StepViewSchema),
   })
   .meta({ id: 'RunView' })
@@ -417,6 +445,43 @@ export const DoctorViewSchema = z
 
 export const pageOf = <T extends z.ZodType>(item: T) =>
   z.object({ items: z.array(item), next: z.string().nullable().meta({ description: 'Cursor of the next page.' }) })
+
+export const NudgedSchema = z
+  .object({
+    run: RunSummarySchema,
+    changed: z.array(z.object({ of: z.string(), to: z.string() })).meta({ description: 'What moved because of it.' }),
+    waiting: z.array(z.object({ step: z.string(), state: z.string(), reason: ReasonSchema.nullable() })),
+  })
+  .meta({ id: 'Nudged' })
+export const SentEventSchema = z
+  .object({
+    id: z.string(),
+    run: z.string(),
+    name: z.string(),
+    state: z.enum(['taken', 'kept']).meta({ description: '`kept`: no step waits for it yet.' }),
+    step: z.string().nullable(),
+  })
+  .meta({ id: 'SentEvent' })
+export const ApprovalViewSchema = z
+  .object({
+    id: z.string(),
+    run: z.string(),
+    step: z.string(),
+    namespace: z.string(),
+    workflow: z.string(),
+    state: z.enum(approvalStates),
+    message: z.string(),
+    approvers: z.array(z.string()).nullable(),
+    inputs: jsonObject.nullable().meta({ description: 'JSON Schema of what is given along with the approval.' }),
+    onExpiry: z.enum(['approve', 'deny']),
+    createdAt: time,
+    expiresAt: time.nullable(),
+    decidedAt: time.nullable(),
+    decidedBy: z.string().nullable(),
+    comment: z.string().nullable(),
+    given: jsonObject.nullable(),
+  })
+  .meta({ id: 'Approval' })
 
 const change = z.object({
   of: z.string(),

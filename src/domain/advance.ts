@@ -1,17 +1,23 @@
 import { backoffMs } from '../base/backoff.ts'
-import type { Json } from '../base/json.ts'
+import { derivedId } from '../base/ids.ts'
+import type { Json, JsonObject } from '../base/json.ts'
 import type { Random } from '../base/random.ts'
-import { type FailureRecord, Failure, failureRecord } from './failure.ts'
+import { scopeOfActivation } from './activation-scope.ts'
+import { beginWait, childInputs, isMatch, type Question, questionOf } from './begin.ts'
+import { type FailureRecord, Failure, failureOfProblems, failureRecord } from './failure.ts'
 import type { Scope } from './expression.ts'
 import { FAILURES } from './failures.ts'
+import { checkInputs, checkSchema } from './inputs.ts'
 import { LIMITS } from './limits.ts'
 import { isStepGood, isStepTerminal } from './machines.ts'
+import { combinationsOf } from './matrix.ts'
 import {
   applyToStep,
   displayName,
   indexOf,
   isJoinImpossible,
   isJoinMet,
+  isTry,
   keyText,
   newStep,
   pathOf,
@@ -20,13 +26,21 @@ import {
   type StepKey,
 } from './step.ts'
 import { evaluateCondition, evaluateTemplate } from './template.ts'
-import { type Definition, isDecided, type WorkflowNode } from './workflow.ts'
+import {
+  type ChildNode,
+  type Definition,
+  isDecided,
+  isWork,
+  type ParkedNode,
+  type WaitNode,
+  type WorkflowNode,
+} from './workflow.ts'
 
 /** A run as the pure functions see it. */
 export interface RunCore {
   id: string
-  /** Set once somebody, or failFast, wants it stopped. */
-  stop: 'cancel' | 'fail_fast' | null
+  /** Set once somebody, failFast or the run's time-out wants it stopped. */
+  stop: 'cancel' | 'fail_fast' | 'timeout' | null
   open: number
   active: number
   bad: number
@@ -45,13 +59,42 @@ export type Happening = StepKey &
     | { type: 'attempt_canceled'; fence: number; session: string }
     /** Its due time has come, or a need has ended and the pure function must look. `waitedFor`: why a queued step was not taken. */
     | { type: 'due'; waitedFor?: FailureRecord }
+    /** A person decided. The fence names the approval: each try of the step asks anew. */
+    | { type: 'decided'; fence: number; decision: Decision }
+    /** The run below has ended. */
+    | { type: 'child_ended'; fence: number; end: ChildEnd }
+    /** The row of the approval that it waits for is gone. */
+    | { type: 'approval_missing' }
   )
+
+export interface Decision {
+  approved: boolean
+  by: string
+  comment: string | null
+  fields: JsonObject | null
+}
+
+export interface ChildEnd {
+  state: 'succeeded' | 'failed' | 'canceled'
+  failure: FailureRecord | null
+  /** Outputs of its last steps by name. */
+  output: Json
+}
 
 /** A request to stop the whole run: idle steps end at once, running ones when their worker confirms or is lost. */
 export interface StopHappening {
   type: 'stop'
-  why: 'cancel' | 'fail_fast'
+  why: 'cancel' | 'fail_fast' | 'timeout'
 }
+
+/** An event of this name was sent to the run, and is kept until a step takes it. */
+export interface EventSent {
+  type: 'event_sent'
+  name: string
+}
+
+export type Anything = Happening | StopHappening | EventSent
+export const isKeyed = (h: Anything): h is Happening => h.type !== 'stop' && h.type !== 'event_sent'
 
 /** What `advance` must be given before it can go on. */
 export type Need =
@@ -61,12 +104,60 @@ export type Need =
   | { type: 'failed_activation'; node: number }
   /** The first activations of this forEach, from a path on, that were not let into the queue. */
   | { type: 'pending_activations'; node: number; from: string; limit: number }
+  /** Activations of this node that have not ended. */
+  | { type: 'open_activations'; node: number }
+  /** What these activations gave. */
+  | { type: 'outputs'; keys: StepKey[] }
+  /** Steps that wait for an event of this name. */
+  | { type: 'event_waits'; name: string }
+  /** Events of this name that no step has taken, oldest first. */
+  | { type: 'events'; name: string }
+  /** The workflow that a step wants to run. */
+  | { type: 'workflow'; ref: ChildNode['ref'] }
   /** Scope of expressions: outputs and states of these nodes, and the run's inputs. */
   | { type: 'scope'; nodes: number[] }
 
 export interface Given {
   steps?: Step[]
   scope?: Pick<Scope, 'inputs' | 'steps'>
+  outputs?: (StepKey & { output: Json })[]
+  events?: KeptEvent[]
+  workflow?: StoredWorkflow | Failure
+}
+
+export interface KeptEvent {
+  id: string
+  payload: Json
+}
+
+/** A workflow as far as starting a run of it has to know. */
+export interface StoredWorkflow {
+  hash: string
+  name: string
+  inputs: JsonObject | null
+}
+
+/** Rows beside the steps that are to be written with them. */
+export interface BesideRows {
+  /** Approvals to ask for; one that is there already stays. */
+  asked: (StepKey & Question & { id: string; fence: number; expiresAt: number | null })[]
+  /** Approvals that have ended. Only those still pending change. */
+  answered: { id: string; state: 'approved' | 'denied' | 'expired' | 'canceled'; decision: Decision | null }[]
+  /** Events that steps have taken. */
+  taken: (StepKey & { id: string })[]
+  /** Runs to start below this one. */
+  children: (StepKey & { runId: string; fence: number; workflow: StoredWorkflow; inputs: JsonObject })[]
+  /** Runs below that nobody waits for any more. */
+  orphans: string[]
+}
+
+export const nothingBeside = (): BesideRows => ({ asked: [], answered: [], taken: [], children: [], orphans: [] })
+
+/** What has to be let go of when a step no longer waits for what it waited for. */
+export function letGo(before: Step, beside: BesideRows): void {
+  if (before.state !== 'waiting' || before.on === null) return
+  if (before.waits === 'approval') beside.answered.push({ id: before.on, state: 'canceled', decision: null })
+  else if (before.waits === 'child') beside.orphans.push(before.on)
 }
 
 /** One line of an event: what moved, and to where. */
@@ -93,6 +184,7 @@ export interface AdvanceResult {
   })[]
   /** Outputs to keep. */
   outputs: (StepKey & { output: Json })[]
+  beside: BesideRows
   changes: StepChange[]
   /** Set when the run has ended. */
   ended: 'succeeded' | 'failed' | 'canceled' | null
@@ -103,7 +195,7 @@ export interface AdvanceResult {
 export interface AdvanceInput {
   definition: Definition
   run: RunCore
-  happenings: (Happening | StopHappening)[]
+  happenings: Anything[]
   /** ms by the database's clock. */
   now: number
   random: Random
@@ -151,6 +243,10 @@ class Advance {
   #owed = new Map<string, StepKey>()
   /** Nodes below something bad: asked for already. */
   readonly #sunk = new Set<number>()
+  readonly #beside = nothingBeside()
+  /** Kept events by name, without those taken in this very round. */
+  readonly #kept = new Map<string, KeptEvent[]>()
+  readonly #workflows = new Map<string, StoredWorkflow | Failure>()
 
   constructor(input: AdvanceInput) {
     this.#in = input
@@ -158,10 +254,11 @@ class Advance {
   }
 
   *go(): Generator<Need, AdvanceResult, Given> {
-    const keyed = this.#in.happenings.filter((h): h is Happening => h.type !== 'stop')
+    const keyed = this.#in.happenings.filter(isKeyed)
     yield* this.#load(keyed)
     for (const happening of keyed) this.#happen(happening)
     for (const h of this.#in.happenings) if (h.type === 'stop') yield* this.#stop(h.why)
+    for (const h of this.#in.happenings) if (h.type === 'event_sent') yield* this.#eventSent(h.name)
     yield* this.#settle()
     return this.#finish()
   }
@@ -170,7 +267,14 @@ class Advance {
     const run = this.#run
     const stoppedAs = run.stop === 'cancel' ? 'canceled' : 'failed'
     const ended = run.open > 0 ? null : run.stop !== null ? stoppedAs : run.bad > 0 ? 'failed' : 'succeeded'
-    return { run, changed: [...this.#changed.values()], created: [...this.#created.values()], ...this.#result, ended }
+    return {
+      run,
+      changed: [...this.#changed.values()],
+      created: [...this.#created.values()],
+      ...this.#result,
+      beside: this.#beside,
+      ended,
+    }
   }
 
   *#load(keys: readonly StepKey[]): Generator<Need, void, Given> {
@@ -180,9 +284,11 @@ class Advance {
     for (const step of given.steps ?? []) this.#rows.set(keyText(step), step)
   }
 
-  #put(before: Step, event: StepEvent, note: { code?: string } = {}): Step | null {
+  /** `answered`: what it waited for has come to its own end. */
+  #put(before: Step, event: StepEvent, note: { code?: string; answered?: true } = {}): Step | null {
     const after = applyToStep(before, event)
     if (!after) return null
+    if (!note.answered) letGo(before, this.#beside)
     const key = keyText(after)
     this.#rows.set(key, after)
     if (this.#created.has(key)) this.#created.set(key, after)
@@ -215,11 +321,15 @@ class Advance {
     const step = this.#rows.get(keyText(h))
     if (!step) return void this.#result.stale.push(h)
     if (h.type === 'due') return this.#due(step, h.waitedFor ?? null)
+    if (h.type === 'decided' || h.type === 'child_ended' || h.type === 'approval_missing') return this.#answer(step, h)
     if (step.state !== 'running' || step.fence !== h.fence || step.session !== h.session)
       return void this.#result.stale.push(h)
-    // While the run is being stopped nothing revives it: what comes late is kept as evidence and the step is canceled.
-    if (this.#run.stop !== null && h.type !== 'attempt_lost') {
-      const failure = h.type === 'attempt_failed' ? h.failure : null
+    // While the run is being stopped nothing revives it: what comes late is kept as evidence and the step is canceled. A step that only
+    // nobody needs any more may still succeed.
+    const isStopped = this.#run.stop !== null || (step.stopping && h.type !== 'attempt_succeeded')
+    if (isStopped && h.type !== 'attempt_lost') {
+      const late = h.type === 'attempt_failed' ? h.failure : null
+      const failure = step.stopping ? this.#notNeeded(step, late) : late
       if (h.type === 'attempt_succeeded') this.#result.outputs.push({ node: h.node, path: h.path, output: h.output })
       this.#attempt(step, 'canceled', failure)
       this.#put(step, { type: 'canceled', failure })
@@ -265,22 +375,75 @@ class Advance {
     return ms === null ? null : this.#in.now + ms
   }
 
-  #fail(step: Step, failure: FailureRecord): void {
+  #fail(step: Step, failure: FailureRecord, answered: { answered?: true } = {}): void {
     const { retry } = nodeAt(this.#in.definition, step.node)
     // A code of the product's own world (the worker had no disk) may be retried too; a code that can never succeed may not.
     const fits = retry.on === null ? FAILURES[failure.code].retry !== 'never' : retry.on.includes(failure.code)
-    if (step.state === 'running' && step.tries < retry.max && fits) {
+    const note = { code: failure.code, ...answered }
+    if (isTry(step) && step.tries < retry.max && fits) {
       const at = this.#in.now + backoffMs(retry, step.tries + 1, this.#in.random)
-      this.#put(step, { type: 'backed_off', at }, { code: failure.code })
+      this.#put(step, { type: 'backed_off', at }, note)
       return
     }
-    this.#put(step, { type: 'failed', failure }, { code: failure.code })
+    this.#put(step, { type: 'failed', failure }, note)
+  }
+
+  #answer(step: Step, h: Extract<Happening, { type: 'decided' | 'child_ended' | 'approval_missing' }>): void {
+    const waits = h.type === 'child_ended' ? 'child' : 'approval'
+    const isWanted = step.state === 'waiting' && step.waits === waits
+    if (!isWanted || (h.type !== 'approval_missing' && h.fence !== step.fence)) return void this.#result.stale.push(h)
+    if (h.type === 'approval_missing') this.#owed.set(keyText(step), step)
+    else if (h.type === 'decided') this.#decided(step, h.decision)
+    else this.#childEnded(step, h.end)
+  }
+
+  #decided(step: Step & { state: 'waiting' }, decision: Decision): void {
+    const { approved, by, comment, fields } = decision
+    const at = new Date(this.#in.now).toISOString()
+    const output = { approved, by, comment, at, ...(fields ? { inputs: fields } : {}) }
+    this.#result.outputs.push({ node: step.node, path: step.path, output })
+    if (step.on !== null) this.#beside.answered.push({ id: step.on, state: approved ? 'approved' : 'denied', decision })
+    if (approved) return void this.#put(step, { type: 'succeeded' }, { answered: true })
+    const failure = failureRecord('approval.denied', `asking for approval in ${this.#name(step)}: ${by} denied it`, {
+      evidence: { approval: step.on ?? '', by, comment, at },
+    })
+    this.#put(step, { type: 'failed', failure }, { code: failure.code, answered: true })
+  }
+
+  #childEnded(step: Step & { state: 'waiting' }, { state, failure, output }: ChildEnd): void {
+    const child = step.on ?? ''
+    const node = nodeAt(this.#in.definition, step.node)
+    if (state === 'succeeded') {
+      const problems = node.outputSchema ? checkSchema(output, node.outputSchema) : []
+      this.#result.outputs.push({ node: step.node, path: step.path, output })
+      if (problems.length === 0) return void this.#put(step, { type: 'succeeded' }, { answered: true })
+      const violation = failureOfProblems(problems, `checking what ${child} gave for ${this.#name(step)}`)
+      return this.#fail(step, violation.toRecord(), { answered: true })
+    }
+    const code = state === 'failed' ? 'child.failed' : 'child.canceled'
+    const record = failureRecord(
+      code,
+      `running ${this.#name(step)}: ${child} ${state === 'failed' ? 'failed' : 'was canceled'}`,
+      {
+        evidence: { run: child, state, ...(failure ? { code: failure.code } : {}) },
+      },
+    )
+    this.#fail(step, failure ? { ...record, cause: failure } : record, { answered: true })
+  }
+
+  /** Why a step was stopped that only a join with `rest: cancel` made needless. */
+  #notNeeded(step: StepKey, cause: FailureRecord | null): FailureRecord {
+    const record = failureRecord(
+      'step.not_needed',
+      `stopping ${this.#name(step)}: the join after it was met without it`,
+    )
+    return cause ? { ...record, cause } : record
   }
 
   #lose(step: Step & { state: 'running' }, failure: FailureRecord): void {
     this.#attempt(step, 'lost', failure)
-    if (this.#run.stop !== null) {
-      this.#put(step, { type: 'canceled', failure })
+    if (this.#run.stop !== null || step.stopping) {
+      this.#put(step, { type: 'canceled', failure: step.stopping ? this.#notNeeded(step, failure) : failure })
       return
     }
     if (step.losses + 1 >= LIMITS.lossesMax) {
@@ -299,7 +462,11 @@ class Advance {
   #due(step: Step, waitedFor: FailureRecord | null): void {
     if (step.dueAt === null || step.dueAt > this.#in.now) return
     if (step.state === 'waiting' && step.waits === 'backoff') {
-      this.#put(step, { type: 'ready', expiresAt: this.#expiry(step) })
+      if (isWork(nodeAt(this.#in.definition, step.node)))
+        this.#put(step, { type: 'ready', expiresAt: this.#expiry(step) })
+      else this.#owed.set(keyText(step), step)
+    } else if (step.state === 'waiting' && step.waits !== 'children') {
+      this.#waitIsOver(step)
     } else if (step.state === 'queued') {
       const failure: FailureRecord = {
         ...failureRecord('dispatch.expired', `waiting for a worker to take ${this.#name(step)}`, {
@@ -317,21 +484,67 @@ class Advance {
           evidence: { timeoutMs: nodeAt(this.#in.definition, step.node).timeoutMs ?? 0, enforcedBy: 'server' },
         },
       )
-      this.#attempt(step, 'failed', failure)
-      this.#fail(step, failure)
+      this.#attempt(step, step.stopping ? 'canceled' : 'failed', failure)
+      if (step.stopping) this.#put(step, { type: 'canceled', failure: this.#notNeeded(step, failure) })
+      else this.#fail(step, failure)
     } else if (step.state === 'pending' || step.state === 'waiting') {
       this.#owed.set(keyText(step), step)
     }
+  }
+
+  /** The time of a step that waits in a row has come: a timer is done, everything else is too late. */
+  #waitIsOver(step: Step & { state: 'waiting' }): void {
+    const node = nodeAt(this.#in.definition, step.node)
+    if (step.waits === 'timer') this.#put(step, { type: 'succeeded' })
+    else if (step.waits === 'event') {
+      const failure = failureRecord('wait.timed_out', `waiting for event ${step.on ?? ''} in ${this.#name(step)}`, {
+        evidence: {
+          event: step.on ?? '',
+          ...(node.kind === 'wait' && 'timeoutMs' in node.for ? { timeoutMs: node.for.timeoutMs } : {}),
+        },
+      })
+      this.#put(step, { type: 'failed', failure }, { code: failure.code })
+    } else if (step.waits === 'approval') this.#expire(step, node.kind === 'approval' && node.onExpiry === 'approve')
+    else {
+      const failure = failureRecord(
+        'step.timed_out',
+        `running ${this.#name(step)}: ${step.on ?? ''} did not end in time`,
+        {
+          evidence: { timeoutMs: node.timeoutMs ?? 0, run: step.on ?? '', enforcedBy: 'server' },
+        },
+      )
+      this.#fail(step, failure)
+    }
+  }
+
+  /** Nobody decided: the default action counts. */
+  #expire(step: Step & { state: 'waiting' }, approved: boolean): void {
+    const at = new Date(this.#in.now).toISOString()
+    const output = { approved, by: null, comment: null, at, expired: true }
+    this.#result.outputs.push({ node: step.node, path: step.path, output })
+    if (step.on !== null) this.#beside.answered.push({ id: step.on, state: 'expired', decision: null })
+    if (approved) return void this.#put(step, { type: 'succeeded' }, { answered: true })
+    const failure = failureRecord('approval.expired', `asking for approval in ${this.#name(step)}: nobody decided`, {
+      evidence: { approval: step.on ?? '', default: 'deny' },
+    })
+    this.#put(step, { type: 'failed', failure }, { code: failure.code, answered: true })
   }
 
   #name(step: StepKey): string {
     return `step ${displayName(nodeAt(this.#in.definition, step.node).name, step.path)} of ${this.#run.id}`
   }
 
-  *#stop(why: 'cancel' | 'fail_fast'): Generator<Need, void, Given> {
-    // A person's cancel outranks failFast; a second one changes nothing.
-    if (this.#run.stop === 'cancel' || this.#run.stop === why) return
+  *#stop(why: StopHappening['why']): Generator<Need, void, Given> {
+    // A person's cancel outranks the time-out, and that failFast; a second one changes nothing.
+    const { stop } = this.#run
+    if (stop === 'cancel' || stop === why || (stop === 'timeout' && why === 'fail_fast')) return
     this.#run.stop = why
+    if (why === 'timeout') {
+      const { timeoutMs } = this.#in.definition
+      this.#run.failure ??= failureRecord('run.timed_out', `running ${this.#run.id}`, {
+        evidence: { timeoutMs: timeoutMs ?? 0 },
+      })
+    }
     const given = yield { type: 'idle_steps' }
     for (const step of given.steps ?? []) if (!this.#rows.has(keyText(step))) this.#rows.set(keyText(step), step)
     for (const step of [...this.#rows.values()]) {
@@ -355,9 +568,9 @@ class Advance {
   *#tell(): Generator<Need, void, Given> {
     const ended = this.#ended
     this.#ended = []
-    const targets = new Map<string, { key: StepKey; ok: number; bad: number; by: Step | null }>()
-    const count = (key: StepKey, good: boolean, by: Step) => {
-      const t = targets.get(keyText(key)) ?? { key, ok: 0, bad: 0, by: null }
+    const targets = new Map<string, Target>()
+    const count = (key: StepKey, good: boolean, by: Step, isGroup: boolean) => {
+      const t = targets.get(keyText(key)) ?? { key, ok: 0, bad: 0, by: null, isGroup }
       if (good) t.ok += 1
       else {
         t.bad += 1
@@ -369,12 +582,12 @@ class Advance {
     for (const step of ended) {
       const node = nodeAt(this.#in.definition, step.node)
       if (step.path !== '') {
-        count({ node: step.node, path: '' }, isStepGood(step.state), step)
+        count({ node: step.node, path: '' }, isStepGood(step.state), step, true)
         continue
       }
       const good = isStepGood(step.state) || (step.state === 'failed' && node.onFailure === 'continue')
       if (this.#run.stop === null)
-        for (const to of this.#in.dependents[step.node] ?? []) count({ node: to, path: '' }, good, step)
+        for (const to of this.#in.dependents[step.node] ?? []) count({ node: to, path: '' }, good, step, false)
       // What is bad reaches everything below it; asking once is cheaper than asking level by level.
       if (!good && this.#run.stop === null) wanted.push(...this.#sink(step.node))
     }
@@ -382,9 +595,11 @@ class Advance {
     for (const t of targets.values()) this.#join(t)
   }
 
-  #join(t: { key: StepKey; ok: number; bad: number; by: Step | null }): void {
+  #join(t: Target): void {
     const target = this.#rows.get(keyText(t.key))
-    if (!target || isStepTerminal(target.state)) return
+    // A join that has fired counts no more: what ends late changes nothing.
+    const counts = t.isGroup ? target?.state === 'waiting' && target.waits === 'children' : target?.state === 'pending'
+    if (!target || !counts) return
     const moved: Step = { ...target, ok: target.ok + t.ok, bad: target.bad + t.bad }
     const key = keyText(moved)
     this.#rows.set(key, moved)
@@ -400,6 +615,11 @@ class Advance {
   }
 
   #block(step: Step, cause: Step | null): void {
+    // Below what nobody needs nothing is wrong.
+    if (cause?.state === 'canceled') {
+      this.#put(step, { type: 'canceled', failure: this.#notNeeded(step, null) })
+      return
+    }
     const by = cause ? displayName(nodeAt(this.#in.definition, cause.node).name, cause.path) : 'a need'
     const code =
       cause && (cause.state === 'failed' || cause.state === 'blocked') ? cause.failure.code : (cause?.state ?? 'failed')
@@ -425,62 +645,200 @@ class Advance {
   }
 
   *#lookAtOwed(): Generator<Need, void, Given> {
-    const owed = [...this.#owed.values()]
+    const keys = [...this.#owed.values()]
     this.#owed.clear()
-    const pending = owed.map((k) => this.#rows.get(keyText(k))).filter((s): s is Step => s !== undefined)
-    const refs = new Set(
-      pending.filter((s) => s.state === 'pending').flatMap((s) => nodeAt(this.#in.definition, s.node).refs),
-    )
-    const decidable = pending.filter((s) => s.state === 'pending')
-    const scope: Scope = {
-      inputs: {},
-      steps: {},
-      run: { id: this.#run.id, workflow: this.#in.definition.name, namespace: this.#in.definition.namespace },
-    }
-    if (decidable.length > 0) {
-      const given = yield { type: 'scope', nodes: [...refs] }
-      Object.assign(scope, given.scope)
-      // Outputs that came with these very happenings are not in the store yet.
-      for (const o of this.#result.outputs) {
-        if (!refs.has(o.node)) continue
-        const name = nodeAt(this.#in.definition, o.node).name
-        const known = scope.steps[name]?.output
-        if (o.path === '') scope.steps[name] = { output: o.output, state: 'succeeded' }
-        else if (Array.isArray(known)) known[indexOf(o.path)] = o.output
-      }
-      for (const ref of refs) {
-        const step = this.#rows.get(keyText({ node: ref, path: '' }))
-        if (!step) continue
-        const { name } = nodeAt(this.#in.definition, ref)
-        scope.steps[name] = { output: scope.steps[name]?.output ?? null, state: step.state }
-      }
-    }
-    for (const step of pending) {
+    const decidable = keys.flatMap((k) => {
+      const step = this.#rows.get(keyText(k))
+      return step && !(step.state === 'waiting' && step.waits === 'children') ? [step.node] : []
+    })
+    const scope = decidable.length > 0 ? yield* this.#scopeOf(decidable) : this.#bareScope()
+    for (const key of keys) {
+      const step = this.#rows.get(keyText(key))
+      if (!step) continue
       if (step.state === 'pending' && isJoinImpossible(step)) this.#block(step, null)
-      else if (step.state === 'pending' && isJoinMet(step)) this.#decide(step, scope)
+      else if (step.state === 'pending' && isJoinMet(step)) yield* this.#decide(step, scope)
       else if (step.state === 'waiting' && step.waits === 'children') yield* this.#group(step)
+      else if (step.state === 'waiting' && step.waits === 'backoff') yield* this.#begin(step, scope)
+      else if (step.state === 'waiting' && step.waits === 'approval') this.#askAgain(step, scope)
     }
   }
 
-  #decide(step: Step, scope: Scope): void {
+  #bareScope(): Scope {
+    const { name, namespace } = this.#in.definition
+    return { inputs: {}, steps: {}, run: { id: this.#run.id, workflow: name, namespace } }
+  }
+
+  /** What the expressions of these nodes may read. */
+  *#scopeOf(nodes: readonly number[]): Generator<Need, Scope, Given> {
+    const scope = this.#bareScope()
+    const refs = new Set(nodes.flatMap((node) => nodeAt(this.#in.definition, node).refs))
+    const given = yield { type: 'scope', nodes: [...refs] }
+    Object.assign(scope, given.scope)
+    // Outputs that came with these very happenings are not in the store yet.
+    for (const o of this.#result.outputs) {
+      if (!refs.has(o.node)) continue
+      const name = nodeAt(this.#in.definition, o.node).name
+      const known = scope.steps[name]?.output
+      if (o.path === '') scope.steps[name] = { output: o.output, state: 'succeeded' }
+      else if (Array.isArray(known)) known[indexOf(o.path)] = o.output
+    }
+    for (const ref of refs) {
+      const step = this.#rows.get(keyText({ node: ref, path: '' }))
+      if (!step) continue
+      const { name } = nodeAt(this.#in.definition, ref)
+      scope.steps[name] = { output: scope.steps[name]?.output ?? null, state: step.state }
+    }
+    return scope
+  }
+
+  *#decide(step: Step, scope: Scope): Generator<Need, void, Given> {
     const node = nodeAt(this.#in.definition, step.node)
+    if (step.path === '' && node.join?.rest === 'cancel') yield* this.#cancelRest(node)
     try {
-      if (node.if !== null && !evaluateCondition(node.if, scope)) {
+      // An activation's condition was that of its group.
+      if (step.path === '' && node.if !== null && !evaluateCondition(node.if, scope)) {
         this.#put(step, { type: 'skipped' })
         return
       }
-      if (node.forEach === null) {
-        this.#put(step, { type: 'ready', expiresAt: this.#expiry(step) })
-        return
-      }
-      this.#spread(step, node, evaluateTemplate(node.forEach, scope))
+      if (step.path !== '') yield* this.#begin(step, scope)
+      else if (node.loop !== null) yield* this.#spread(step, node, { items: [null], scope })
+      else if (node.matrix !== null) {
+        const what = `spreading ${this.#name(step)}`
+        const items = combinationsOf(node.matrix, scope, { what, limit: LIMITS.forEachItemsMax })
+        yield* this.#spread(step, node, { items, scope })
+      } else if (node.forEach === null) yield* this.#begin(step, scope)
+      else yield* this.#spread(step, node, { items: evaluateTemplate(node.forEach, scope), scope })
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       this.#put(step, { type: 'failed', failure: error.toRecord() }, { code: error.code })
     }
   }
 
-  #spread(step: Step, node: WorkflowNode, items: Json): void {
+  /** Lets a step go: into its queue, or to wait for what it waits for. `scope` is that of its node. */
+  *#begin(step: Step, scope: Scope): Generator<Need, void, Given> {
+    const node = nodeAt(this.#in.definition, step.node)
+    if (isWork(node)) {
+      this.#put(step, { type: 'ready', expiresAt: this.#expiry(step) })
+      return
+    }
+    try {
+      yield* this.#park(step, node, scopeOfActivation(scope, node, step))
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      this.#put(step, { type: 'failed', failure: error.toRecord() }, { code: error.code })
+    }
+  }
+
+  *#park(step: Step, node: ParkedNode, scope: Scope): Generator<Need, void, Given> {
+    const { now } = this.#in
+    const what = `beginning ${this.#name(step)}`
+    const of = `${this.#run.id}/${keyText(step)}/${step.fence + 1}`
+    switch (node.kind) {
+      case 'wait': {
+        const begun = beginWait(node, scope, { now, what })
+        const on = begun.waits === 'event' ? begun.name : null
+        const parked = this.#put(step, { type: 'parked', waits: begun.waits, on, until: begun.until })
+        if (!parked) return
+        if (begun.waits === 'event') yield* this.#take(parked, node, { name: begun.name, scope })
+        else if (begun.until <= now) this.#put(parked, { type: 'succeeded' })
+        return
+      }
+      case 'approval': {
+        const question = questionOf(node, scope)
+        const expiresAt = node.expiresMs === null ? null : now + node.expiresMs
+        const id = derivedId('approval', of, now)
+        const parked = this.#put(step, { type: 'parked', waits: 'approval', on: id, until: expiresAt })
+        if (parked) this.#beside.asked.push({ ...keyOf(parked), id, fence: parked.fence, expiresAt, ...question })
+        return
+      }
+      case 'workflow': {
+        const workflow = yield* this.#workflow(node.ref)
+        if (workflow instanceof Failure) throw workflow
+        const inputs = checkInputs(workflow, childInputs(node, scope, what))
+        const runId = derivedId('run', of, now)
+        const until = node.timeoutMs === null ? null : now + node.timeoutMs
+        const parked = this.#put(step, { type: 'parked', waits: 'child', on: runId, until })
+        if (parked) this.#beside.children.push({ ...keyOf(parked), runId, fence: parked.fence, workflow, inputs })
+      }
+    }
+  }
+
+  *#workflow(ref: ChildNode['ref']): Generator<Need, StoredWorkflow | Failure, Given> {
+    const key = 'name' in ref ? `name/${ref.name}` : `hash/${ref.hash}`
+    const known = this.#workflows.get(key)
+    if (known) return known
+    const given = yield { type: 'workflow', ref }
+    const found =
+      given.workflow ??
+      new Failure('child.definition_not_found', `looking for ${key.replace('/', ' ')}`, { evidence: { ...ref } })
+    this.#workflows.set(key, found)
+    return found
+  }
+
+  /** The approval's row is gone: it is asked for again, under the same id. */
+  #askAgain(step: Step & { state: 'waiting' }, scope: Scope): void {
+    const node = nodeAt(this.#in.definition, step.node)
+    if (node.kind !== 'approval' || step.on === null) return
+    const question = questionOf(node, scopeOfActivation(scope, node, step))
+    this.#beside.asked.push({ ...keyOf(step), id: step.on, fence: step.fence, expiresAt: step.dueAt, ...question })
+  }
+
+  *#eventSent(name: string): Generator<Need, void, Given> {
+    if (this.#run.stop !== null) return
+    const given = yield { type: 'event_waits', name }
+    const waiting = (given.steps ?? []).map((s) => this.#rows.get(keyText(s)) ?? s)
+    for (const step of waiting) this.#rows.set(keyText(step), step)
+    const scope = waiting.length > 0 ? yield* this.#scopeOf(waiting.map((s) => s.node)) : this.#bareScope()
+    for (const step of waiting) {
+      const node = nodeAt(this.#in.definition, step.node)
+      if (step.state !== 'waiting' || step.on !== name || node.kind !== 'wait') continue
+      yield* this.#take(step, node, { name, scope: scopeOfActivation(scope, node, step) })
+    }
+  }
+
+  /** Gives a step the oldest kept event that it waits for, if there is one. Each event is taken once. */
+  *#take(step: Step, node: WaitNode, { name, scope }: { name: string; scope: Scope }): Generator<Need, void, Given> {
+    const kept = this.#kept.get(name) ?? (yield { type: 'events', name }).events ?? []
+    this.#kept.set(name, kept)
+    const at = kept.findIndex(({ payload }) => isMatch(node, { name, payload }, scope))
+    const [event] = at < 0 ? [] : kept.splice(at, 1)
+    if (!event) return
+    this.#beside.taken.push({ ...keyOf(step), id: event.id })
+    this.#result.outputs.push({ ...keyOf(step), output: event.payload })
+    this.#put(step, { type: 'succeeded' })
+  }
+
+  /** The join is met and its step wants no others: what is idle ends, what runs is told to stop. */
+  *#cancelRest(node: WorkflowNode): Generator<Need, void, Given> {
+    yield* this.#load(node.needs.map((need) => ({ node: need, path: '' })))
+    for (const need of node.needs) {
+      const step = this.#rows.get(keyText({ node: need, path: '' }))
+      if (!step || isStepTerminal(step.state)) continue
+      if (step.state === 'waiting' && step.waits === 'children') {
+        const given = yield { type: 'open_activations', node: need }
+        for (const row of given.steps ?? []) if (!this.#rows.has(keyText(row))) this.#rows.set(keyText(row), row)
+        for (const row of [...this.#rows.values()]) if (row.node === need && row.path !== '') this.#stopStep(row)
+      }
+      this.#stopStep(step)
+    }
+  }
+
+  #stopStep(step: Step): void {
+    if (isStepTerminal(step.state)) return
+    if (step.state !== 'running') {
+      this.#put(step, { type: 'canceled', failure: this.#notNeeded(step, null) }, { code: 'step.not_needed' })
+      return
+    }
+    const stopping: Step = { ...step, stopping: true }
+    this.#rows.set(keyText(step), stopping)
+    this.#changed.set(keyText(step), stopping)
+  }
+
+  *#spread(
+    step: Step,
+    node: WorkflowNode,
+    { items, scope }: { items: Json; scope: Scope },
+  ): Generator<Need, void, Given> {
     if (!Array.isArray(items)) {
       throw new Failure('expression.unresolved', `spreading ${this.#name(step)}: forEach gives no list`, {
         evidence: { got: items === null ? 'null' : typeof items },
@@ -500,13 +858,18 @@ class Advance {
     const released = Math.min(items.length, node.maxParallel ?? items.length)
     if (!this.#put(step, { type: 'spread', count: items.length, released })) return
     for (const [index, item] of items.entries()) {
-      const child = newStep({ node: step.node, path: pathOf(index) }, 0, item)
-      this.#rows.set(keyText(child), child)
-      this.#created.set(keyText(child), child)
-      this.#run.open += 1
-      this.#run.total += 1
-      if (index < released) this.#put(child, { type: 'ready', expiresAt: this.#expiry(child) })
+      const child = this.#create(step.node, index, item)
+      if (index < released) yield* this.#begin(child, scope)
     }
+  }
+
+  #create(node: number, index: number, item: Json): Step {
+    const child = newStep({ node, path: pathOf(index) }, 0, item)
+    this.#rows.set(keyText(child), child)
+    this.#created.set(keyText(child), child)
+    this.#run.open += 1
+    this.#run.total += 1
+    return child
   }
 
   /** A forEach whose activations moved: lets the next ones go, or ends. */
@@ -514,7 +877,8 @@ class Advance {
     const node = nodeAt(this.#in.definition, step.node)
     const done = step.ok + step.bad
     if (done >= step.total) {
-      if (step.bad === 0) this.#put(step, { type: 'succeeded' })
+      if (step.bad === 0 && node.loop !== null && this.#run.stop === null) yield* this.#turn(step, node)
+      else if (step.bad === 0) this.#put(step, { type: 'succeeded' })
       else if (this.#run.stop !== null) this.#put(step, { type: 'canceled', failure: null })
       else yield* this.#groupFailed(step, node)
       return
@@ -534,14 +898,54 @@ class Advance {
     // The store does not know yet what was let go in this very round.
     const here = [...this.#changed.values()].filter((s) => s.node === step.node && s.path !== '').length
     const given = yield { type: 'pending_activations', node: step.node, from, limit: count + here }
+    const scope = isWork(nodeAt(this.#in.definition, step.node)) ? null : yield* this.#scopeOf([step.node])
     let released = 0
-    for (const row of given.steps ?? []) {
+    // Nor what was made in it: an activation that ended as soon as it began lets the next one go at once.
+    const made = [...this.#created.values()].filter((s) => s.node === step.node && s.path !== '' && s.path >= from)
+    for (const row of [...(given.steps ?? []), ...made.sort((a, b) => (a.path < b.path ? -1 : 1))]) {
       const child = this.#rows.get(keyText(row)) ?? row
       if (released === count || child.state !== 'pending') continue
-      this.#put(child, { type: 'ready', expiresAt: this.#expiry(child) })
+      this.#rows.set(keyText(child), child)
+      if (scope) yield* this.#begin(child, scope)
+      else this.#put(child, { type: 'ready', expiresAt: this.#expiry(child) })
       released += 1
     }
     return released
+  }
+
+  /** A turn of a loop has ended well: was it the last? */
+  *#turn(step: Step & { state: 'waiting' }, node: WorkflowNode): Generator<Need, void, Given> {
+    const index = step.total - 1
+    const key = { node: step.node, path: pathOf(index) }
+    const here = this.#result.outputs.findLast((o) => keyText(o) === keyText(key))
+    const output = here ? here.output : ((yield { type: 'outputs', keys: [key] }).outputs?.[0]?.output ?? null)
+    const scope = yield* this.#scopeOf([step.node])
+    try {
+      const { until = 'true', max = 1 } = node.loop ?? {}
+      if (evaluateCondition(until, { ...scope, turn: { index, output } })) {
+        this.#result.outputs.push({ node: step.node, path: '', output })
+        this.#put(step, { type: 'succeeded' })
+        return
+      }
+      if (step.total >= max)
+        throw new Failure(
+          'loop.limit_reached',
+          `running ${this.#name(step)}: ${max} turns, and ${until} does not hold`,
+          {
+            evidence: { turns: step.total, max, until },
+          },
+        )
+      if (this.#run.total >= LIMITS.stepsPerRunMax)
+        throw new Failure('run.too_large', `beginning another turn of ${this.#name(step)}`, {
+          evidence: { limit: LIMITS.stepsPerRunMax },
+        })
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      this.#put(step, { type: 'failed', failure: error.toRecord() }, { code: error.code })
+      return
+    }
+    this.#settleDue({ ...step, need: step.need + 1, total: step.total + 1, released: step.released + 1 })
+    yield* this.#begin(this.#create(step.node, step.total, output), scope)
   }
 
   /** What was owed to the step is done. */
@@ -573,5 +977,16 @@ class Advance {
     this.#put(step, { type: 'failed', failure }, { code: failure.code })
   }
 }
+
+/** What is told of an end: how many of its needs, or of its activations, ended how. */
+interface Target {
+  key: StepKey
+  ok: number
+  bad: number
+  by: Step | null
+  isGroup: boolean
+}
+
+const keyOf = ({ node, path }: StepKey): StepKey => ({ node, path })
 
 const activeOf = (step: Step): number => (step.state === 'queued' || step.state === 'running' ? 1 : 0)

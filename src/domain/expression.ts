@@ -12,12 +12,23 @@ export interface Scope {
   steps: Record<string, { output?: Json; state: string }>
   item?: Json
   index?: number
+  /** The combination of a matrix that this activation has. */
+  matrix?: Json
+  /** Of a loop: the turn, and what the turn before gave. In `until` the turn that has just ended, and what it gave. */
+  turn?: { index: number; output?: Json }
+  /** In `wait.match`: the event that came. */
+  event?: { name: string; payload: Json }
   run: { id: string; workflow: string; namespace: string }
 }
 
-export const ROOTS = ['inputs', 'steps', 'item', 'index', 'run'] as const
+export const ROOTS = ['inputs', 'steps', 'item', 'index', 'matrix', 'turn', 'event', 'run'] as const
 const RUN_FIELDS = ['id', 'workflow', 'namespace']
 const STEP_FIELDS = ['output', 'state']
+const FIELDS_OF: Partial<Record<string, string[]>> = {
+  run: RUN_FIELDS,
+  turn: ['index', 'output'],
+  event: ['name', 'payload'],
+}
 
 /** Names that are no variables: types, and the receivers of `cel.bind` and `optional.of`. */
 const TYPE_NAMES = new Set(['bool', 'int', 'uint', 'double', 'string', 'bytes', 'list', 'map', 'type', 'null_type'])
@@ -105,6 +116,9 @@ export function evaluateExpression(expression: Expression, scope: Scope): unknow
     run: scope.run,
     ...(scope.item === undefined ? {} : { item: scope.item }),
     ...(scope.index === undefined ? {} : { index: scope.index }),
+    ...(scope.matrix === undefined ? {} : { matrix: scope.matrix }),
+    ...(scope.turn === undefined ? {} : { turn: scope.turn }),
+    ...(scope.event === undefined ? {} : { event: scope.event }),
   }
   try {
     const value: unknown = expression.short
@@ -212,10 +226,11 @@ function readsOf(top: ASTNode): {
       const near = nearest(String(second), STEP_FIELDS)
       const message = `steps.${String(first)} has no ${JSON.stringify(second)}; it has output and state`
       problems.push({ message, ...(near ? { nearest: near } : {}) })
-    } else if (root === 'run' && first !== undefined && !RUN_FIELDS.includes(String(first))) {
-      const near = nearest(String(first), RUN_FIELDS)
+    } else if (first !== undefined && FIELDS_OF[root]?.includes(String(first)) === false) {
+      const fields = FIELDS_OF[root] ?? []
+      const near = nearest(String(first), fields)
       problems.push({
-        message: `run has no ${JSON.stringify(first)}; it has ${RUN_FIELDS.join(', ')}`,
+        message: `${root} has no ${JSON.stringify(first)}; it has ${fields.join(', ')}`,
         ...(near ? { nearest: near } : {}),
       })
     } else {

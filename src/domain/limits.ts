@@ -16,6 +16,20 @@ export const LIMITS = {
   needsMax: 20_000,
   /** Items of one forEach. */
   forEachItemsMax: 50_000,
+  /** Turns of one loop. */
+  loopTurnsMax: 10_000,
+  /** Events sent to one run that no step has taken yet. */
+  eventsKeptMax: 1_000,
+  /** Payload of an event that is sent to a run, as JSON. */
+  eventBytes: 256 * 1024,
+  /** What an approval asks. */
+  approvalMessageChars: 4_000,
+  /** The comment of a decision. */
+  commentChars: 4_000,
+  /** Runs below runs: how deep children may have children. */
+  childDepthMax: 8,
+  /** Steps that a run names as what it waits for. */
+  waitsShownMax: 20,
   /** Steps of one run, expanded ones included. */
   stepsPerRunMax: 100_000,
   /** Body of a request that is no bulk request. */

@@ -29,7 +29,7 @@ type Edges<S extends string> = Record<S, Partial<Record<S, string>>>
 export const STEP_EDGES: Edges<StepState> = {
   pending: {
     queued: 'needs met',
-    waiting: 'forEach spread',
+    waiting: 'spread, or waits for a timer, event, approval or child',
     succeeded: 'forEach of nothing',
     failed: 'expression unresolved',
     skipped: 'if is false, or by hand',
@@ -46,8 +46,9 @@ export const STEP_EDGES: Edges<StepState> = {
   },
   waiting: {
     queued: 'back-off over',
-    succeeded: 'activations ended well',
-    failed: 'an activation failed',
+    waiting: 'a child run failed, or begins anew',
+    succeeded: 'what it waited for came',
+    failed: 'what it waited for failed, or too late',
     skipped: 'by hand',
     canceled: 'cancel',
   },

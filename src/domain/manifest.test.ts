@@ -123,7 +123,7 @@ describe('CFG-3: a manifest that is wrong', () => {
     expect(problemsOf(text)).toEqual([
       {
         code: 'expression.invalid',
-        message: 'input is unknown here; expressions read inputs, steps, item, index, run',
+        message: 'input is unknown here; expressions read inputs, steps, item, index, matrix, turn, event, run',
         path: 'spec.steps[0].with.repo',
         nearest: 'inputs',
         file: 'flow.yaml',

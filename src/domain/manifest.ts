@@ -2,16 +2,15 @@ import type { Json, JsonObject } from '../base/json.ts'
 import { nameConcurrency } from './concurrency-problem.ts'
 import { nearest } from '../base/nearest.ts'
 import { failureOfProblems, type Problem } from './failure.ts'
+import { nodeOf } from './compile-node.ts'
 import { compileGraph, type Graph, type GraphStep } from './graph.ts'
 import { schemaKey, schemaProblems } from './json-schema.ts'
 import { LIMITS } from './limits.ts'
 import { formatPath, type Path } from './place.ts'
 import { capped, isObject, type Placed, placedProblem, problemsOfIssue, unplaced } from './placed-problem.ts'
-import { conflictsOf, knownKeysAt, type StepManifest, type WorkflowManifest, workflowSchema } from './schema.ts'
-import type { SecretRef } from './secrets.ts'
-import { bareExpression } from './template.ts'
+import { conflictsOf, knownKeysAt, type WorkflowManifest, workflowSchema } from './schema.ts'
 import { compileStepExpressions } from './templates-of-step.ts'
-import type { Definition, WorkflowNode } from './workflow.ts'
+import type { Definition } from './workflow.ts'
 import { readYaml } from './yaml.ts'
 
 export type CompiledWorkflow =
@@ -132,8 +131,12 @@ function checkSchemas(spec: JsonObject, steps: Json[]): Placed[] {
     problems.push(
       placedProblem('manifest.invalid', 'must be object: the inputs of a run have names', ['spec', 'inputs', 'type']),
     )
-  for (const [i, step] of steps.entries())
-    if (isObject(step)) check(step['outputSchema'], ['spec', 'steps', i, 'outputSchema'])
+  for (const [i, step] of steps.entries()) {
+    if (!isObject(step)) continue
+    check(step['outputSchema'], ['spec', 'steps', i, 'outputSchema'])
+    const approval = step['approval']
+    if (isObject(approval)) check(approval['inputs'], ['spec', 'steps', i, 'approval', 'inputs'])
+  }
   return problems
 }
 
@@ -187,66 +190,10 @@ function definitionOf(workflow: WorkflowManifest, graph: Graph): Definition {
     labels: metadata.labels,
     inputs: spec.inputs ?? null,
     failFast: spec.failFast,
+    timeoutMs: spec.timeout ?? null,
     modules: spec.modules ?? {},
     nodes: spec.steps.map((step, i) => nodeOf(step, graph.needs[i] ?? [], graph.refs[i] ?? [])),
   }
-}
-
-function nodeOf(step: StepManifest, needs: number[], refs: number[]): WorkflowNode {
-  const { retry } = step
-  const common = {
-    name: step.name,
-    needs,
-    if: step.if === undefined ? null : (bareExpression(step.if) ?? step.if),
-    forEach: step.forEach ?? null,
-    maxParallel: step.maxParallel ?? null,
-    retry: {
-      max: retry.max,
-      initialMs: retry.initial,
-      maxMs: retry.maxDelay,
-      factor: retry.factor,
-      jitter: retry.jitter,
-      on: retry.on,
-    },
-    timeoutMs: step.timeout ?? null,
-    queueTimeoutMs: step.queueTimeout ?? null,
-    outputSchema: step.outputSchema ?? null,
-    onFailure: step.onFailure,
-    repeatable: step.repeatable,
-    runsOn: step.runsOn,
-    refs,
-  }
-  const [plain, asked] = partEnv(step.env ?? {})
-  const secrets = { ...asked, ...step.secrets }
-  const withSecrets = Object.keys(secrets).length > 0 ? { secrets } : {}
-  if (step.function !== undefined)
-    return { ...common, ...withSecrets, kind: 'function', function: step.function, with: step.with ?? {} }
-  return {
-    ...common,
-    ...withSecrets,
-    kind: 'command',
-    command: step.command ?? [],
-    env: plain,
-    stdin: step.stdin ?? null,
-    workdir: step.workdir ?? null,
-    keepOnFailureMs: step.keepOnFailure ?? null,
-    artifacts: (step.artifacts ?? []).map(({ path, retention, when, optional }) => ({
-      path,
-      retentionMs: retention,
-      always: when === 'always',
-      optional,
-    })),
-  }
-}
-
-/** Plain variables, and those whose value is a secret. */
-function partEnv(env: NonNullable<StepManifest['env']>): [Record<string, string>, Record<string, SecretRef>] {
-  const plain: Record<string, string> = {}
-  const asked: Record<string, SecretRef> = {}
-  for (const [name, value] of Object.entries(env))
-    if (typeof value === 'string') plain[name] = value
-    else asked[name] = value
-  return [plain, asked]
 }
 
 /** The first thing in a value that JSON cannot have or a manifest may not; null when there is none. */

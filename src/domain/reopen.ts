@@ -1,8 +1,8 @@
-import type { RunCore, StepChange } from './advance.ts'
+import { type BesideRows, letGo, nothingBeside, type RunCore, type StepChange } from './advance.ts'
 import type { FailureRecord } from './failure.ts'
 import { isStepGood, isStepTerminal } from './machines.ts'
 import { isJoinImpossible, isJoinMet, keyText, type Step, type StepKey } from './step.ts'
-import { type Definition, isDecided } from './workflow.ts'
+import { type Definition, isDecided, isWork, needOf } from './workflow.ts'
 
 export interface ReopenInput {
   definition: Definition
@@ -18,6 +18,7 @@ export interface Reopened {
   run: RunCore
   changed: Step[]
   changes: StepChange[]
+  beside: BesideRows
   ended: 'succeeded' | 'failed' | null
 }
 
@@ -76,18 +77,22 @@ const bare = (s: Step) => ({
 function retried(step: Step, { definition, now }: ReopenInput, activations: number | null): Step {
   const node = definition.nodes[step.node]
   if (!node || (step.state !== 'failed' && step.state !== 'canceled' && step.state !== 'blocked')) return step
+  if (isNotNeeded(step)) return step
   // Taken for success by what follows: to run it again now would change the past.
   if (step.state === 'failed' && step.path === '' && node.onFailure === 'continue') return step
   if (step.path !== '') {
     return { ...bare(step), state: 'pending' } // `recount` lets as many go as may run at once
   }
   if (activations !== null)
-    return { ...bare(step), state: 'waiting', waits: 'children', need: activations, total: activations }
+    return { ...bare(step), state: 'waiting', waits: 'children', on: null, need: activations, total: activations }
   if (step.state === 'blocked' || step.state === 'canceled') return { ...bare(step), state: 'pending' }
-  // It failed before it ever had an attempt: the decision itself failed, and is made again.
-  if (isDecided(node) && step.fence === 0) return { ...bare(step), state: 'pending', dueAt: now }
+  // It failed before it ever had an attempt: the decision itself failed, and is made again. What no worker runs always begins there.
+  if (isDecided(node) && (step.fence === 0 || !isWork(node))) return { ...bare(step), state: 'pending', dueAt: now }
   return queued(step, node.queueTimeoutMs, now)
 }
+
+/** Stopped because the join after it was met without it: not a part that failed. */
+const isNotNeeded = (step: Step): boolean => step.state === 'canceled' && step.failure?.code === 'step.not_needed'
 
 const queued = (step: Step, queueTimeoutMs: number | null, now: number): Step => ({
   ...bare(step),
@@ -132,7 +137,9 @@ function recount(nodeIndex: number, rows: Map<string, Step>, { definition, now }
     const bad = children.filter((c) => isStepTerminal(c.state) && !isStepGood(c.state)).length
     const pending = children.filter((c) => c.state === 'pending').sort((a, b) => (a.path < b.path ? -1 : 1))
     const out = children.length - pending.length - ok - bad
-    const next = pending.slice(0, Math.max(0, (node.maxParallel ?? children.length) - out))
+    // What no worker runs is let go when the group is looked at, which it is owed now.
+    const room = isWork(node) ? Math.max(0, (node.maxParallel ?? children.length) - out) : 0
+    const next = pending.slice(0, room)
     for (const child of next) rows.set(keyText(child), queued(child, node.queueTimeoutMs, now))
     const released = children.length - pending.length + next.length
     rows.set(keyText(step), { ...step, ok, bad, released, dueAt: now })
@@ -147,7 +154,7 @@ function recount(nodeIndex: number, rows: Map<string, Step>, { definition, now }
     if (isStepGood(s.state) || (s.state === 'failed' && definition.nodes[need]?.onFailure === 'continue')) ok += 1
     else bad += 1
   }
-  const counts = { ...bare(step), need: node.needs.length, total: node.needs.length, ok, bad }
+  const counts = { ...bare(step), need: needOf(node), total: node.needs.length, ok, bad }
   if (isJoinImpossible(counts)) {
     if (step.state === 'blocked') rows.set(keyText(step), { ...step, ok, bad })
   } else if (!isJoinMet(counts)) rows.set(keyText(step), { ...counts, state: 'pending' })
@@ -167,6 +174,11 @@ function summary(
     (s.state === 'blocked' || (s.state === 'failed' && definition.nodes[s.node]?.onFailure !== 'continue'))
   const open = all.filter((s) => !isStepTerminal(s.state)).length
   const bad = all.filter(isBad).length
+  const beside = nothingBeside()
+  for (const step of changed) {
+    const former = before.get(keyText(step))
+    if (former) letGo(former, beside)
+  }
   const failed = all.find(
     (s): s is Step & { state: 'failed'; failure: FailureRecord } => s.state === 'failed' && isBad(s),
   )
@@ -185,6 +197,11 @@ function summary(
       .map((s) => ({ node: s.node, path: s.path, to: s.state })),
     // What a stop canceled is still to be done: only a retry makes such a run good.
     ended:
-      open > 0 ? null : bad > 0 || all.some((s) => s.state === 'canceled' && s.path === '') ? 'failed' : 'succeeded',
+      open > 0
+        ? null
+        : bad > 0 || all.some((s) => s.state === 'canceled' && s.path === '' && !isNotNeeded(s))
+          ? 'failed'
+          : 'succeeded',
+    beside,
   }
 }

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { parseDuration } from '../base/duration.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { FAILURES } from './failures.ts'
-import { envelopeOf } from './kinds/envelope.ts'
+import { dnsName, envelopeOf } from './kinds/envelope.ts'
 import { keysOfSchema } from './kinds/known-keys.ts'
 import { LIMITS } from './limits.ts'
 import { SECRET_KEY, SECRET_NAME } from './secrets.ts'
@@ -82,6 +82,62 @@ const secretRef = z.strictObject(
   { error: 'must name a secret and one of its keys: { secret: github, key: token }' },
 )
 const variableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'is no name of a variable' })
+const template = z.string().min(1, { error: 'is empty' })
+const hasTemplate = (text: string): boolean => text.includes('${{')
+const durationOrTemplate = z.string().refine((text) => hasTemplate(text) || parseDuration(text) !== null, {
+  error: 'is no duration; write for example 30s, 5m or 1h30m, or one ${{ }} that gives such a text',
+})
+/** A time with its zone: without one it would mean something else on each machine. */
+export const RFC_3339 = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/
+const timeOrTemplate = z
+  .string()
+  .refine((text) => hasTemplate(text) || (RFC_3339.test(text) && !Number.isNaN(Date.parse(text))), {
+    error: 'is no time such as 2026-01-31T08:00:00Z',
+  })
+
+const waitObject = z.strictObject({
+  duration: durationOrTemplate.optional(),
+  until: timeOrTemplate.optional(),
+  event: template.max(256, { error: 'is longer than 256 characters' }).optional(),
+  match: expression.optional(),
+  timeout: positiveDuration.optional(),
+})
+const wait = z.preprocess((value) => (typeof value === 'string' ? { duration: value } : value), waitObject)
+
+const approvalObject = z.strictObject({
+  message: template.max(LIMITS.approvalMessageChars, { error: 'is too long for a question' }),
+  approvers: z
+    .array(z.string().min(1).max(253))
+    .min(1, { error: 'names nobody; leave it out to let anybody decide' })
+    .optional(),
+  expires: positiveDuration.optional(),
+  default: z.enum(['approve', 'deny']).optional(),
+  inputs: jsonSchema.optional(),
+})
+const approval = z.preprocess((value) => (typeof value === 'string' ? { message: value } : value), approvalObject)
+
+const join = z.union(
+  [
+    z.enum(['all', 'any']),
+    z.strictObject({ count: z.int().min(1).max(LIMITS.needsMax) }),
+    z.strictObject({ percent: z.number().gt(0).max(100) }),
+  ],
+  { error: 'must be all, any, { count: 2 } or { percent: 50 }' },
+)
+
+const list = z.union([z.string(), z.array(json)], { error: 'must be a list, or an expression that gives one' })
+const matrix = z
+  .looseObject({ include: list.optional(), exclude: list.optional() })
+  .refine((value) => Object.entries(value).every(([key, axis]) => isListed(key, axis)), {
+    error: 'each axis must be a list, or one ${{ }} that gives one',
+  })
+  .refine((value) => Object.keys(value).every((key) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(key)), {
+    error: 'the name of an axis has letters, digits and _',
+  })
+const isListed = (key: string, axis: unknown): boolean =>
+  key === 'include' || key === 'exclude' || Array.isArray(axis) || typeof axis === 'string'
+
+const loopObject = z.strictObject({ until: expression, max: z.int().min(1).max(LIMITS.loopTurnsMax) })
 
 const stepSchema = z.strictObject({
   name: stepName,
@@ -104,8 +160,19 @@ const stepSchema = z.strictObject({
   workdir: z.string().min(1).optional(),
   keepOnFailure: duration.optional(),
   artifacts: z.array(artifact).min(1).max(LIMITS.artifactRulesMax).optional(),
+  wait: wait.optional(),
+  approval: approval.optional(),
+  workflow: dnsName.optional(),
+  definition: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{43}$/, { error: 'must be the hash of a stored definition' })
+    .optional(),
   needs: z.array(z.string()).max(LIMITS.needsMax).default([]),
+  join: join.default('all'),
+  rest: z.enum(['finish', 'cancel']).optional(),
   if: expression.optional(),
+  matrix: matrix.optional(),
+  loop: loopObject.optional(),
   forEach: z
     .union([z.string(), z.array(json)], { error: 'must be a list, or an expression that gives one' })
     .optional(),
@@ -119,27 +186,86 @@ const stepSchema = z.strictObject({
   runsOn: labels.default({}),
 })
 
-const FUNCTION_ONLY = ['with', 'secrets'] as const
-const COMMAND_ONLY = ['env', 'stdin', 'workdir', 'keepOnFailure', 'artifacts'] as const
+/** What a step does: it has exactly one of these. */
+const KINDS = ['function', 'command', 'wait', 'approval', 'workflow', 'definition'] as const
+/** Keys that only some kinds take. */
+const KINDS_OF: Record<string, readonly (typeof KINDS)[number][]> = {
+  with: ['function', 'workflow', 'definition'],
+  env: ['command'],
+  secrets: ['function'],
+  stdin: ['command'],
+  workdir: ['command'],
+  keepOnFailure: ['command'],
+  artifacts: ['command'],
+  retry: ['function', 'command', 'workflow', 'definition'],
+  timeout: ['function', 'command', 'workflow', 'definition'],
+  queueTimeout: ['function', 'command'],
+  repeatable: ['function', 'command'],
+  runsOn: ['function', 'command'],
+  outputSchema: ['function', 'command', 'workflow', 'definition'],
+}
+const SPREADS = ['forEach', 'matrix', 'loop'] as const
 
-/** What is wrong between the keys of a step, whatever else is wrong with it. `key` is null when it is the step as a whole. */
-export function conflictsOf(step: Record<string, unknown>): { key: string | null; message: string }[] {
+interface Conflict {
+  /** Null when it is the step as a whole. */
+  key: string | null
+  message: string
+}
+
+/** What is wrong between the keys of a step, whatever else is wrong with it. */
+export function conflictsOf(step: Record<string, unknown>): Conflict[] {
   const has = (key: string): boolean => step[key] !== undefined
-  const conflicts: { key: string | null; message: string }[] = []
-  if (!has('function') && !has('command')) conflicts.push({ key: null, message: 'needs one of function and command' })
-  if (has('function') && has('command'))
-    conflicts.push({ key: 'command', message: 'stands beside function; keep one of them' })
-  if (!has('command'))
-    for (const key of COMMAND_ONLY) if (has(key)) conflicts.push({ key, message: 'is for steps with a command only' })
-  if (!has('function'))
-    for (const key of FUNCTION_ONLY) if (has(key)) conflicts.push({ key, message: 'is for steps with a function only' })
+  const conflicts: Conflict[] = []
+  const kinds = KINDS.filter(has)
+  const [kind] = kinds
+  if (kind === undefined)
+    conflicts.push({ key: null, message: 'needs one of function, command, wait, approval, workflow and definition' })
+  for (const other of kinds.slice(1))
+    conflicts.push({ key: other, message: `stands beside ${kind ?? ''}; keep one of them` })
+  for (const [key, allowed] of Object.entries(KINDS_OF))
+    if (has(key) && !kinds.some((k) => allowed.includes(k)))
+      conflicts.push({ key, message: `is for steps with a ${allowed.slice(0, 3).join(' or a ')} only` })
+  const [spread, ...others] = SPREADS.filter(has)
+  for (const other of others)
+    conflicts.push({ key: other, message: `stands beside ${spread ?? ''}; keep one of forEach, matrix and loop` })
+  if (has('maxParallel') && !has('forEach') && !has('matrix'))
+    conflicts.push({ key: 'maxParallel', message: 'is for steps with forEach or matrix only' })
   const named = Object.values({ ...membersOf(step['env']), ...membersOf(step['secrets']) })
   const count = named.filter((value) => typeof value === 'object').length
   if (count > LIMITS.secretKeysMax)
     conflicts.push({ key: null, message: `names ${count} secrets; the limit is ${LIMITS.secretKeysMax}` })
-  if (has('maxParallel') && !has('forEach'))
-    conflicts.push({ key: 'maxParallel', message: 'is for steps with forEach only' })
+  return [...conflicts, ...joinConflicts(step), ...waitConflicts(step['wait']), ...approvalConflicts(step['approval'])]
+}
+
+function joinConflicts(step: Record<string, unknown>): Conflict[] {
+  const { join: given, needs, rest } = step
+  const count = Array.isArray(needs) ? new Set(needs).size : 0
+  const isAll = given === undefined || given === 'all'
+  if (rest !== undefined && isAll)
+    return [{ key: 'rest', message: 'is for a join of any, a count or a percentage: a join of all has no rest' }]
+  if (isAll) return []
+  if (count === 0) return [{ key: 'join', message: 'is for steps that need others' }]
+  const wanted = typeof given === 'object' && given !== null && 'count' in given ? given.count : null
+  if (typeof wanted === 'number' && wanted > count)
+    return [{ key: 'join', message: `wants ${wanted} of ${count} needs, which can never be` }]
+  return []
+}
+
+function waitConflicts(given: unknown): Conflict[] {
+  if (typeof given !== 'object' || given === null) return []
+  const kinds = (['duration', 'until', 'event'] as const).filter((key) => Object.hasOwn(given, key))
+  const conflicts: Conflict[] = []
+  if (kinds.length !== 1) conflicts.push({ key: 'wait', message: 'needs exactly one of duration, until and event' })
+  for (const key of ['match', 'timeout'] as const)
+    if (Object.hasOwn(given, key) && !kinds.includes('event'))
+      conflicts.push({ key: 'wait', message: `${key} is for waiting for an event only` })
   return conflicts
+}
+
+function approvalConflicts(given: unknown): Conflict[] {
+  if (typeof given !== 'object' || given === null) return []
+  if (!Object.hasOwn(given, 'default') || Object.hasOwn(given, 'expires')) return []
+  return [{ key: 'approval', message: 'default is what counts after expires, which is missing' }]
 }
 
 /** Which workflows start: `active` ones, `deprecated` ones with a warning; no run starts from a `draft` or an `archived` one. */
@@ -154,6 +280,7 @@ export const workflowSpecSchema = z.strictObject({
   modules: z.record(moduleName, z.string().min(1)).optional(),
   inputs: jsonSchema.optional(),
   failFast: z.boolean().default(false),
+  timeout: positiveDuration.optional(),
   steps: z.array(stepSchema, { error: 'must be a list of steps' }).min(1, { error: 'has no steps' }),
 })
 

@@ -10,21 +10,19 @@ import {
   pathOf,
   type Step,
   type StepEvent,
+  WAITS,
 } from './step.ts'
 
 const failure = failureRecord('step.function_threw', 'testing')
 
-/** A step in each state; `waiting` for both reasons. */
+/** A step in each state; `waiting` for each reason. */
 function stepsOf(state: StepState): Step[] {
   const base = { ...newStep({ node: 3, path: '00007' }, 2, { a: 1 }), fence: 4, tries: 1, losses: 1, dueAt: 77 }
   switch (state) {
     case 'running':
-      return [{ ...base, state, session: 'ses_a' }]
+      return [{ ...base, state, session: 'ses_a', stopping: false }]
     case 'waiting':
-      return [
-        { ...base, state, waits: 'backoff' },
-        { ...base, state, waits: 'children' },
-      ]
+      return WAITS.map((waits) => ({ ...base, state, waits, on: null }))
     case 'failed':
     case 'blocked':
       return [{ ...base, state, failure }]
@@ -38,6 +36,7 @@ function stepsOf(state: StepState): Step[] {
 const EVENTS: StepEvent[] = [
   { type: 'ready', expiresAt: 500 },
   { type: 'spread', count: 5, released: 2 },
+  { type: 'parked', waits: 'event', on: 'paid', until: 700 },
   { type: 'leased', session: 'ses_b', deadlineAt: 900 },
   { type: 'succeeded' },
   { type: 'failed', failure },
@@ -90,16 +89,18 @@ describe('the step machine', () => {
     }
   })
 
-  test('only a lease raises the fence, only a failed attempt the tries, only a loss the losses', () => {
+  test('only a lease and what waits in a row raise the fence, only a failed attempt the tries, only a loss the losses', () => {
     for (const state of STEP_STATES) {
       for (const step of stepsOf(state)) {
         for (const event of EVENTS) {
           const next = applyToStep(step, event)
           if (!next) continue
-          const isTry = state === 'running' && (event.type === 'failed' || event.type === 'backed_off')
+          const isTry =
+            (state === 'running' || (step.state === 'waiting' && step.waits === 'child')) &&
+            (event.type === 'failed' || event.type === 'backed_off')
           const isLoss = event.type === 'requeued' && event.loss
           expect([next.fence - step.fence, next.tries - step.tries, next.losses - step.losses]).toEqual([
-            event.type === 'leased' ? 1 : 0,
+            event.type === 'leased' || event.type === 'parked' ? 1 : 0,
             isTry ? 1 : 0,
             isLoss ? 1 : 0,
           ])

@@ -39,22 +39,30 @@ interface StepCommon extends StepKey, JoinCounts {
   item: Json
 }
 
+/** What a waiting step waits for: its next try, its own activations, a time, an event, a person, a run below it. */
+export const WAITS = ['backoff', 'children', 'timer', 'event', 'approval', 'child'] as const
+export type Waits = (typeof WAITS)[number]
+/** Those that hold nothing but a row: the engine itself begins and ends them. */
+export type Parked = Exclude<Waits, 'backoff' | 'children'>
+
 /** A step's row as the pure functions see it. A field exists only in the states that have it. */
 export type Step = StepCommon &
   (
     | { state: 'pending' | 'queued' | 'succeeded' | 'skipped' }
-    | { state: 'running'; session: string }
-    | { state: 'waiting'; waits: 'backoff' | 'children' }
+    /** `stopping`: nobody needs it any more, and its worker has to be told. */
+    | { state: 'running'; session: string; stopping: boolean }
+    /** `on`: the name of the event, or the id of the approval or of the run below. */
+    | { state: 'waiting'; waits: Waits; on: string | null }
     | { state: 'failed' | 'blocked'; failure: FailureRecord }
     | { state: 'canceled'; failure: FailureRecord | null }
   )
 
-/** A fresh activation. */
-export function newStep(key: StepKey, needs: number, item: Json = null): Step {
+/** A fresh activation. `needs` counts them, `need` says how many have to end well. */
+export function newStep(key: StepKey, needs: number, item: Json = null, need = needs): Step {
   return {
     ...key,
     state: 'pending',
-    need: needs,
+    need,
     ok: 0,
     bad: 0,
     total: needs,
@@ -85,6 +93,7 @@ const commonOf = (step: Step): StepCommon => ({
 export type StepEvent =
   | { type: 'ready'; expiresAt: number | null }
   | { type: 'spread'; count: number; released: number }
+  | { type: 'parked'; waits: Parked; on: string | null; until: number | null }
   | { type: 'leased'; session: string; deadlineAt: number | null }
   | { type: 'succeeded' }
   | { type: 'failed'; failure: FailureRecord }
@@ -106,11 +115,16 @@ export function applyToStep(step: Step, event: StepEvent): Step | null {
   return next
 }
 
+const isWaitingFor = (step: Step, waits: Waits): boolean => step.state === 'waiting' && step.waits === waits
+
+/** Something is under way that can fail and be tried again: an attempt of a worker, or a run below. */
+export const isTry = (step: Step): boolean => step.state === 'running' || isWaitingFor(step, 'child')
+
 function moved(step: Step, event: StepEvent): Step | null {
   const base = commonOf(step)
   switch (event.type) {
     case 'ready':
-      if (step.state !== 'pending' && !(step.state === 'waiting' && step.waits === 'backoff')) return null
+      if (step.state !== 'pending' && !isWaitingFor(step, 'backoff')) return null
       return { ...base, state: 'queued', dueAt: event.expiresAt }
     case 'spread':
       if (step.state !== 'pending') return null
@@ -118,15 +132,34 @@ function moved(step: Step, event: StepEvent): Step | null {
         ...base,
         state: 'waiting',
         waits: 'children',
+        on: null,
         need: event.count,
         ok: 0,
         bad: 0,
         total: event.count,
         released: event.released,
       }
+    case 'parked':
+      if (step.state !== 'pending' && !isWaitingFor(step, 'backoff')) return null
+      // The fence counts here what an attempt is elsewhere: the approval or the child run of each try is another.
+      return {
+        ...base,
+        state: 'waiting',
+        waits: event.waits,
+        on: event.on,
+        fence: step.fence + 1,
+        dueAt: event.until,
+      }
     case 'leased':
       if (step.state !== 'queued') return null
-      return { ...base, state: 'running', session: event.session, fence: step.fence + 1, dueAt: event.deadlineAt }
+      return {
+        ...base,
+        state: 'running',
+        session: event.session,
+        stopping: false,
+        fence: step.fence + 1,
+        dueAt: event.deadlineAt,
+      }
     case 'succeeded':
       if (isStepTerminal(step.state) || step.state === 'queued') return null
       return { ...base, state: 'succeeded' }
@@ -136,11 +169,11 @@ function moved(step: Step, event: StepEvent): Step | null {
         ...base,
         state: 'failed',
         failure: event.failure,
-        tries: step.state === 'running' ? step.tries + 1 : step.tries,
+        tries: isTry(step) ? step.tries + 1 : step.tries,
       }
     case 'backed_off':
-      if (step.state !== 'running') return null
-      return { ...base, state: 'waiting', waits: 'backoff', tries: step.tries + 1, dueAt: event.at }
+      if (!isTry(step)) return null
+      return { ...base, state: 'waiting', waits: 'backoff', on: null, tries: step.tries + 1, dueAt: event.at }
     case 'requeued':
       if (step.state !== 'running') return null
       return { ...base, state: 'queued', losses: step.losses + (event.loss ? 1 : 0), dueAt: event.expiresAt }

@@ -1,6 +1,6 @@
-import { nearest } from '../base/nearest.ts'
-import { compileExpression, quote, ROOTS } from './expression.ts'
+import { compileExpression, quote, type ROOTS } from './expression.ts'
 import type { Problem } from './failure.ts'
+import { nearest } from '../base/nearest.ts'
 import { formatPath, type Path } from './place.ts'
 import { bareExpression, parseTemplate } from './template.ts'
 
@@ -10,69 +10,106 @@ export interface StepExpressions {
   problems: Problem[]
 }
 
-/** Fields whose strings are templates that are evaluated for each activation, so `item` and `index` may be read. */
-const PER_ITEM = ['with', 'command', 'env', 'stdin', 'workdir'] as const
+type Root = (typeof ROOTS)[number]
+
+/** Fields whose strings are templates that are evaluated for each activation, so `item`, `matrix` and `turn` may be read. */
+const PER_ITEM = ['with', 'command', 'env', 'stdin', 'workdir', 'wait', 'approval'] as const
+/** What every expression may read. */
+const ALWAYS: readonly Root[] = ['inputs', 'steps', 'run']
+
+/** Why a name has no value here: what would have to be otherwise. */
+function whyNot(root: Root, step: Record<string, unknown>): string {
+  const has = (key: string) => step[key] !== undefined
+  if (root === 'event') return 'only wait.match can read it'
+  if (root === 'matrix') return has('matrix') ? `only ${PER_ITEM.join(', ')} can read it` : 'the step has no matrix'
+  if (root === 'turn')
+    return has('loop') ? `only ${PER_ITEM.join(', ')} and loop.until can read it` : 'the step has no loop'
+  return has('forEach') || has('matrix') ? `only ${PER_ITEM.join(', ')} can read it` : 'the step has no forEach'
+}
 
 /** Compiles every expression of a step as it was written; the step may be wrong in other ways. */
 export function compileStepExpressions(step: Record<string, unknown>, path: Path): StepExpressions {
   const reads: StepExpressions['reads'] = []
   const problems: Problem[] = []
-  const hasItems = step['forEach'] !== undefined
+  const perItem: readonly Root[] = [
+    ...ALWAYS,
+    ...(step['forEach'] !== undefined || step['matrix'] !== undefined ? (['item', 'index'] as const) : []),
+    ...(step['matrix'] !== undefined ? (['matrix'] as const) : []),
+    ...(step['loop'] !== undefined ? (['turn'] as const) : []),
+  ]
 
   function refuse(message: string, at: Path, near?: string): void {
     problems.push({ code: 'expression.invalid', message, path: formatPath(at), ...(near ? { nearest: near } : {}) })
   }
 
-  function compile(source: string, at: Path, options: { items: boolean; gives?: RegExp; says?: string }): void {
+  function compile(source: string, at: Path, options: { roots: readonly Root[]; gives?: RegExp; says?: string }): void {
     const compiled = compileExpression(source)
     if (!compiled.ok) return refuse(compiled.message, at, compiled.nearest)
     const { expression } = compiled
     for (const { root } of expression.reads) {
-      if ((root !== 'item' && root !== 'index') || options.items) continue
-      const near = nearest(
-        root,
-        ROOTS.filter((other) => other !== 'item' && other !== 'index'),
-      )
-      const why = hasItems ? `only ${PER_ITEM.join(', ')} can read it` : 'the step has no forEach'
-      refuse(`${root} has no value here: ${why}`, at, near ?? undefined)
+      if (options.roots.includes(root)) continue
+      refuse(`${root} has no value here: ${whyNot(root, step)}`, at, nearest(root, options.roots) ?? undefined)
     }
     if (options.gives && !options.gives.test(expression.type))
       refuse(`${quote(source)} gives ${expression.type}, not ${options.says}`, at)
     for (const name of expression.steps) reads.push({ name, path: at })
   }
 
-  function compileText(text: string, at: Path, options: { items: boolean }): void {
+  function compileText(text: string, at: Path, roots: readonly Root[]): void {
     if (!text.includes('${{')) return
     const { parts, unclosedAt } = parseTemplate(text)
     if (unclosedAt !== null)
       refuse(`\${{ is not closed with }}, in ${JSON.stringify(text.slice(unclosedAt, unclosedAt + 60))}`, at)
-    for (const part of parts) if (part.kind === 'expression') compile(part.source, at, options)
+    for (const part of parts) if (part.kind === 'expression') compile(part.source, at, { roots })
   }
 
   // The depth of what is walked is bounded before.
-  function walk(value: unknown, at: Path, options: { items: boolean }): void {
-    if (typeof value === 'string') compileText(value, at, options)
-    else if (Array.isArray(value)) for (const [i, entry] of value.entries()) walk(entry, [...at, i], options)
+  function walk(value: unknown, at: Path, roots: readonly Root[]): void {
+    if (typeof value === 'string') compileText(value, at, roots)
+    else if (Array.isArray(value)) for (const [i, entry] of value.entries()) walk(entry, [...at, i], roots)
     else if (typeof value === 'object' && value !== null)
-      for (const [key, entry] of Object.entries(value)) walk(entry, [...at, key], options)
+      for (const [key, entry] of Object.entries(value)) walk(entry, [...at, key], roots)
   }
 
-  for (const field of PER_ITEM) walk(step[field], [...path, field], { items: hasItems })
-
-  const condition = step['if']
-  if (typeof condition === 'string') {
-    const source = bareExpression(condition)
+  function condition(value: unknown, at: Path, roots: readonly Root[]): void {
+    if (typeof value !== 'string') return
+    const source = bareExpression(value)
+    const name = String(at.at(-1))
     if (source === null)
-      refuse('if is one expression that gives true or false, not a text with expressions in it', [...path, 'if'])
-    else compile(source, [...path, 'if'], { items: false, gives: /^(bool|dyn)$/, says: 'true or false' })
+      refuse(`${name} is one expression that gives true or false, not a text with expressions in it`, at)
+    else compile(source, at, { roots, gives: /^(bool|dyn)$/, says: 'true or false' })
   }
 
-  const list = step['forEach']
-  if (typeof list === 'string') {
-    const source = list.includes('${{') ? bareExpression(list) : null
-    if (source === null) refuse('forEach is a list, or one ${{ }} that gives a list', [...path, 'forEach'])
-    else compile(source, [...path, 'forEach'], { items: false, gives: /^(list\b.*|dyn|optional.*)$/, says: 'a list' })
-  } else walk(list, [...path, 'forEach'], { items: false })
+  function list(value: unknown, at: Path): void {
+    if (typeof value !== 'string') return walk(value, at, ALWAYS)
+    const source = value.includes('${{') ? bareExpression(value) : null
+    if (source === null) refuse(`${String(at.at(-1))} is a list, or one \${{ }} that gives a list`, at)
+    else compile(source, at, { roots: ALWAYS, gives: /^(list\b.*|dyn|optional.*)$/, says: 'a list' })
+  }
+
+  for (const field of PER_ITEM) {
+    const value = step[field]
+    // What `match` holds is an expression and no template; the schema of what an approver gives is neither.
+    walk(
+      field === 'wait' ? without(value, 'match') : field === 'approval' ? without(value, 'inputs') : value,
+      [...path, field],
+      perItem,
+    )
+  }
+  condition(step['if'], [...path, 'if'], ALWAYS)
+  const wait = step['wait']
+  if (isObject(wait)) condition(wait['match'], [...path, 'wait', 'match'], [...perItem, 'event'])
+  const loop = step['loop']
+  if (isObject(loop)) condition(loop['until'], [...path, 'loop', 'until'], [...ALWAYS, 'turn'])
+  if (step['forEach'] !== undefined) list(step['forEach'], [...path, 'forEach'])
+  const matrix = step['matrix']
+  if (isObject(matrix)) for (const [key, axis] of Object.entries(matrix)) list(axis, [...path, 'matrix', key])
 
   return { reads, problems }
 }
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const without = (value: unknown, key: string): unknown =>
+  isObject(value) ? Object.fromEntries(Object.entries(value).filter(([name]) => name !== key)) : value

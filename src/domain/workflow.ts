@@ -12,6 +12,8 @@ export interface Definition {
   /** JSON Schema (2020-12) of the run's inputs; null takes any object. */
   inputs: JsonObject | null
   failFast: boolean
+  /** How long a run may take from its creation; null means for ever. */
+  timeoutMs: number | null
   /** Module name to path as the author wrote it; workers load modules, the server never does. */
   modules: Record<string, string>
   nodes: WorkflowNode[]
@@ -28,14 +30,44 @@ export interface RetryPolicy {
   on: string[] | null
 }
 
+/** A forEach over a product: one activation for each way to take one value of every axis. */
+export interface Matrix {
+  /** Name of an axis to a list, or a template that gives one. */
+  axes: Record<string, Json>
+  /** Combinations that come on top. */
+  include: Json
+  /** Combinations that are left out: those that have all the values of one of these. */
+  exclude: Json
+}
+
+/** The step runs again, turn by turn, until the condition holds. */
+export interface Loop {
+  /** CEL over `turn.output` and `turn.index`: what the last turn gave, and its number from 0. */
+  until: string
+  /** Turns at most. */
+  max: number
+}
+
+/** How many of its needs have to end well. Null in a node means all. */
+export interface Join {
+  need: number
+  /** What becomes of the needs that are still open when the join is met. */
+  rest: 'finish' | 'cancel'
+}
+
 interface NodeCommon {
   name: string
   /** Node numbers that must end before this one. */
   needs: number[]
+  join: Join | null
   /** CEL source without `${{ }}`; null means always. */
   if: string | null
   /** A template that gives a list; null means the step runs once. */
   forEach: Json | null
+  /** Null when there is none; never beside forEach or loop. */
+  matrix: Matrix | null
+  /** Null when there is none; never beside forEach or matrix. */
+  loop: Loop | null
   /** How many activations of a forEach run at once; null means no limit. */
   maxParallel: number | null
   retry: RetryPolicy
@@ -88,16 +120,62 @@ export interface CommandNode extends NodeCommon {
   artifacts: ArtifactRule[]
 }
 
-export type WorkflowNode = FunctionNode | CommandNode
+export interface WaitNode extends NodeCommon {
+  kind: 'wait'
+  for:
+    | { type: 'duration'; duration: string }
+    /** Both are templates: a duration such as 30s, and a time such as 2026-01-31T08:00:00Z. */
+    | { type: 'until'; at: string }
+    /** The name is a template; `match` is CEL over `event.payload`, null takes any event of the name. */
+    | { type: 'event'; name: string; match: string | null; timeoutMs: number | null }
+}
+
+export interface ApprovalNode extends NodeCommon {
+  kind: 'approval'
+  /** A template: what the person is asked. */
+  message: string
+  /** Names of tokens or roles; null means whoever may decide approvals at all. */
+  approvers: string[] | null
+  expiresMs: number | null
+  /** What counts when nobody has decided in time. */
+  onExpiry: 'approve' | 'deny'
+  /** JSON Schema of what the person gives along with the approval; null takes nothing. */
+  fields: JsonObject | null
+}
+
+export interface ChildNode extends NodeCommon {
+  kind: 'workflow'
+  /** Name of a stored workflow of the same namespace, or the hash of a definition. */
+  ref: { name: string } | { hash: string }
+  /** Template of the child's inputs. */
+  with: Json
+}
+
+export type WorkflowNode = FunctionNode | CommandNode | WaitNode | ApprovalNode | ChildNode
+
+/** Nodes that a worker executes. The others wait in rows: the engine itself begins and ends them. */
+export type WorkNode = FunctionNode | CommandNode
+export type ParkedNode = WaitNode | ApprovalNode | ChildNode
+
+export const isWork = (node: WorkflowNode): node is WorkNode => node.kind === 'function' || node.kind === 'command'
+
+/** Needs that have to end well before the node begins. */
+export const needOf = (node: WorkflowNode): number => node.join?.need ?? node.needs.length
+
+/** Whether the node spreads into activations of its own. */
+export const spreads = (node: WorkflowNode): boolean =>
+  node.forEach !== null || node.matrix !== null || node.loop !== null
 
 /**
  * A plain node is readied by the statement that completes its last need. A decided one has to be looked at by the pure
  * function first.
  */
-export const isDecided = (node: WorkflowNode): boolean => node.if !== null || node.forEach !== null
+export const isDecided = (node: WorkflowNode): boolean =>
+  node.if !== null || spreads(node) || !isWork(node) || node.join?.rest === 'cancel'
 
-/** Whether a template may read the run's inputs. Errs on the side of saying so. */
+/** Whether a template of what a worker is sent may read the run's inputs. Errs on the side of saying so. */
 export const readsInputs = (node: WorkflowNode): boolean =>
+  isWork(node) &&
   JSON.stringify(node.kind === 'function' ? node.with : [node.command, node.env, node.stdin, node.workdir]).includes(
     'inputs',
   )
@@ -105,8 +183,9 @@ export const readsInputs = (node: WorkflowNode): boolean =>
 /** What a worker must offer to take a step. Two steps with equal requirements wait in one queue. */
 export interface Requirements {
   namespace: string
-  backend: 'function' | 'process'
-  /** Module that must be loaded; null for commands. */
+  /** `engine`: no worker offers it, and nothing is ever queued for it. */
+  backend: 'function' | 'process' | 'engine'
+  /** Module that must be loaded; null where none is. */
   module: string | null
   /** Labels that the worker must have; `worker` is no label but the name of the one worker that may take the step. */
   labels: Record<string, string>
@@ -118,7 +197,7 @@ export const WORKER_PIN = 'worker'
 export function requirementsOf(definition: Definition, node: WorkflowNode): Requirements {
   return {
     namespace: definition.namespace,
-    backend: node.kind === 'function' ? 'function' : 'process',
+    backend: node.kind === 'function' ? 'function' : node.kind === 'command' ? 'process' : 'engine',
     module: node.kind === 'function' ? (node.function.split('.')[0] ?? '') : null,
     labels: node.runsOn,
   }

@@ -4,9 +4,10 @@ import { formatTraceparent, traceIdOfId, traceOfRun } from '../base/trace.ts'
 import type { Assignment } from '../contract/exchange.ts'
 import type { Scope } from '../domain/expression.ts'
 import { Failure, type FailureRecord } from '../domain/failure.ts'
+import { scopeOfActivation } from '../domain/activation-scope.ts'
 import { displayName, indexOf } from '../domain/step.ts'
 import { evaluateTemplate } from '../domain/template.ts'
-import type { WorkflowNode } from '../domain/workflow.ts'
+import { isWork, type WorkflowNode, type WorkNode } from '../domain/workflow.ts'
 import { assert } from '../base/assert.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
 import { loadInputs } from '../store/runs/read-runs.ts'
@@ -82,16 +83,17 @@ function scopeOf(
     const found = outputs.get(`${step.runId}.${ref}`)
     if (found) steps[definition.nodes[ref]?.name ?? ''] = { output: found.output, state: found.state }
   }
-  return {
+  const scope = {
     inputs: (step.inputs ?? {}) as JsonObject, // checked to be an object when the run is created
     steps,
-    ...(step.path === '' ? {} : { item: step.item as Json, index: indexOf(step.path) }), // jsonb
     run: { id: step.runId, workflow: definition.name, namespace: definition.namespace },
   }
+  return scopeOfActivation(scope, node, { path: step.path, item: step.item as Json }) // jsonb
 }
 
 function assignmentOf(c: Compiled, step: LeasedStep, node: WorkflowNode, scope: Scope | null): Assignment {
   const { definition } = c
+  assert(isWork(node), `step ${stepIdOf(step)} is work of the engine and never leased`)
   return {
     step: stepIdOf(step),
     fence: step.fence,
@@ -116,7 +118,7 @@ function traceFor(ctx: EngineContext, { runId, trace = null }: LeasedStep): Pick
   return { traceparent: formatTraceparent({ ...span, sampled: trace === null ? false : span.sampled }) }
 }
 
-function workOf(node: WorkflowNode, scope: Scope | null): Assignment['work'] {
+function workOf(node: WorkNode, scope: Scope | null): Assignment['work'] {
   const value = (template: Json): Json => (scope ? evaluateTemplate(template, scope) : template)
   const text = (template: string, what: string): string => {
     const got = value(template)

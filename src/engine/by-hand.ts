@@ -4,8 +4,10 @@ import { LIMITS } from '../domain/limits.ts'
 import { reopen, settledNodes } from '../domain/reopen.ts'
 import { displayName, type StepKey } from '../domain/step.ts'
 import type { Queryable } from '../store/db.ts'
+import { putDeadlines } from '../store/runs/child-runs.ts'
 import { findRun } from '../store/runs/read-runs.ts'
 import { type LockedRun, lockRun, saveAdvance } from '../store/steps/save-advance.ts'
+import { saveBeside } from '../store/steps/save-beside.ts'
 import { loadAllSteps } from '../store/steps/step-rows.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
@@ -45,6 +47,10 @@ export async function retryRun(
 ): Promise<ByHand> {
   await mustSee(ctx, runId, namespaces)
   return change(ctx, runId, async (tx, run, compiled) => {
+    if (!run.ended && run.epoch > 1)
+      throw new Failure('run.retry_in_progress', `retrying run ${runId}`, {
+        evidence: { state: run.state, epoch: run.epoch, allowed: ['cancel'] },
+      })
     if (run.state !== 'failed' && run.state !== 'canceled') {
       throw new Failure('run.not_recoverable', `retrying run ${runId}`, {
         evidence: { state: run.state, allowed: run.ended ? [] : ['cancel'] },
@@ -120,6 +126,11 @@ async function change(
       to: c.to,
     }))
     endedAs = result.ended
+    const nameOf = ({ node, path }: StepKey) => displayName(compiled.definition.nodes[node]?.name ?? '', path)
+    await saveBeside(tx, run, result.beside, nameOf)
+    const { timeoutMs } = compiled.definition
+    // Its time begins anew with each retry.
+    if (timeoutMs !== null && result.epoch > run.epoch) await putDeadlines(tx, [{ runId, timeoutMs }])
     await saveAdvance(
       tx,
       runId,

@@ -10,6 +10,7 @@ import type { Sealing } from './resources/sealing.ts'
 import type { SecretResolver } from './secret-resolver.ts'
 import type { SecretDeps } from './secrets.ts'
 import type { DefinitionCache, QueueRegistry } from './definitions.ts'
+import type { RecentRuns } from './recent-runs.ts'
 import type { Watch } from './watch.ts'
 
 /** How long things take; a test may shorten them. */
@@ -58,6 +59,8 @@ export interface EngineContext extends EngineDeps {
   onRunEnded?: (runId: string) => void
   /** What keeps the values of applied secrets; refuses where nothing can be encrypted. */
   sealing: Sealing
+  /** Runs below others that this server started: their ends are passed on at once. Only a hint. */
+  children: RecentRuns
   /** Asks for a tick no later than in `ms`. */
   tickWithin(ms: number): void
 }

@@ -4,15 +4,18 @@ import { LIMITS } from '../domain/limits.ts'
 import { TokenCache } from './token-cache.ts'
 import { putDefinition } from '../store/definitions/put-definition.ts'
 import { listRunArtifacts, openRunArtifact, takeArtifacts, takeChunk } from './artifacts.ts'
+import { decideApproval, getApproval, listApprovals } from './approvals.ts'
 import { cancelRun, retryRun, skipStep } from './by-hand.ts'
 import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
 import { Creator } from './creator.ts'
 import { createDefinitionCache, createQueueRegistry } from './definitions.ts'
 import { Dispatcher } from './dispatcher.ts'
-import type { Engine } from './engine.ts'
+import type { Caller, Engine } from './engine.ts'
 import { examineServer } from './examine-server.ts'
 import { Hints } from './hints.ts'
+import { nudgeRun } from './nudge.ts'
 import { createReads } from './reads.ts'
+import { RecentRuns } from './recent-runs.ts'
 import { Reporter } from './reporter.ts'
 import { readStatus } from './status.ts'
 import { RunSpans } from './run-spans.ts'
@@ -21,6 +24,8 @@ import { createResources } from './resources/create-resources.ts'
 import { refuseSealing } from './resources/sealing.ts'
 import { sealSecrets } from './resources/seal-secrets.ts'
 import { Secrets } from './secrets.ts'
+import { sendEvent } from './send-event.ts'
+import type { Settled } from './settle.ts'
 import { Ticker } from './ticks.ts'
 import { createWatch } from './watch.ts'
 
@@ -47,6 +52,12 @@ export interface RunningEngine extends Engine {
   stats(): Promise<EngineStats>
 }
 
+/** A namespace that the caller may not see is one with nothing in it. */
+function seenBy({ namespaces }: Caller, wanted: string | null): string[] | null {
+  if (wanted === null) return namespaces
+  return namespaces === null || namespaces.includes(wanted) ? [wanted] : []
+}
+
 /** An engine over a migrated store. Nothing runs by itself until `run` is called. */
 export function createEngine(deps: EngineDeps): RunningEngine {
   let wakeTicker: () => void = () => {}
@@ -65,6 +76,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     secretResolver: secrets.resolver,
     sealing: deps.secrets ? sealSecrets(deps.secrets) : refuseSealing,
     deadlines,
+    children: new RecentRuns(),
     tickWithin(ms) {
       nextWithin = Math.min(nextWithin, ms)
       wakeTicker()
@@ -84,6 +96,12 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   hints.isAlone = () => ticker.servers <= 1
   dispatcher.onDoubt = () => ticker.doubt()
   dispatcher.onUnserved = (queues) => hints.send({ queues })
+
+  /** What a change by hand made possible is offered to workers. */
+  const pass = (settled: Settled | null): void => {
+    dispatcher.hint(settled?.queued ?? [], { old: true })
+    if (settled?.ended) deps.metrics.count('orrery_runs_ended_total', 1, { state: settled.ended })
+  }
 
   const tick = async (): Promise<number> => {
     nextWithin = Infinity
@@ -178,14 +196,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     createRuns: (caller, runs) => creator.create(caller, runs),
     getRun: async (caller, runId) => secrets.tellElsewhere(caller, await reads.getRun(runId, caller.namespaces)),
     listRuns: (caller, f) => {
-      // A namespace that the caller may not see is one without runs.
-      const namespaces =
-        f.namespace === null
-          ? caller.namespaces
-          : caller.namespaces === null || caller.namespaces.includes(f.namespace)
-            ? [f.namespace]
-            : []
-      return reads.listRuns({ ...f, namespaces })
+      return reads.listRuns({ ...f, namespaces: seenBy(caller, f.namespace) })
     },
     listSteps: (caller, runId, filter) => reads.listSteps(runId, caller.namespaces, filter),
     async cancelRun(caller, runId) {
@@ -205,6 +216,31 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       return reads.getSummary(runId, caller.namespaces)
     },
     listEvents: (caller, runId, afterSeq, limit) => reads.listEvents(runId, caller.namespaces, afterSeq, limit),
+    async nudgeRun(caller, runId) {
+      const { changed, settled } = await nudgeRun(ctx, caller, runId)
+      pass(settled)
+      // What is queued is offered anew, and the tick looks at what runs below have come to.
+      dispatcher.hint([...ctx.queues.all().keys()], { old: true })
+      ctx.tickWithin(0)
+      const run = await reads.getRun(runId, caller.namespaces)
+      const { stepList, inputs: _, definition: __, stalled: ___, waitsOn: ____, ...summary } = run
+      const open = stepList.filter((s) => s.reason !== null)
+      const waiting = open.map(({ name, state, reason }) => ({ step: name, state, reason }))
+      return { run: summary, changed, waiting: waiting.slice(0, LIMITS.waitsShownMax) }
+    },
+    async sendEvent(caller, runId, event) {
+      const { view, settled } = await sendEvent(ctx, caller, runId, event)
+      pass(settled)
+      return view
+    },
+    listApprovals: (caller, f) =>
+      listApprovals(ctx, { ...f, namespaces: seenBy(caller, f.namespace), before: f.cursor }),
+    getApproval: (caller, id) => getApproval(ctx, caller, id),
+    async decideApproval(caller, id, wish) {
+      const { view, settled } = await decideApproval(ctx, caller, id, wish)
+      pass(settled)
+      return view
+    },
     followEvents: (caller, runId, afterSeq, signal) => reads.followEvents(runId, caller.namespaces, afterSeq, signal),
     waitForRun: async (caller, runId, waitMs, signal) =>
       secrets.tellElsewhere(caller, await reads.waitForRun(runId, caller.namespaces, waitMs, signal)),

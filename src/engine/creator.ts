@@ -3,7 +3,8 @@ import { formatTraceparent } from '../base/trace.ts'
 import { checkInputs } from '../domain/inputs.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { createRuns, findIdempotent, type RunRow } from '../store/runs/create-runs.ts'
+import { putDeadlines } from '../store/runs/child-runs.ts'
+import { type CreatedRows, createRuns, findIdempotent, type RunRow } from '../store/runs/create-runs.ts'
 import { isRetryableConflict } from '../store/storage-failure.ts'
 import { type Batcher, createBatcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
@@ -96,7 +97,7 @@ export class Creator {
       return { ...row, born: { node: root, session: session.id } }
     })
     try {
-      const { created, leased } = await createRuns(this.#ctx.db, rows, this.#ctx.times.deadlineGraceMs)
+      const { created, leased } = await this.#create(rows, items)
       const byId = new Map(items.map((i) => [i.row.id, i]))
       await this.#dispatcher.hand(
         leased.map((b) => {
@@ -127,6 +128,24 @@ export class Creator {
     } finally {
       for (const session of reserved.values()) session.reserved -= 1
     }
+  }
+
+  /** One statement; runs with a time-out get it in the same transaction. */
+  async #create(rows: readonly RunRow[], items: readonly Item[]): Promise<CreatedRows> {
+    const { db, times } = this.#ctx
+    const timed = items.flatMap(({ row, compiled }) => {
+      const { timeoutMs } = compiled.definition
+      return timeoutMs === null ? [] : [{ runId: row.id, timeoutMs }]
+    })
+    if (timed.length === 0) return createRuns(db, rows, times.deadlineGraceMs)
+    return db.transaction(async (tx) => {
+      const out = await createRuns(tx, rows, times.deadlineGraceMs)
+      await putDeadlines(
+        tx,
+        timed.filter((t) => out.created.has(t.runId)),
+      )
+      return out
+    })
   }
 
   #inputsFor({ row, compiled }: Item, node: number): unknown {

@@ -15,7 +15,11 @@ import type {
 } from '../contract/exchange.ts'
 import type {
   ArtifactView,
+  ApprovalState,
+  ApprovalView,
   LogLine,
+  Nudged,
+  SentEventView,
   Page,
   RunEvent,
   RunSummary,
@@ -32,6 +36,8 @@ import type {
 import type { ServerFacts } from '../domain/installation-facts.ts'
 import type { Definition } from '../domain/workflow.ts'
 import type { ResourceEngine } from './resources/resource-engine.ts'
+import type { DecisionWish } from './approvals.ts'
+import type { EventToSend } from './send-event.ts'
 
 /** Who asks. Every call carries it; what a caller may not see looks absent. */
 export interface Caller {
@@ -97,6 +103,24 @@ export interface Engine {
     afterSeq: number,
     limit: number,
   ): Promise<(RunEvent & { terminal: boolean })[]>
+  /** Looks again at a live run that seems stuck: what moved, and what it waits for. */
+  nudgeRun(caller: Caller, runId: string): Promise<Nudged>
+  /** Gives a run an event; a step that waits for it goes on, else it is kept. */
+  sendEvent(caller: Caller, runId: string, event: EventToSend): Promise<SentEventView>
+  listApprovals(
+    caller: Caller,
+    filter: {
+      namespace: string | null
+      states: ApprovalState[]
+      runId: string | null
+      step: string | null
+      cursor: string | null
+      limit: number
+    },
+  ): Promise<Page<ApprovalView>>
+  getApproval(caller: Caller, id: string): Promise<ApprovalView>
+  /** Exactly one decision counts; a later one is refused with `approval.already_decided`. */
+  decideApproval(caller: Caller, id: string, wish: DecisionWish): Promise<ApprovalView>
   /** Events after `afterSeq`, as they come; ends after the run's terminal event. */
   followEvents(
     caller: Caller,

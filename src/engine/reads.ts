@@ -133,6 +133,9 @@ export function createReads(ctx: EngineContext): Reads {
       }),
       definition: run.definition,
       inputs: run.inputs,
+      waitsOn: stepList
+        .flatMap(({ name, waitsOn }) => (waitsOn ? [{ step: name, ...waitsOn }] : []))
+        .slice(0, LIMITS.waitsShownMax),
       stepList,
       ...stalledOf(ctx, run, stepList),
     }

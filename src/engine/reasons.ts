@@ -6,6 +6,7 @@ import { type StepFacts, stepReason } from '../domain/reasons/step-reason.ts'
 import { displayName } from '../domain/step.ts'
 import type { Definition } from '../domain/workflow.ts'
 import type { RunReadRow } from '../store/runs/read-runs.ts'
+import { findQuestions } from '../store/approvals/approvals.ts'
 import { findSessions, listSessions, type SessionRow } from '../store/sessions/sessions.ts'
 import {
   findActiveActivations,
@@ -64,19 +65,34 @@ export class ReasonFinder {
     const states = await this.#statesOf(rows, open)
     const groups = await this.#groupsOf(open)
     const running = await this.#sessionsOf(open)
+    const asked = await findQuestions(
+      this.#ctx.db,
+      open.flatMap((r) => (r.waits === 'approval' ? (r.waits_on ?? []) : [])),
+    )
     const found: (Reason | null)[] = []
     for (const row of rows) {
       if (isStepTerminal(row.state)) found.push(null)
-      else found.push(stepReason({ ...this.#factsOf(row, states, groups, running), dispatch: await this.#waitOf(row) }))
+      else
+        found.push(
+          stepReason({ ...this.#factsOf(row, { states, groups, running, asked }), dispatch: await this.#waitOf(row) }),
+        )
     }
     return found
   }
 
   #factsOf(
     row: StepReadRow,
-    states: ReadonlyMap<number, StepState>,
-    groups: ReadonlyMap<number, string[]>,
-    running: ReadonlyMap<string, SessionRow>,
+    {
+      states,
+      groups,
+      running,
+      asked,
+    }: {
+      states: ReadonlyMap<number, StepState>
+      groups: ReadonlyMap<number, string[]>
+      running: ReadonlyMap<string, SessionRow>
+      asked: ReadonlyMap<string, string>
+    },
   ): StepFacts {
     const node = this.#definition.nodes[row.node]
     const session = row.session === null ? undefined : running.get(row.session)
@@ -87,6 +103,8 @@ export class ReasonFinder {
       name: displayName(node?.name ?? '', row.path),
       state: row.state,
       waits: row.waits,
+      on: row.waits_on,
+      asks: asked.get(row.waits_on ?? '') ?? null,
       tries: row.tries,
       stop: this.#run.stop,
       runCreatedAt: this.#run.created_at.toISOString(),

@@ -247,6 +247,7 @@ export class Reporter {
     for (const run of rows.ended) {
       watch.notifyEnded(run.runId)
       noteRunEnded(this.#ctx, run.runId, run.state)
+      if (this.#ctx.children.take(run.runId)) this.#ctx.tickWithin(0)
     }
     this.#dispatcher.hint(rows.queued, { old: true })
     const owed = new Map<string, Happening[]>()

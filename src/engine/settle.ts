@@ -1,26 +1,33 @@
 import {
   advance,
   type AdvanceResult,
+  type Anything,
   type Given,
   type Happening,
+  isKeyed,
   type Need,
-  type StopHappening,
 } from '../domain/advance.ts'
 import type { JsonObject } from '../base/json.ts'
 import type { Scope } from '../domain/expression.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { displayName } from '../domain/step.ts'
+import { displayName, type Step, type StepKey } from '../domain/step.ts'
 import type { Queryable } from '../store/db.ts'
+import { listKept } from '../store/runs/sent-events.ts'
 import { areLive } from '../store/sessions/sessions.ts'
 import { type LockedRun, lockRun, type NamedChange, saveAdvance } from '../store/steps/save-advance.ts'
+import { saveBeside } from '../store/steps/save-beside.ts'
 import {
+  loadActivationOutputs,
+  loadEventWaits,
   loadFailedActivation,
   loadIdleSteps,
+  loadOpenActivations,
   loadOutputs,
   loadPendingActivations,
   loadSteps,
 } from '../store/steps/step-rows.ts'
 import { isRetryableConflict } from '../store/storage-failure.ts'
+import { findWorkflow, startChildren } from './children.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
 import { noteSettled } from './observe.ts'
@@ -33,12 +40,28 @@ export interface Settled {
   /** When the earliest of the changed steps is due, in ms from now; null when none is. */
   dueInMs: number | null
   ended: AdvanceResult['ended']
-  /** The run is being stopped: sessions that hold its steps must hear of it. */
+  /** The run, or some of its steps, is being stopped: sessions that hold steps must hear of it. */
   stopping: boolean
   /** Outcomes of the attempts that ended. */
   attempts: AttemptOutcome[]
   /** States in which steps ended. */
   stepsEnded: string[]
+  /** Runs that were started below this one. */
+  started: string[]
+  /** It ended, or let go of what is below it: a tick has to pass that on. */
+  tellsParent: boolean
+}
+
+const NOTHING: Settled = {
+  stale: [],
+  queued: [],
+  dueInMs: null,
+  ended: null,
+  stopping: false,
+  attempts: [],
+  stepsEnded: [],
+  started: [],
+  tellsParent: false,
 }
 
 export type AttemptOutcome = 'succeeded' | 'failed' | 'lost' | 'returned' | 'canceled'
@@ -52,12 +75,14 @@ const CONFLICT_TRIES = 5
 export async function settleRun(
   ctx: EngineContext,
   runId: string,
-  happenings: readonly (Happening | StopHappening)[],
+  happenings: readonly Anything[],
+  onLocked: OnLocked = async () => {},
 ): Promise<Settled | null> {
   for (let tries = 1; ; tries++) {
     try {
-      const settled = await ctx.db.transaction((tx) => settleIn(ctx, tx, runId, happenings))
+      const settled = await ctx.db.transaction((tx) => settleIn(ctx, tx, { runId, happenings, onLocked }))
       if (settled) noteSettled(ctx, runId, settled)
+      if (settled) passOn(ctx, settled)
       if (settled?.ended) ctx.watch.notifyEnded(runId)
       else if (settled) ctx.watch.notify(runId)
       if (settled?.dueInMs != null) ctx.tickWithin(settled.dueInMs)
@@ -68,47 +93,50 @@ export async function settleRun(
   }
 }
 
-const sessionOf = (h: Happening | StopHappening): string | null =>
-  'session' in h && h.type !== 'attempt_lost' ? h.session : null
+/** What is to happen first, under the run's lock and in its transaction; also when the run has ended. What it throws undoes all. */
+export type OnLocked = (tx: Queryable, run: LockedRun) => Promise<void>
+
+/** What follows a commit that started runs, or ended one that another waits for. */
+function passOn(ctx: EngineContext, { started, tellsParent }: Settled): void {
+  for (const id of started) ctx.children.add(id)
+  if (started.length > 0 || tellsParent) ctx.tickWithin(0)
+}
+
+const sessionOf = (h: Anything): string | null => ('session' in h && h.type !== 'attempt_lost' ? h.session : null)
 
 async function settleIn(
   ctx: EngineContext,
   tx: Queryable,
-  runId: string,
-  happenings: readonly (Happening | StopHappening)[],
+  { runId, happenings, onLocked }: { runId: string; happenings: readonly Anything[]; onLocked: OnLocked },
 ): Promise<Settled | null> {
   const run = await lockRun(tx, runId)
   if (!run) return null
-  if (run.ended) {
-    return {
-      stale: happenings.filter((h): h is Happening => h.type !== 'stop'),
-      queued: [],
-      dueInMs: null,
-      ended: null,
-      stopping: false,
-      attempts: [],
-      stepsEnded: [],
-    }
-  }
+  await onLocked(tx, run)
+  if (run.ended) return { ...NOTHING, stale: happenings.filter(isKeyed) }
   // A worker's word counts only while its session lives. Whoever ends the session requeues its steps under this same lock.
   const sessions = [...new Set(happenings.map(sessionOf).filter((s) => s !== null))]
   const live = sessions.length > 0 ? await areLive(tx, sessions) : new Set<string>()
-  const speaks = (h: Happening | StopHappening) => {
+  const speaks = (h: Anything) => {
     const session = sessionOf(h)
     return session === null || live.has(session)
   }
   const compiled = await ctx.definitions.get(run.definition, tx)
   const result = await drive(ctx, tx, run, compiled, happenings.filter(speaks))
-  const stale = [...result.stale, ...happenings.filter((h): h is Happening => h.type !== 'stop' && !speaks(h))]
+  const stale = [...result.stale, ...happenings.filter(isKeyed).filter((h) => !speaks(h))]
   if (
     result.changed.length === 0 &&
     result.created.length === 0 &&
     result.run.stop === run.stop &&
-    result.outputs.length === 0
+    result.outputs.length === 0 &&
+    result.beside.asked.length === 0
   ) {
-    return { stale, queued: [], dueInMs: null, ended: null, stopping: run.stop !== null, attempts: [], stepsEnded: [] }
+    return { ...NOTHING, stale, stopping: run.stop !== null }
   }
-  const began = run.state === 'pending' && happenings.some((h) => h.type.startsWith('attempt_'))
+  // A run begins with its first attempt, or with the first step that waits for something outside.
+  const isParked = (s: Step) => s.state === 'waiting' && s.waits !== 'children' && s.waits !== 'backoff'
+  const began =
+    run.state === 'pending' &&
+    (happenings.some((h) => h.type.startsWith('attempt_')) || [...result.changed, ...result.created].some(isParked))
   await saveAdvance(
     tx,
     runId,
@@ -122,16 +150,26 @@ async function settleIn(
     namedChanges(compiled, run, result, began),
     LIMITS.inlineOutputBytes,
   )
+  const nameOf = ({ node, path }: StepKey) => displayName(compiled.definition.nodes[node]?.name ?? '', path)
+  await saveBeside(tx, run, result.beside, nameOf)
+  const children = await startChildren(ctx, tx, run, result.beside.children)
   const rows = [...result.changed, ...result.created]
   const dues = rows.flatMap((s) => (s.dueAt === null ? [] : [Math.max(0, s.dueAt - run.now)]))
   return {
     stale,
-    queued: [...new Set(rows.filter((s) => s.state === 'queued').map((s) => compiled.queueIds[s.node] ?? 0))],
+    queued: [
+      ...new Set([
+        ...rows.filter((s) => s.state === 'queued').map((s) => compiled.queueIds[s.node] ?? 0),
+        ...children.queued,
+      ]),
+    ],
     dueInMs: dues.length > 0 ? Math.min(...dues) : null,
     ended: result.ended,
-    stopping: result.run.stop !== null,
-    attempts: happenings.flatMap((h) => (h.type === 'stop' || stale.includes(h) ? [] : outcomeOf(h))),
+    attempts: happenings.filter(isKeyed).flatMap((h) => (stale.includes(h) ? [] : outcomeOf(h))),
     stepsEnded: result.changes.flatMap(({ to }) => (isStepEnd(to) ? [to] : [])),
+    stopping: result.run.stop !== null || rows.some((s) => s.state === 'running' && s.stopping),
+    started: children.started,
+    tellsParent: (result.ended !== null && run.depth > 0) || result.beside.orphans.length > 0,
   }
 }
 
@@ -147,16 +185,20 @@ async function drive(
   tx: Queryable,
   run: LockedRun,
   compiled: Compiled,
-  happenings: (Happening | StopHappening)[],
+  happenings: Anything[],
 ): Promise<AdvanceResult> {
   const { definition, dependents } = compiled
   const machine = advance({ definition, dependents, run, happenings, now: run.now, random: ctx.random })
   let at = machine.next({})
-  while (!at.done) at = machine.next(await give(tx, run, compiled, at.value))
+  while (!at.done) at = machine.next(await give(ctx, { tx, run, compiled }, at.value))
   return at.value
 }
 
-async function give(tx: Queryable, run: LockedRun, compiled: Compiled, need: Need): Promise<Given> {
+async function give(
+  ctx: EngineContext,
+  { tx, run, compiled }: { tx: Queryable; run: LockedRun; compiled: Compiled },
+  need: Need,
+): Promise<Given> {
   switch (need.type) {
     case 'steps':
       return { steps: await loadSteps(tx, run.id, need.keys) }
@@ -166,6 +208,16 @@ async function give(tx: Queryable, run: LockedRun, compiled: Compiled, need: Nee
       return { steps: await loadFailedActivation(tx, run.id, need.node) }
     case 'pending_activations':
       return { steps: await loadPendingActivations(tx, { runId: run.id, ...need }) }
+    case 'open_activations':
+      return { steps: await loadOpenActivations(tx, run.id, need.node) }
+    case 'outputs':
+      return { outputs: await loadActivationOutputs(tx, run.id, need.keys) }
+    case 'event_waits':
+      return { steps: await loadEventWaits(tx, run.id, need.name) }
+    case 'events':
+      return { events: await listKept(tx, run.id, need.name) }
+    case 'workflow':
+      return { workflow: await findWorkflow(ctx, tx, run, need.ref) }
     case 'scope': {
       const rows = await loadOutputs(
         tx,
@@ -182,7 +234,17 @@ async function give(tx: Queryable, run: LockedRun, compiled: Compiled, need: Nee
 function namedChanges(compiled: Compiled, run: LockedRun, result: AdvanceResult, began: boolean): NamedChange[] {
   const stopChange =
     result.run.stop !== run.stop
-      ? [{ of: 'run', to: 'canceling', ...(result.run.stop === 'fail_fast' ? { note: 'failFast' } : {}) }]
+      ? [
+          {
+            of: 'run',
+            to: 'canceling',
+            ...(result.run.stop === 'fail_fast'
+              ? { note: 'failFast' }
+              : result.run.stop === 'timeout'
+                ? { note: 'timeout' }
+                : {}),
+          },
+        ]
       : []
   return [
     ...(began ? [{ of: 'run', to: 'running' }] : []),

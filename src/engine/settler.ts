@@ -1,4 +1,4 @@
-import type { Happening } from '../domain/advance.ts'
+import type { Anything } from '../domain/advance.ts'
 import { Failure } from '../domain/failure.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -27,7 +27,7 @@ export class Settler {
   }
 
   /** False when none could be settled. */
-  async settle(byRun: ReadonlyMap<string, Happening[]>): Promise<boolean> {
+  async settle(byRun: ReadonlyMap<string, Anything[]>): Promise<boolean> {
     const failed = new Map<string, unknown>()
     for (const [runId, happenings] of byRun) {
       try {

@@ -13,6 +13,7 @@ import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { dispatchReason } from './reasons.ts'
 import { recoverLeases } from './recover-leases.ts'
+import { RunTicks } from './run-ticks.ts'
 import { Settler } from './settler.ts'
 import { Steadiness } from './steadiness.ts'
 import { stepIdOf } from './step-id.ts'
@@ -36,6 +37,7 @@ export class Ticker {
   readonly #dispatcher: Dispatcher
   readonly #tokens: TokenCache
   readonly #settler: Settler
+  readonly #runs: RunTicks
   readonly #steadiness: Steadiness
   #lastUpkeep: number
   #lastStill: number
@@ -54,6 +56,7 @@ export class Ticker {
     this.#tokens = tokens
     this.#steadiness = new Steadiness(ctx.clock, ctx.times.leaseMs)
     this.#settler = new Settler(ctx, dispatcher, () => this.#steadiness.pulse())
+    this.#runs = new RunTicks(ctx, this.#settler)
     this.#lastUpkeep = ctx.clock.monotonic()
     this.#lastStill = this.#lastUpkeep
     this.#recoverAt = this.#lastUpkeep + ctx.times.acknowledgeMs
@@ -103,6 +106,9 @@ export class Ticker {
     }
     let more = hasOrphans && (await this.#requeueOrphans())
     if (row.dueInMs !== null && row.dueInMs <= 0) more = (await this.#lookAtDue()) || more
+    if (row.deadlineInMs !== null && row.deadlineInMs <= 0) more = (await this.#runs.stopOverdue()) || more
+    if (row.hasEndedChildren) more = (await this.#runs.tellParents()) || more
+    if (row.hasStops) more = (await this.#runs.stopOrphans()) || more
     await this.#tellStopping()
     for (const s of this.#dispatcher.sessions()) s.resend(now - RESEND_MS)
     if (now >= this.#recoverAt) await this.#recover(now, row.hasRunning || sessions.some((s) => s.owned.size > 0))
@@ -112,10 +118,8 @@ export class Ticker {
     if (now - this.#lastStill >= Math.min(ctx.times.stallMs, UPKEEP_MS)) await this.#lookAtStill(now)
     if (now - this.#lastUpkeep >= UPKEEP_MS) await this.#upkeep(now)
     if (more) return 0
-    return Math.max(
-      0,
-      Math.min(ctx.times.tickMs, row.dueInMs !== null && row.dueInMs > 0 ? Math.ceil(row.dueInMs) : ctx.times.tickMs),
-    )
+    const soon = [row.dueInMs, row.deadlineInMs].flatMap((ms) => (ms !== null && ms > 0 ? [Math.ceil(ms)] : []))
+    return Math.min(ctx.times.tickMs, ...soon)
   }
 
   get ctx(): EngineContext {
@@ -293,6 +297,7 @@ export class Ticker {
 
   async #upkeep(now: number): Promise<void> {
     this.#lastUpkeep = now
+    await this.#runs.askAgain()
     await pruneIdempotencyKeys(this.#ctx.db, LIMITS.idempotencyMs, LIMITS.tickItemsMax)
     await pruneArtifacts(this.#ctx.db, LIMITS.tickItemsMax)
     await sweepBlobs(this.#ctx.db, { idleMs: LIMITS.blobIdleMs, limit: SWEPT_BLOBS_MAX })

@@ -1,7 +1,7 @@
-import type { AttemptView, RunSummary, StepView } from '../contract/api-types.ts'
+import type { AttemptView, RunSummary, StepView, WaitsOn } from '../contract/api-types.ts'
 import { runStateShown } from '../domain/machines.ts'
 import { displayName, pathOf, type StepKey } from '../domain/step.ts'
-import type { Definition } from '../domain/workflow.ts'
+import { type Definition, spreads } from '../domain/workflow.ts'
 import type { RunReadRow } from '../store/runs/read-runs.ts'
 import type { AttemptReadRow, StepReadRow } from '../store/steps/read-steps.ts'
 import { stepIdOf } from './step-id.ts'
@@ -22,6 +22,13 @@ export function viewRun(row: Omit<RunReadRow, 'inputs'>): RunSummary {
     labels: row.labels,
     steps: { total: row.total, open: row.open, bad: row.bad },
     failure: row.failure,
+    parent:
+      row.parent_run === null
+        ? null
+        : {
+            run: row.parent_run,
+            step: stepIdOf({ runId: row.parent_run, node: row.parent_node ?? 0, path: row.parent_path ?? '' }),
+          },
   }
 }
 
@@ -47,6 +54,11 @@ function keptOf(attempts: readonly AttemptReadRow[]): StepView['kept'] {
   return null
 }
 
+function waitsOnOf({ state, waits, waits_on: on, due_at: dueAt }: StepReadRow): WaitsOn | null {
+  if (state !== 'waiting' || waits === null) return null
+  return { kind: waits === 'children' ? 'activations' : waits, on, until: iso(dueAt) }
+}
+
 export function viewStep(
   runId: string,
   definition: Definition,
@@ -56,7 +68,8 @@ export function viewStep(
 ): StepView {
   const node = definition.nodes[row.node]
   const own = attempts.filter((a) => a.node === row.node && a.path === row.path)
-  const isGroup = row.path === '' && node?.forEach != null && (row.state === 'waiting' || row.released > 0)
+  const isGroup =
+    row.path === '' && node !== undefined && spreads(node) && (row.state === 'waiting' || row.released > 0)
   return {
     name: displayName(node?.name ?? '', row.path),
     id: stepIdOf({ runId, node: row.node, path: row.path }),
@@ -75,6 +88,8 @@ export function viewStep(
     failure: row.failure,
     kept: keptOf(own),
     attempts: own.map(viewAttempt),
+    waitsOn: waitsOnOf(row),
+    childRun: node?.kind === 'workflow' ? row.waits_on : null,
     activations: isGroup ? { total: row.total, succeeded: row.ok, failed: row.bad } : null,
   }
 }

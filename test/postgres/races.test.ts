@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createIds, seededRandom, silentLog, systemClock } from '../../src/base/index.ts'
 import { noMetrics } from '../../src/base/metrics.ts'
 import { failureRecord } from '../../src/domain/failure.ts'
-import type { NodeSpec } from '../../src/domain/testing/definitions.ts'
+import { type AnySpec, definitionOf, type NodeSpec } from '../../src/domain/testing/definitions.ts'
 import { createEngine, DEFAULT_TIMES, type Caller, type RunningEngine } from '../../src/engine/index.ts'
 import type { Db, Queryable } from '../../src/store/db.ts'
 import { createRuns } from '../../src/store/runs/create-runs.ts'
@@ -400,6 +400,70 @@ describeWithPostgres('two connections', (postgres) => {
         await loadIdleSteps(tx, runId)
         expect(await new StoreRig(two).claim(session, workflow)).toEqual([])
       })
+    })
+  })
+
+  describe('deciding', () => {
+    const ask: AnySpec = {
+      name: 'ship',
+      kind: 'approval',
+      message: 'Ship?',
+      approvers: null,
+      expiresMs: null,
+      onExpiry: 'deny',
+      fields: null,
+    }
+
+    /** A run that waits for an approval, at either of two servers. */
+    async function asked() {
+      const engines = [engineOn(one, 'srv_one'), engineOn(two, 'srv_two')] as const
+      const definition = definitionOf([ask], { name: `ask-${crypto.randomUUID()}` })
+      const { hash } = await engines[0].putDefinition(ADMIN, definition)
+      const [outcome] = await engines[0].createRuns(ADMIN, [
+        { definition: hash, inputs: {}, labels: {}, idempotencyKey: null, fingerprint: null },
+      ])
+      const runId = outcome?.runId ?? ''
+      const filter = { namespace: null, states: ['pending' as const], runId, step: null, cursor: null, limit: 1 }
+      let id = ''
+      await eventually(
+        async () => {
+          await engines[0].tick()
+          id = (await engines[0].listApprovals(ADMIN, filter)).items[0]?.id ?? ''
+          return id !== ''
+        },
+        { withinMs: 10_000, what: 'the approval' },
+      )
+      return { engines, runId, id }
+    }
+    const wish = (approved: boolean) => ({ approved, comment: null, inputs: null })
+
+    test('one approval from two servers at once: exactly one decision wins, and the other learns which', async () => {
+      for (const first of [true, false]) {
+        const { engines, runId, id } = await asked()
+        const decide = (at: 0 | 1, approved: boolean) => () =>
+          engines[at].decideApproval(ADMIN, id, wish(approved)).then(
+            (view) => view.state as string,
+            (error: unknown) => error,
+          )
+        const [won, lost] = await inOrder<unknown>(runId, [decide(0, first), decide(1, !first)])
+        expect(won).toBe(first ? 'approved' : 'denied')
+        expect(lost).toMatchObject({ code: 'approval.already_decided', evidence: { state: won } })
+        const view = await engines[1].getRun(ADMIN, runId)
+        expect(view).toMatchObject({
+          state: first ? 'succeeded' : 'failed',
+          stepList: [{ output: { approved: first, by: 'tok_admin' } }],
+        })
+      }
+    })
+
+    test('an approval and a cancel at once: whichever is first counts', async () => {
+      const { engines, runId, id } = await asked()
+      const [canceled, decided] = await inOrder<unknown>(runId, [
+        () => engines[0].cancelRun(ADMIN, runId).then((run) => run.state),
+        () => engines[1].decideApproval(ADMIN, id, wish(true)).catch((error: unknown) => error),
+      ])
+      expect(canceled).toBe('canceled')
+      expect(decided).toMatchObject({ code: 'approval.already_decided', evidence: { state: 'canceled' } })
     })
   })
 

@@ -1,16 +1,17 @@
 import fc from 'fast-check'
 import type { Json, JsonObject } from '../../src/base/index.ts'
-import { NO_RETRY, type NodeSpec } from '../../src/domain/testing/definitions.ts'
+import { type AnySpec, NO_RETRY, type NodeSpec } from '../../src/domain/testing/definitions.ts'
 
 export interface Graph {
-  specs: NodeSpec[]
+  specs: AnySpec[]
   failFast: boolean
   inputs: JsonObject
 }
 
 interface Draft {
   needs: number[]
-  kind: 'plain' | 'always' | 'never' | 'ifOutput' | 'each' | 'eachOutput'
+  kind: 'plain' | 'always' | 'never' | 'ifOutput' | 'each' | 'eachOutput' | 'loop' | 'nap' | 'naps'
+  join: 'all' | 'any' | 'anyAlone'
   maxParallel: number | null
   onFailure: 'fail' | 'continue'
   retries: number
@@ -22,14 +23,27 @@ const draft: fc.Arbitrary<Draft> = fc.record({
   needs: fc.uniqueArray(fc.nat({ max: nodesMax }), { maxLength: 3 }),
   kind: fc.oneof(
     { weight: 6, arbitrary: fc.constant<Draft['kind']>('plain') },
-    { weight: 4, arbitrary: fc.constantFrom<Draft['kind'][]>('always', 'never', 'ifOutput', 'each', 'eachOutput') },
+    {
+      weight: 4,
+      arbitrary: fc.constantFrom<Draft['kind'][]>(
+        'always',
+        'never',
+        'ifOutput',
+        'each',
+        'eachOutput',
+        'loop',
+        'nap',
+        'naps',
+      ),
+    },
   ),
+  join: fc.constantFrom<Draft['join'][]>('all', 'all', 'all', 'all', 'any', 'anyAlone'),
   maxParallel: fc.option(fc.integer({ min: 1, max: 3 })),
   onFailure: fc.constantFrom('fail', 'fail', 'continue'),
   retries: fc.constantFrom(0, 0, 1),
 })
 
-/** Random graphs: plain and decided steps, forEach over inputs and over outputs, limits, retries, failures taken for success. */
+/** Random graphs: plain and decided steps, forEach over inputs and over outputs, loops, timers, joins of any, limits, retries, failures taken for success. */
 export const graphs: fc.Arbitrary<Graph> = fc
   .record({
     drafts: fc.array(draft, { minLength: 1, maxLength: nodesMax }),
@@ -52,7 +66,7 @@ const surely = (d: Draft): Draft => ({
   kind: d.kind === 'ifOutput' ? 'always' : d.kind === 'eachOutput' ? 'each' : d.kind,
 })
 
-function specOf({ kind, needs: drawn, maxParallel, onFailure, retries }: Draft, at: number): NodeSpec {
+function specOf({ kind, needs: drawn, join, maxParallel, onFailure, retries }: Draft, at: number): AnySpec {
   // Needs are nodes before this one, so that there is no cycle.
   const needs = [...new Set(drawn.filter((n) => n < at))].map((n) => `n${n}`)
   const [first] = needs
@@ -60,6 +74,7 @@ function specOf({ kind, needs: drawn, maxParallel, onFailure, retries }: Draft, 
     name: `n${at}`,
     needs,
     onFailure,
+    join: join === 'all' || needs.length < 2 ? null : { need: 1, rest: join === 'any' ? 'finish' : 'cancel' },
     retry: { ...NO_RETRY, max: retries, initialMs: 500 },
   }
   const reads = first === undefined ? {} : { refs: [first] }
@@ -73,6 +88,21 @@ function specOf({ kind, needs: drawn, maxParallel, onFailure, retries }: Draft, 
     case 'ifOutput':
       // Of a forEach or a skipped step this is no number: then the decision itself fails, which is a case as well.
       return first === undefined ? common : { ...common, ...reads, if: `steps.${first}.output > 4` }
+    case 'loop':
+      // Outputs are numbers or lists: where a list comes the condition fails, which is a case as well.
+      return { ...common, loop: { until: 'turn.index >= 2 || turn.output > 6', max: 2 } }
+    case 'nap':
+      return { ...waiting(common), kind: 'wait', for: { type: 'duration', duration: '700ms' } }
+    case 'naps': {
+      const duration = '${{ string(item) + "00ms" }}'
+      return {
+        ...waiting(common),
+        kind: 'wait',
+        for: { type: 'duration', duration },
+        forEach: '${{ inputs.items }}',
+        maxParallel,
+      }
+    }
     case 'each':
       return { ...common, forEach: '${{ inputs.items }}', maxParallel }
     case 'eachOutput':
@@ -80,6 +110,16 @@ function specOf({ kind, needs: drawn, maxParallel, onFailure, retries }: Draft, 
         ? { ...common, forEach: '${{ inputs.items }}', maxParallel }
         : { ...common, ...reads, forEach: `\${{ steps.${first}.output }}`, maxParallel }
   }
+}
+
+/** What a step has that no worker runs. */
+function waiting({ name, needs = [], onFailure = 'fail', join = null }: NodeSpec): {
+  name: string
+  needs: string[]
+  onFailure: 'fail' | 'continue'
+  join: NonNullable<NodeSpec['join']> | null
+} {
+  return { name, needs, onFailure, join }
 }
 
 export type AttemptEnd = { kind: 'succeeded'; output: Json } | { kind: 'failed' } | { kind: 'returned' }

@@ -1,4 +1,4 @@
-// npm run sim -- [--seed N[,N...]] [--seeds N] [--ticks N] [--log] [--once] [--bail] [--prepared DIR]
+// npm run sim -- [--seed N[,N...]] [--seeds N] [--ticks N] [--log] [--once] [--bail] [--waits] [--prepared DIR]
 import { parseArgs } from 'node:util'
 import { DEFAULT_TICKS, simulate } from './simulate.ts'
 import { SimStore } from './store.ts'
@@ -12,6 +12,7 @@ const { values } = parseArgs({
     bail: { type: 'boolean', default: false },
     prepared: { type: 'string' },
     log: { type: 'boolean', default: false },
+    waits: { type: 'boolean', default: false },
   },
 })
 const first = values.seed.split(',').map(Number)
@@ -25,8 +26,8 @@ console.log(
 const store = await SimStore.open(values.prepared)
 let failed = 0
 for (const seed of seeds) {
-  const one = await simulate(store, { seed, ticks })
-  const two = one.broken === null && !values.once ? await simulate(store, { seed, ticks }) : one
+  const one = await simulate(store, { seed, ticks, waits: values.waits })
+  const two = one.broken === null && !values.once ? await simulate(store, { seed, ticks, waits: values.waits }) : one
   const differs = one.lines.findIndex((line, i) => line !== two.lines[i])
   if (values.log) console.log(one.lines.join('\n'))
   const verdict = one.broken ?? (differs >= 0 ? `two logs of one seed differ at line ${differs + 1}` : null)

@@ -26,6 +26,15 @@ describe('simulation', () => {
   })
   afterAll(() => store.close())
 
+  test.for([1, 2, 3, 4])(
+    'seed %i with steps that wait in rows, runs below runs, joins of any and loops, and people who decide and send',
+    { timeout: 180_000 },
+    async (seed) => {
+      const { broken } = await simulate(store, { seed, ticks: DEFAULT_TICKS, waits: true })
+      expect(broken, `seed ${seed}; again: npm run sim -- --waits --seed ${seed} --log`).toBeNull()
+    },
+  )
+
   test.for(seeds)(
     'seed %i: what must hold holds after every tick, every run ends, twice with the same log',
     { timeout: 180_000 },

@@ -3,13 +3,15 @@ import type { Definition } from '../../src/domain/workflow.ts'
 import type { StepRow } from './invariants.ts'
 import { CALM, type Weather } from './network.ts'
 import type { SimStore } from './store.ts'
-import { randomWorkflow } from './workflows.ts'
+import { randomWorkflow, workflowBelow } from './workflows.ts'
 import { Broken, World } from './world.ts'
 
 export interface SimOptions {
   seed: number
   /** Turns of the world with faults. */
   ticks: number
+  /** Workflows with steps that wait in rows, and people who send events and decide. */
+  waits?: boolean
 }
 
 export interface SimResult {
@@ -36,7 +38,7 @@ const UNSENT_MS = 5_000
 const STORM_TURNS = 8
 const STORM: Weather = { lossChance: 0.5, doubleChance: 0.1, lateChance: 0.1 }
 
-export async function simulate(store: SimStore, { seed, ticks }: SimOptions): Promise<SimResult> {
+export async function simulate(store: SimStore, { seed, ticks, waits = false }: SimOptions): Promise<SimResult> {
   await store.clear()
   const world = new World(store, seed, { servers: 2, workers: 3 })
   const result = (broken: string | null): SimResult => ({
@@ -47,7 +49,7 @@ export async function simulate(store: SimStore, { seed, ticks }: SimOptions): Pr
   try {
     await store.setClock(world.clock.now())
     for (const i of world.servers.keys()) world.startServer(i)
-    const client = new Client(world)
+    const client = new Client(world, waits)
     await client.prepare()
     for (const slot of world.slots) world.startWorker(slot, { session: null, attempts: [] })
     for (; turns < ticks; turns++) {
@@ -212,16 +214,25 @@ function hasIdle(world: World, step: StepRow): boolean {
 /** The people: they start, cancel, retry and skip. */
 class Client {
   readonly #world: World
+  readonly #waits: boolean
   readonly #hashes: string[] = []
   #keys = 0
 
-  constructor(world: World) {
+  constructor(world: World, waits: boolean) {
     this.#world = world
+    this.#waits = waits
   }
 
   async prepare(): Promise<void> {
     const { dice, servers, definitions } = this.#world
-    const made: Definition[] = Array.from({ length: 4 }, (_, i) => randomWorkflow(dice, `flow-${i}`))
+    const made: Definition[] = Array.from({ length: 4 }, (_, i) =>
+      randomWorkflow(dice, `flow-${i}`, { waits: this.#waits }),
+    )
+    if (this.#waits) {
+      const below = workflowBelow()
+      const stored = await servers[0]?.engine.putDefinition(this.#world.caller, below)
+      definitions.set(stored?.hash ?? '', below)
+    }
     for (const definition of made) {
       const { hash } = (await servers[0]?.engine.putDefinition(this.#world.caller, definition)) ?? { hash: '' }
       definitions.set(hash, definition)
@@ -236,6 +247,8 @@ class Client {
     if (dice.chance(0.02)) wishes.push(() => this.#byHand('cancel'))
     if (dice.chance(0.05)) wishes.push(() => this.#byHand('retry'))
     if (dice.chance(0.03)) wishes.push(() => this.#byHand('skip'))
+    if (this.#waits && dice.chance(0.05)) wishes.push(() => this.#byHand('send'))
+    if (this.#waits && dice.chance(0.05)) wishes.push(() => this.#byHand('decide'))
     return wishes
   }
 
@@ -255,7 +268,7 @@ class Client {
     )
   }
 
-  #byHand(what: 'cancel' | 'retry' | 'skip'): void {
+  #byHand(what: 'cancel' | 'retry' | 'skip' | 'send' | 'decide'): void {
     const { dice, snapshot, caller, definitions } = this.#world
     const run = dice.any(snapshot.runs)
     if (!run) return
@@ -264,6 +277,22 @@ class Client {
     this.#world.ask(`${what} ${run.id}`, async (engine) => {
       if (what === 'cancel') return (await engine.cancelRun(caller, run.id)).state
       if (what === 'retry') return (await engine.retryRun(caller, run.id)).state
+      if (what === 'send')
+        return (await engine.sendEvent(caller, run.id, { name: 'ping', payload: 1, key: null })).state
+      if (what === 'decide') {
+        const filter = {
+          namespace: null,
+          states: ['pending' as const],
+          runId: null,
+          step: null,
+          cursor: null,
+          limit: 5,
+        }
+        const id = dice.any((await engine.listApprovals(caller, filter)).items)?.id
+        if (id === undefined) return 'nothing is asked'
+        const wish = { approved: dice.chance(0.7), comment: null, inputs: null }
+        return (await engine.decideApproval(caller, id, wish)).state
+      }
       return (await engine.skipStep(caller, run.id, step, { attempt: 'by hand' })).state
     })
   }

@@ -5,6 +5,10 @@ import { Failure } from '../../src/domain/failure.ts'
 import { type Db, openEmbedded, type Queryable } from '../../src/store/index.ts'
 
 const TABLES = [
+  'approval',
+  'sent_event',
+  'run_deadline',
+  'stop_wish',
   'server, token, definition, definition_node, queue, run, step, step_output, attempt, event, log_segment',
   'session, idempotency_key, sim_audit',
 ].join(', ')

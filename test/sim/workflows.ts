@@ -8,9 +8,10 @@ import type { Dice } from './dice.ts'
 /** Functions of the scripted workers; the name tells how an attempt ends. */
 const FUNCTIONS = ['m.quick', 'm.quick', 'm.slow', 'm.flaky', 'm.broken', 'm.lists', 'm.hangs'] as const
 
-export function randomWorkflow(dice: Dice, name: string): Definition {
+/** `waits`: also with steps that wait in rows, joins of any and loops. Without it a seed draws what it always drew. */
+export function randomWorkflow(dice: Dice, name: string, { waits }: { waits: boolean }): Definition {
   const size = dice.int(1, 8)
-  const steps = Array.from({ length: size }, (_, i) => randomStep(dice, i))
+  const steps = Array.from({ length: size }, (_, i) => randomStep(dice, i, waits))
   const compiled = compileWorkflow({
     apiVersion: 'orrery.dev/v1',
     kind: 'Workflow',
@@ -21,9 +22,46 @@ export function randomWorkflow(dice: Dice, name: string): Definition {
   return compiled.definition
 }
 
-function randomStep(dice: Dice, index: number): JsonObject {
+/** A step that no worker runs. Whatever nobody decides or sends ends by itself, so that every run comes to its end. */
+function randomWait(dice: Dice): JsonObject {
+  const kind = dice.pick(['timer', 'timers', 'event', 'approval', 'child'])
+  const time = () => dice.pick(['0s', '300ms', '2s'])
+  if (kind === 'timers') return { wait: '${{ item }}', forEach: [time(), time(), time()], maxParallel: dice.int(1, 2) }
+  if (kind === 'event') return { wait: { event: 'ping', timeout: dice.pick(['2s', '10s']) }, onFailure: 'continue' }
+  if (kind === 'approval')
+    return {
+      approval: { message: 'Go on?', expires: dice.pick(['2s', '10s']), default: dice.pick(['approve', 'deny']) },
+    }
+  if (kind === 'child') return { workflow: 'below', forEach: [1, 2], retry: { max: 1, initial: '300ms' } }
+  return { wait: time() }
+}
+
+/** What steps run below them. */
+export function workflowBelow(): Definition {
+  const compiled = compileWorkflow({
+    apiVersion: 'orrery.dev/v1',
+    kind: 'Workflow',
+    metadata: { name: 'below' },
+    spec: {
+      modules: { m: './m.ts' },
+      steps: [
+        { name: 's0', function: 'm.quick' },
+        { name: 's1', needs: ['s0'], wait: '300ms' },
+      ],
+    },
+  })
+  if (!compiled.ok) throw failureOfProblems(compiled.problems, 'making the workflow below')
+  return compiled.definition
+}
+
+function randomStep(dice: Dice, index: number, waits: boolean): JsonObject {
   const needs = Array.from({ length: index }, (_, i) => `s${i}`).filter(() => dice.chance(index < 3 ? 0.6 : 0.35))
   const step: { [key: string]: Json } = { name: `s${index}`, needs }
+  const parked = waits && dice.chance(0.2) ? randomWait(dice) : null
+  const some =
+    waits && needs.length > 1 && dice.chance(0.2) ? { join: 'any', rest: dice.pick(['finish', 'cancel']) } : {}
+  if (parked) return { ...step, ...parked, ...some }
+  Object.assign(step, some)
   const isCommand = dice.chance(0.3)
   if (isCommand) step['command'] = [dice.pick(['true', 'sleep', 'flaky'])]
   else {
@@ -33,7 +71,8 @@ function randomStep(dice: Dice, index: number): JsonObject {
   const from = needs[0]
   if (dice.chance(0.2))
     step['if'] = from && dice.chance(0.5) ? `\${{ steps.${from}.state == 'succeeded' }}` : String(dice.chance(0.7))
-  if (dice.chance(0.25)) {
+  if (waits && dice.chance(0.08)) step['loop'] = { until: `turn.index >= ${dice.int(0, 2)}`, max: 2 }
+  else if (dice.chance(0.25)) {
     step['forEach'] = Array.from({ length: dice.int(0, 4) }, (_, i) => i)
     if (dice.chance(0.6)) step['maxParallel'] = dice.int(1, 2)
   }

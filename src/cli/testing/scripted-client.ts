@@ -1,9 +1,11 @@
 import type {
+  ApprovalView,
   ArtifactView,
   DoctorView,
   LogLine,
   PutSecretRequest,
   RotateSecretsResponse,
+  Nudged,
   RunEvent,
   RunSummary,
   RunView,
@@ -38,6 +40,8 @@ export function runView(over: Partial<RunView> = {}): RunView {
     steps: { total: 1, open: 1, bad: 0 },
     failure: null,
     reason: null,
+    parent: null,
+    waitsOn: [],
     definition: 'hash',
     inputs: {},
     stepList: [],
@@ -64,7 +68,33 @@ export function stepView(over: Partial<StepView> = {}): StepView {
     failure: null,
     kept: null,
     attempts: [],
+    waitsOn: null,
+    childRun: null,
     activations: null,
+    ...over,
+  }
+}
+
+export const APPROVAL_ID = 'apr_01k0000000000000000000dem0'
+
+export function approvalView(over: Partial<ApprovalView> = {}): ApprovalView {
+  return {
+    id: APPROVAL_ID,
+    run: RUN_ID,
+    step: 'ship',
+    namespace: 'default',
+    workflow: 'demo',
+    state: 'pending',
+    message: 'Ship it?',
+    approvers: null,
+    inputs: null,
+    onExpiry: 'deny',
+    createdAt: at(0),
+    expiresAt: null,
+    decidedAt: null,
+    decidedBy: null,
+    comment: null,
+    given: null,
     ...over,
   }
 }
@@ -94,6 +124,8 @@ export class ScriptedClient implements Client {
   secret: SecretDetail = { namespace: 'default', name: 'github', keys: [] }
   /** Answers of rotateSecrets, one after the other. */
   rotations: RotateSecretsResponse[] = []
+  approvals: ApprovalView[] = []
+  nudged: Nudged = { run: runView({ state: 'running' }), changed: [], waiting: [] }
   /** Makes a method fail. */
   failures = new Map<keyof Client, Failure>()
   #events: ScriptedEvent[] = []
@@ -136,6 +168,21 @@ export class ScriptedClient implements Client {
     }
     return this.#answer('openArtifact', [runId, file], read())
   }
+  nudgeRun = (runId: string) => this.#answer('nudgeRun', [runId], this.nudged)
+  sendEvent = (runId: string, event: { name: string }, ...rest: unknown[]) =>
+    this.#answer('sendEvent', [runId, event, ...rest], {
+      id: 'evt_1',
+      run: runId,
+      name: event.name,
+      state: 'taken' as const,
+      step: 'paid',
+    })
+  listApprovals = (...args: unknown[]) => this.#answer('listApprovals', args, { items: this.approvals, next: null })
+  getApproval = (id: string) => this.#answer('getApproval', [id], approvalView({ id }))
+  approve = (id: string, ...rest: unknown[]) =>
+    this.#answer('approve', [id, ...rest], approvalView({ id, state: 'approved', decidedBy: 'ann' }))
+  deny = (id: string, ...rest: unknown[]) =>
+    this.#answer('deny', [id, ...rest], approvalView({ id, state: 'denied', decidedBy: 'ann' }))
   listWorkers = () => this.#answer('listWorkers', [], this.workers)
   listEvents = (runId: string, { afterSeq = 0 } = {}) =>
     this.#answer('listEvents', [runId, afterSeq], this.#events.slice(afterSeq))

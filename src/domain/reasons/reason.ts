@@ -30,6 +30,10 @@ export const WAITS = {
   backoff: 'Failed, and waits for its next try',
   activations: 'Waits for the activations of its forEach',
   max_parallel: 'As many activations as maxParallel allows are at work',
+  timer: 'Waits for a time',
+  event: 'Waits for an event that somebody sends to the run',
+  approval: 'Waits for a person to decide',
+  child: 'Waits for a run below it to end',
   waiting: 'Waits for something that the workflow names',
 } as const
 

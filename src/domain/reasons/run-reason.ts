@@ -5,7 +5,7 @@ import { isWaitCode, type Reason, type WaitCode, waitReason } from './reason.ts'
 export interface RunFacts {
   id: string
   state: RunState
-  stop: 'cancel' | 'fail_fast' | null
+  stop: 'cancel' | 'fail_fast' | 'timeout' | null
   createdAt: string
   /** Steps that have not ended, with their reasons. */
   steps: readonly { name: string; reason: Reason }[]
@@ -14,16 +14,20 @@ export interface RunFacts {
 /** Which of several reasons a run answers with: what someone has to act on, then what is furthest along. */
 const RANK: Record<WaitCode, number> = {
   session_lost: 1,
-  waiting: 2,
-  backoff: 3,
-  running: 4,
-  starting: 5,
-  queued: 6,
-  stopping: 7,
-  activations: 8,
-  max_parallel: 9,
-  decision: 10,
-  dependency: 11,
+  approval: 2,
+  waiting: 3,
+  event: 4,
+  child: 5,
+  timer: 6,
+  backoff: 7,
+  running: 8,
+  starting: 9,
+  queued: 10,
+  stopping: 11,
+  activations: 12,
+  max_parallel: 13,
+  decision: 14,
+  dependency: 15,
 }
 
 const rankOf = (reason: Reason): number => (isWaitCode(reason.code) ? RANK[reason.code] : 0)

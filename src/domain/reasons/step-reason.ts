@@ -1,7 +1,7 @@
 import type { StepState } from '../machines.ts'
 import { isStepTerminal } from '../machines.ts'
 import { type Reason, waitReason } from './reason.ts'
-import type { FailureRecord } from '../failure.ts'
+import { type FailureRecord, failureRecord } from '../failure.ts'
 import { reasonOfFailure } from './reason.ts'
 
 /** What rows tell of a step that may not have ended. Instants are RFC 3339, durations ms. */
@@ -10,9 +10,13 @@ export interface StepFacts {
   name: string
   state: StepState
   waits: string | null
+  /** Name of the event, or id of the approval or of the run below, that it waits for. */
+  on: string | null
+  /** What the approval asks that it waits for; null when there is none, or its row is gone. */
+  asks: string | null
   tries: number
   /** A stop of the whole run was asked for. */
-  stop: 'cancel' | 'fail_fast' | null
+  stop: 'cancel' | 'fail_fast' | 'timeout' | null
   runCreatedAt: string
   queuedAt: string | null
   leasedAt: string | null
@@ -96,8 +100,14 @@ function pendingReason(f: StepFacts): Reason {
   })
 }
 
+const WHY_STOPPED = {
+  cancel: 'a cancel was asked for',
+  fail_fast: 'another step failed and the workflow says failFast',
+  timeout: 'the time of the run is over',
+} as const
+
 function stopping(f: StepFacts): Reason {
-  const why = f.stop === 'cancel' ? 'a cancel was asked for' : 'another step failed and the workflow says failFast'
+  const why = WHY_STOPPED[f.stop ?? 'cancel']
   const confirms = f.session ? `; worker ${f.session.worker} has to confirm that it stopped` : ''
   return waitReason('stopping', `${why}${confirms}`, {
     evidence: f.session ? { worker: f.session.worker } : {},
@@ -142,6 +152,43 @@ function runningReason(f: StepFacts): Reason {
   })
 }
 
+/** What a step waits for in a row. An approval whose row is gone is a failure, which repairs itself. */
+function parkedReason(f: StepFacts, since: string): Reason | null {
+  const on = f.on ?? ''
+  const when = { since, until: f.dueAt }
+  switch (f.waits) {
+    case 'timer':
+      return waitReason('timer', `waiting until ${f.dueAt ?? 'its time'}`, {
+        remediation: 'It goes on by itself when the time has come.',
+        ...when,
+      })
+    case 'event':
+      return waitReason('event', `waiting for event ${on}`, {
+        evidence: { event: on },
+        remediation: `Send it: orrery runs send ${f.runId} ${on} --payload JSON`,
+        ...when,
+      })
+    case 'child':
+      return waitReason('child', `waiting for ${on} to end`, {
+        evidence: { run: on },
+        remediation: `Look at what it waits for: orrery runs show ${on}`,
+        ...when,
+      })
+    case 'approval': {
+      if (f.asks !== null)
+        return waitReason('approval', `waiting for approval ${on}: ${f.asks}`, {
+          evidence: { approval: on },
+          remediation: `Decide it: orrery runs approve ${f.runId} '${f.name}', or orrery runs deny ${f.runId} '${f.name}'.`,
+          ...when,
+        })
+      const doing = `looking for ${on} of run ${f.runId}`
+      return reasonOfFailure(failureRecord('approval.missing', doing, { evidence: { approval: on } }), since)
+    }
+    default:
+      return null
+  }
+}
+
 function waitingReason(f: StepFacts): Reason {
   const since = f.startedAt ?? f.queuedAt ?? f.runCreatedAt
   if (f.waits === 'backoff') {
@@ -167,6 +214,8 @@ function waitingReason(f: StepFacts): Reason {
       since,
     })
   }
+  const parked = parkedReason(f, since)
+  if (parked) return parked
   return waitReason('waiting', `waiting for ${f.waits ?? 'what the workflow names'}`, {
     evidence: { waits: f.waits },
     remediation: 'It goes on by itself when what it waits for has come.',

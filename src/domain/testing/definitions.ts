@@ -1,14 +1,20 @@
-import type { Definition, FunctionNode, RetryPolicy } from '../workflow.ts'
+import type { ApprovalNode, ChildNode, Definition, FunctionNode, RetryPolicy, WaitNode } from '../workflow.ts'
 
 export const NO_RETRY: RetryPolicy = { max: 0, initialMs: 1_000, maxMs: 60_000, factor: 2, jitter: 0, on: null }
 
+type Named = { name: string; needs?: string[]; refs?: string[] }
+
 /** A node of a test: its name, what it needs by name, and what is not the usual. */
-export type NodeSpec = { name: string; needs?: string[]; refs?: string[] } & Partial<
-  Omit<FunctionNode, 'name' | 'needs' | 'refs' | 'kind'>
->
+export type NodeSpec = Named & Partial<Omit<FunctionNode, 'name' | 'needs' | 'refs' | 'kind'>>
+
+type Common = Partial<Omit<FunctionNode, keyof Named | 'kind' | 'function' | 'with'>>
+type Own<N> = Omit<N, Exclude<keyof FunctionNode, 'kind' | 'with'>>
+/** A node that waits in rows. */
+export type ParkedSpec = Named & Common & (Own<WaitNode> | Own<ApprovalNode> | Own<ChildNode>)
+export type AnySpec = NodeSpec | ParkedSpec
 
 /** A definition of function steps, as if compiled from a manifest. */
-export function definitionOf(specs: readonly NodeSpec[], extra: Partial<Omit<Definition, 'nodes'>> = {}): Definition {
+export function definitionOf(specs: readonly AnySpec[], extra: Partial<Omit<Definition, 'nodes'>> = {}): Definition {
   const position = new Map(specs.map((s, i) => [s.name, i]))
   const numbers = (names: readonly string[] = []) =>
     names.map((name) => {
@@ -22,14 +28,16 @@ export function definitionOf(specs: readonly NodeSpec[], extra: Partial<Omit<Def
     labels: {},
     inputs: null,
     failFast: false,
+    timeoutMs: null,
     modules: { m: './m.ts' },
     ...extra,
     nodes: specs.map(({ needs, refs, ...spec }) => ({
-      kind: 'function',
-      function: 'm.work',
-      with: null,
+      ...('kind' in spec ? {} : { kind: 'function', function: 'm.work', with: null }),
+      join: null,
       if: null,
       forEach: null,
+      matrix: null,
+      loop: null,
       maxParallel: null,
       retry: NO_RETRY,
       timeoutMs: null,
@@ -41,6 +49,6 @@ export function definitionOf(specs: readonly NodeSpec[], extra: Partial<Omit<Def
       ...spec,
       needs: numbers(needs),
       refs: numbers(refs),
-    })),
+    })) as Definition['nodes'], // a spec has what its kind needs beside what is given to all
   }
 }

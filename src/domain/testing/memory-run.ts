@@ -4,18 +4,21 @@ import { type Random, seededRandom } from '../../base/random.ts'
 import {
   advance,
   type AdvanceResult,
+  type Anything,
   dependentsOf,
   type Given,
   type Happening,
+  type KeptEvent,
   type Need,
   type RunCore,
-  type StopHappening,
+  type StoredWorkflow,
 } from '../advance.ts'
 import type { Scope } from '../expression.ts'
 import { failureRecord } from '../failure.ts'
 import type { FailureCode } from '../failures.ts'
+import { isStepTerminal } from '../machines.ts'
 import { applyToStep, keyText, newStep, pathOf, type Step, type StepKey } from '../step.ts'
-import { type Definition, isDecided } from '../workflow.ts'
+import { type Definition, isDecided, needOf } from '../workflow.ts'
 
 export const SESSION = 'ses_memory'
 
@@ -30,6 +33,15 @@ export class MemoryRun {
   now: number
   random: Random = seededRandom(1)
   ended: AdvanceResult['ended'] = null
+  /** Approvals by id, as they stand. */
+  readonly approvals = new Map<string, AdvanceResult['beside']['asked'][number] & { state: string }>()
+  /** Runs below that were started, and those that are to be stopped. */
+  readonly children: AdvanceResult['beside']['children'] = []
+  readonly orphans: string[] = []
+  readonly kept: (KeptEvent & { name: string })[] = []
+  /** What may be run below this one, by name. */
+  readonly workflows = new Map<string, StoredWorkflow>()
+  #sent = 0
   /** What `advance` asked for, in order. */
   readonly needs: Need['type'][] = []
   /** Rows that it was given. */
@@ -40,7 +52,8 @@ export class MemoryRun {
     this.definition = definition
     this.inputs = inputs
     this.dependents = dependentsOf(definition)
-    for (const [node, { needs }] of definition.nodes.entries()) this.#set(newStep({ node, path: '' }, needs.length))
+    for (const [node, spec] of definition.nodes.entries())
+      this.#set(newStep({ node, path: '' }, spec.needs.length, null, needOf(spec)))
     const total = definition.nodes.length
     this.run = { id: 'run_memory', stop: null, open: total, active: 0, bad: 0, total, failure: null }
     for (const [node, spec] of definition.nodes.entries()) {
@@ -118,7 +131,13 @@ export class MemoryRun {
     return this.happen(...due.map((s): Happening => ({ type: 'due', node: s.node, path: s.path })))
   }
 
-  happen(...happenings: (Happening | StopHappening)[]): AdvanceResult {
+  /** Sends an event to the run. */
+  send(name: string, payload: Json = null): AdvanceResult {
+    this.kept.push({ id: `evt_${++this.#sent}`, name, payload })
+    return this.happen({ type: 'event_sent', name })
+  }
+
+  happen(...happenings: Anything[]): AdvanceResult {
     const { definition, dependents, now, random } = this
     const machine = advance({ definition, dependents, now, random, run: this.run, happenings })
     let at = machine.next({})
@@ -126,9 +145,25 @@ export class MemoryRun {
     const result = at.value
     for (const step of [...result.created, ...result.changed]) this.#set(step)
     for (const o of result.outputs) this.outputs.set(keyText(o), o.output)
+    this.#takeBeside(result.beside)
     this.run = result.run
     if (result.ended) this.ended = result.ended
     return result
+  }
+
+  #takeBeside({ asked, answered, taken, children, orphans }: AdvanceResult['beside']): void {
+    for (const a of asked) this.approvals.set(a.id, { ...a, state: 'pending' })
+    for (const { id, state } of answered) {
+      const known = this.approvals.get(id)
+      if (known?.state === 'pending') known.state = state
+    }
+    for (const { id } of taken)
+      this.kept.splice(
+        this.kept.findIndex((e) => e.id === id),
+        1,
+      )
+    this.children.push(...children)
+    this.orphans.push(...orphans)
   }
 
   #give(need: Need): Given {
@@ -153,6 +188,26 @@ export class MemoryRun {
           (s) => s.node === need.node && s.path !== '' && s.path >= need.from,
         )
         return { steps: pending.sort((a, b) => (a.path < b.path ? -1 : 1)).slice(0, need.limit) }
+      }
+      case 'open_activations':
+        return {
+          steps: [...this.steps.values()].filter(
+            (s) => s.node === need.node && s.path !== '' && !isStepTerminal(s.state),
+          ),
+        }
+      case 'outputs':
+        return { outputs: need.keys.map((k) => ({ ...k, output: this.outputs.get(keyText(k)) ?? null })) }
+      case 'event_waits': {
+        const waiting = this.inState('waiting').filter(
+          (s) => s.state === 'waiting' && s.waits === 'event' && s.on === need.name,
+        )
+        return { steps: waiting.sort((a, b) => a.node - b.node || (a.path < b.path ? -1 : 1)) }
+      }
+      case 'events':
+        return { events: this.kept.filter((e) => e.name === need.name).map(({ id, payload }) => ({ id, payload })) }
+      case 'workflow': {
+        const found = 'name' in need.ref ? this.workflows.get(need.ref.name) : undefined
+        return found ? { workflow: found } : {}
       }
       case 'scope':
         return { scope: { inputs: this.inputs, steps: Object.fromEntries(need.nodes.map((n) => this.#scopeOf(n))) } }

@@ -13,7 +13,7 @@ import type {
   Report,
   ReportResponse,
 } from '../../contract/exchange.ts'
-import { definitionOf, type NodeSpec } from '../../domain/testing/definitions.ts'
+import { type AnySpec, definitionOf, type NodeSpec } from '../../domain/testing/definitions.ts'
 import type { Db } from '../../store/db.ts'
 import { openEmbedded } from '../../store/embedded.ts'
 import { StoreRig } from '../../store/testing/rig.ts'
@@ -26,7 +26,7 @@ export const WORKER: Caller = { actor: 'tok_worker', role: 'worker', namespaces:
 
 const START_MS = Date.UTC(2026, 0, 1)
 const TABLES =
-  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version, secret_value'
+  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version, approval, sent_event, run_deadline, stop_wish, secret_value'
 
 /** What goes wrong with the statement of a name: before it is sent, or after it was done and before its answer comes back. */
 export interface Faults {
@@ -131,7 +131,7 @@ export class EngineRig {
   }
 
   /** Stores a workflow through an engine; gives its hash. */
-  async put(engine: RunningEngine, specs: NodeSpec[], extra: Parameters<typeof definitionOf>[1] = {}): Promise<string> {
+  async put(engine: RunningEngine, specs: AnySpec[], extra: Parameters<typeof definitionOf>[1] = {}): Promise<string> {
     return (await engine.putDefinition(ADMIN, definitionOf(specs, extra))).hash
   }
 

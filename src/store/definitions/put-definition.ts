@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import {
   type Definition,
   isDecided,
+  needOf,
   queueKey,
   readsInputs,
   type Requirements,
@@ -46,14 +47,15 @@ export async function putDefinition(db: Db, definition: Definition): Promise<str
     if (inserted.length === 0) return
     const nodes = definition.nodes
     await tx.query(
-      `insert into definition_node (definition, node, name, queue_id, total, decided, uses_inputs, timeout_ms, queue_timeout_ms)
-       select $1, * from unnest($2::int[], $3::text[], $4::int[], $5::int[], $6::boolean[], $7::boolean[], $8::int[], $9::int[])`,
+      `insert into definition_node (definition, node, name, queue_id, total, need, decided, uses_inputs, timeout_ms, queue_timeout_ms)
+       select $1, * from unnest($2::int[], $3::text[], $4::int[], $5::int[], $6::int[], $7::boolean[], $8::boolean[], $9::int[], $10::int[])`,
       [
         hash,
         nodes.map((_, i) => i),
         nodes.map((n) => n.name),
         nodes.map((n) => ids.get(queueKey(requirementsOf(definition, n)))),
         nodes.map((n) => n.needs.length),
+        nodes.map(needOf),
         nodes.map(isDecided),
         nodes.map(readsInputs),
         nodes.map((n) => n.timeoutMs),
@@ -83,6 +85,19 @@ export async function findDefinition(db: Queryable, hash: string): Promise<Defin
     name: 'find_definition',
   })
   return rows[0]?.body ?? null
+}
+
+/** The newest definition of a name that was stored in a namespace, or null. */
+export async function findNewestDefinition(
+  db: Queryable,
+  { namespace, name }: { namespace: string; name: string },
+): Promise<string | null> {
+  const rows = await db.query<{ hash: string }>(
+    `select hash from definition where namespace = $1 and name = $2 order by created_at desc, hash limit 1`,
+    [namespace, name],
+    { name: 'find_newest_definition' },
+  )
+  return rows[0]?.hash ?? null
 }
 
 /** All queues: there are as many as there are different requirement sets, which is few. */

@@ -8,9 +8,9 @@ $$ select coalesce(nullif(current_setting('orrery.now', true), '')::timestamptz,
 
 -- Enums and not checks on text: a check is parsed anew by each statement that writes, which cost the hot path a twelfth.
 create type run_state as enum ('pending', 'running', 'succeeded', 'failed', 'canceled');
-create type run_stop as enum ('cancel', 'fail_fast');
+create type run_stop as enum ('cancel', 'fail_fast', 'timeout');
 create type step_state as enum ('pending', 'queued', 'running', 'waiting', 'succeeded', 'failed', 'skipped', 'blocked', 'canceled');
-create type step_waits as enum ('backoff', 'children');
+create type step_waits as enum ('backoff', 'children', 'timer', 'event', 'approval', 'child');
 create type attempt_state as enum ('failed', 'lost', 'parked', 'canceled');
 create type log_stream as enum ('stdout', 'stderr', 'system');
 
@@ -49,8 +49,9 @@ create table definition_node (
   node int not null,
   name text not null,
   queue_id int not null,
-  -- Number of needs.
+  -- Number of needs, and how many of them have to end well.
   total int not null,
+  need int not null,
   -- Has to be looked at by the pure function before it may run.
   decided boolean not null,
   uses_inputs boolean not null,
@@ -73,7 +74,7 @@ create table run (
   definition text collate "C" not null,
   -- `waiting` is derived: not ended, started, and active = 0.
   state run_state not null,
-  -- Why the run is being stopped: by a person, or by failFast.
+  -- Why the run is being stopped: by a person, by failFast, or because its time is over.
   stop run_stop,
   epoch int not null default 1,
   -- Steps that have not ended; steps queued or running; steps that failed or are blocked; all steps.
@@ -86,6 +87,13 @@ create table run (
   labels jsonb not null,
   failure jsonb,
   cancel_requested_at timestamptz,
+  -- Of a run below another: the step that waits for it, which of its tries, how deep, and whether it was told how the run ended.
+  parent_run text collate "C",
+  parent_node int,
+  parent_path text collate "C",
+  parent_fence int,
+  depth int not null default 0,
+  parent_told boolean not null default false,
   created_at timestamptz not null,
   started_at timestamptz,
   ended_at timestamptz,
@@ -94,6 +102,8 @@ create table run (
 
 create index run_by_namespace on run (namespace, id);
 create index run_live on run (id) where ended_at is null;
+create index run_child_ended on run (id) where parent_run is not null and ended_at is not null and not parent_told;
+create index run_child on run (parent_run, id) where parent_run is not null;
 
 create table step (
   run_id text collate "C" not null,
@@ -112,7 +122,11 @@ create table step (
   tries int not null default 0,
   losses int not null default 0,
   session text collate "C",
+  -- It runs and nobody needs it any more: its worker has to be told.
+  stopping boolean not null default false,
   waits step_waits,
+  -- The name of the event, or the id of the approval or of the run below, that it waits for.
+  waits_on text collate "C",
   -- Activations of a forEach that were let into the queue.
   released int not null default 0,
   -- When the engine owes this step a look: a decision, the end of a back-off, a deadline.
@@ -131,6 +145,7 @@ create table step (
 
 create index step_queued on step (queue_id, run_id, node, path) where state = 'queued';
 create index step_running on step (session) where state = 'running';
+create index step_parked on step (run_id, waits_on) where waits in ('event', 'approval');
 create index step_due on step (due_at) where due_at is not null;
 
 create table step_output (

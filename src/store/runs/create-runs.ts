@@ -64,7 +64,7 @@ steps as (
   select n.id, dn.node,
          case when dn.total > 0 or dn.decided then 'pending'::step_state
               when dn.node = n.born and n.session is not null then 'running' else 'queued' end,
-         dn.queue_id, dn.total, dn.total,
+         dn.queue_id, dn.need, dn.total,
          case when dn.node = n.born and n.session is not null then 1 else 0 end,
          case when dn.node = n.born then n.session end,
          case when dn.total > 0 then null

@@ -8,7 +8,7 @@ export interface RunReadRow {
   workflow: string
   definition: string
   state: 'pending' | 'running' | 'succeeded' | 'failed' | 'canceled'
-  stop: 'cancel' | 'fail_fast' | null
+  stop: 'cancel' | 'fail_fast' | 'timeout' | null
   epoch: number
   open: number
   active: number
@@ -22,10 +22,13 @@ export interface RunReadRow {
   ended_at: Date | null
   /** ms since anything moved. */
   still_ms: number
+  parent_run: string | null
+  parent_node: number | null
+  parent_path: string | null
 }
 
 /** What is read of a run, its inputs left out. */
-export const RUN_COLUMNS = `id, namespace, workflow, definition, state, stop, epoch, open, active, bad, total, labels, failure, created_at, started_at, ended_at,
+export const RUN_COLUMNS = `id, namespace, workflow, definition, state, stop, epoch, open, active, bad, total, labels, failure, created_at, started_at, ended_at, parent_run, parent_node, parent_path,
   (extract(epoch from clock_now() - moved_at) * 1000)::float8 as still_ms`
 
 /** A run, or null when there is none in these namespaces (null: all). */
@@ -124,7 +127,7 @@ export async function rearmSteps(db: Queryable, runId: string): Promise<{ node: 
     `update step s set due_at = (select clock_now())
       where s.run_id = $1 and s.due_at is null
         and ((s.state = 'pending' and s.path = '' and (s.ok >= s.need or s.total - s.bad < s.need))
-          or (s.state = 'waiting' and (s.waits = 'backoff' or s.ok + s.bad >= s.total)))
+          or (s.state = 'waiting' and (s.waits in ('backoff', 'timer') or (s.waits = 'children' and s.ok + s.bad >= s.total))))
       returning s.node, s.path`,
     [runId],
     { name: 'rearm_steps' },

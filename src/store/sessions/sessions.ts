@@ -129,6 +129,12 @@ export interface TickRow {
   expired: string[]
   /** When something is due next, in ms from now; null when nothing is. */
   dueInMs: number | null
+  /** When the time of a run is over next, in ms from now. */
+  deadlineInMs: number | null
+  /** A run below another has ended, and its parent does not know. */
+  hasEndedChildren: boolean
+  /** A run below another is to be stopped. */
+  hasStops: boolean
   /** Some step is queued. */
   hasQueued: boolean
   /** Some step runs, under whatever session. */
@@ -162,6 +168,9 @@ export async function tickSessions(
     gone: string[]
     expired: string[]
     due_in_ms: number | null
+    deadline_in_ms: number | null
+    has_told: boolean
+    has_stops: boolean
     has_queued: boolean
     has_running: boolean
     has_orphans: boolean
@@ -181,6 +190,9 @@ export async function tickSessions(
      select coalesce((select array_agg(k) from unnest($7::text[]) as k where not exists (select 1 from session s where s.id = k and s.state = 'live')), '{}') as gone,
             coalesce((select array_agg(id order by id) from session where state = 'live' and expires_at < (select clock_now()) and not id = any($4::text[])), '{}') as expired,
             (select (extract(epoch from min(due_at) - (select clock_now())) * 1000)::float8 from step where due_at is not null) as due_in_ms,
+            (select (extract(epoch from min(due_at) - (select clock_now())) * 1000)::float8 from run_deadline) as deadline_in_ms,
+            exists (select 1 from run where parent_run is not null and ended_at is not null and not parent_told) as has_told,
+            exists (select 1 from stop_wish) as has_stops,
             exists (select 1 from step where state = 'queued') as has_queued,
             exists (select 1 from step where state = 'running') as has_running,
             coalesce((select array_agg(h) from unnest($9::text[]) as h where not exists (
@@ -205,6 +217,9 @@ export async function tickSessions(
     gone: row?.gone ?? [],
     expired: row?.expired ?? [],
     dueInMs: row?.due_in_ms ?? null,
+    deadlineInMs: row?.deadline_in_ms ?? null,
+    hasEndedChildren: row?.has_told ?? false,
+    hasStops: row?.has_stops ?? false,
     hasQueued: row?.has_queued ?? false,
     hasRunning: row?.has_running ?? false,
     hasOrphans: row?.has_orphans ?? false,

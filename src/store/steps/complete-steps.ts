@@ -85,7 +85,9 @@ const MOVED = `moved as (
                    as a(i, run_id, node, session, decided, lease_ms, queue_ms, line)
            where (a.i in (select i from done)) is true
            group by 1, 2, 3, 4, 5, 6, 7) a
-   where t.run_id = a.run_id and t.node = a.node and t.path = '' and (t.state in ('pending', 'waiting')) is true
+   where t.run_id = a.run_id and t.node = a.node and t.path = ''
+     -- What ends moves the joins that have not fired, and an activation (without a line) its own group.
+     and (t.state = case when a.line is null then 'waiting'::step_state else 'pending' end) is true
   returning t.run_id, t.node, t.state, t.fence, t.tries, t.session, t.due_at, a.now, a.line || '"queued"}' as line
 ),`
 
@@ -255,6 +257,8 @@ interface Aim {
   from: number
   completion: Completion
   to: Dependent
+  /** The completion is an activation, and `to` its own group. */
+  isGroup: boolean
   session: string | null
 }
 
@@ -271,7 +275,7 @@ function aimsOf(completions: readonly Completion[], rooms: readonly SessionRoom[
       const isTaken = room !== undefined && !to.decided && room.queues.includes(to.queueId)
       const takes = isTaken && (room.aims.has(aim) || room.aims.size < room.slots)
       if (takes) room.aims.add(aim)
-      aims.push({ from, completion, to, session: takes ? completion.session : null })
+      aims.push({ from, completion, to, isGroup: path !== '', session: takes ? completion.session : null })
     }
   }
   return aims
@@ -285,7 +289,7 @@ const paramsOf = (aims: readonly Aim[], graceMs: number): unknown[] => [
   aims.map((a) => a.to.decided),
   aims.map((a) => (a.to.timeoutMs === null ? null : a.to.timeoutMs + graceMs)),
   aims.map((a) => a.to.queueTimeoutMs),
-  aims.map((a) => lineOf(a.to.name)),
+  aims.map((a) => (a.isGroup ? null : lineOf(a.to.name))),
 ]
 
 function outcomeOf(rows: readonly Row[], completions: readonly Completion[], aims: readonly Aim[]): CompletedRows {

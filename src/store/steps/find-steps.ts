@@ -31,6 +31,18 @@ export async function findDue(
   )
 }
 
+/** Steps of one run that the engine owes a look. */
+export async function findDueOf(
+  db: Queryable,
+  { runId, limit }: { runId: string; limit: number },
+): Promise<{ node: number; path: string }[]> {
+  return db.query(
+    `select node, path from step where run_id = $1 and due_at <= (select clock_now()) order by node, path limit $2`,
+    [runId, limit],
+    { name: 'find_due_of' },
+  )
+}
+
 export interface HeldStep extends StepRef {
   fence: number
   tries: number
@@ -46,7 +58,7 @@ export interface HeldStep extends StepRef {
 /** What sessions hold, as the store knows it. */
 export async function findHeld(db: Queryable, sessions: readonly string[]): Promise<HeldStep[]> {
   return db.query(
-    `select s.run_id as "runId", s.node, s.path, s.fence, s.tries, s.session, s.item, run.definition, run.trace, run.inputs, run.stop is not null as stopping
+    `select s.run_id as "runId", s.node, s.path, s.fence, s.tries, s.session, s.item, run.definition, run.trace, run.inputs, run.stop is not null or s.stopping as stopping
        from step s join run on run.id = s.run_id
       where s.state = 'running' and s.session = any($1::text[]) order by s.run_id, s.node, s.path`,
     [sessions],
@@ -89,7 +101,7 @@ export async function findStopping(
 ): Promise<(StepRef & { fence: number; session: string })[]> {
   return db.query(
     `select s.run_id as "runId", s.node, s.path, s.fence, s.session
-       from step s join run on run.id = s.run_id and run.stop is not null
+       from step s join run on run.id = s.run_id and (run.stop is not null or s.stopping)
       where s.state = 'running' and s.session = any($1::text[])`,
     [sessions],
     { name: 'find_stopping' },

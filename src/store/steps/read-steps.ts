@@ -1,6 +1,7 @@
 import type { Json } from '../../base/json.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { StepState } from '../../domain/machines.ts'
+import type { Waits } from '../../domain/step.ts'
 import type { Queryable } from '../db.ts'
 import { RUN_COLUMNS, type RunReadRow } from '../runs/read-runs.ts'
 
@@ -19,7 +20,8 @@ export interface StepReadRow {
   queue_id: number
   session: string | null
   worker: string | null
-  waits: 'backoff' | 'children' | null
+  waits: Waits | null
+  waits_on: string | null
   due_at: Date | null
   queued_at: Date | null
   leased_at: Date | null
@@ -30,7 +32,7 @@ export interface StepReadRow {
   queued_ms: number | null
 }
 
-const COLUMNS = `s.node, s.path, s.state, s.need, s.ok, s.bad, s.total, s.fence, s.tries, s.losses, s.released, s.queue_id, s.session, w.worker, s.waits,
+const COLUMNS = `s.node, s.path, s.state, s.need, s.ok, s.bad, s.total, s.fence, s.tries, s.losses, s.released, s.queue_id, s.session, w.worker, s.waits, s.waits_on,
             s.due_at, s.queued_at, s.leased_at, s.started_at, s.ended_at, s.failure,
             case when s.output_large then (select o.body from step_output o where o.run_id = s.run_id and o.node = s.node and o.path = s.path) else s.output end as output,
             (extract(epoch from clock_now() - s.queued_at) * 1000)::float8 as queued_ms`

@@ -10,6 +10,8 @@ export interface LockedRun extends RunCore {
   inputs: unknown
   state: 'pending' | 'running' | 'succeeded' | 'failed' | 'canceled'
   epoch: number
+  /** Runs above this one. */
+  depth: number
   ended: boolean
   /** The database's clock, ms. */
   now: number
@@ -24,6 +26,7 @@ interface RunRow {
   state: LockedRun['state']
   stop: RunCore['stop']
   epoch: number
+  depth: number
   open: number
   active: number
   bad: number
@@ -36,7 +39,7 @@ interface RunRow {
 /** Locks a run and reads it; null when there is none. Whoever holds several locks takes them in id order. */
 export async function lockRun(tx: Queryable, runId: string): Promise<LockedRun | null> {
   const rows = await tx.query<RunRow>(
-    `select id, definition, namespace, workflow, inputs, state, stop, epoch, open, active, bad, total, failure, ended_at, clock_now() as now
+    `select id, definition, namespace, workflow, inputs, state, stop, epoch, depth, open, active, bad, total, failure, ended_at, clock_now() as now
        from run where id = $1 for no key update`,
     [runId],
     { name: 'lock_run' },
@@ -83,7 +86,10 @@ export async function saveAdvance(
 ): Promise<void> {
   if (result.attempts.length > 0) await insertAttempts(tx, runId, result.attempts)
   if (result.created.length > 0) await insertSteps(tx, runId, result.created)
-  if (result.changed.length > 0) await updateSteps(tx, runId, result.changed)
+  // What was made and began to wait, or ended, at once has more to say than a fresh row holds.
+  const begun = result.created.filter((s) => s.state !== 'pending' && s.state !== 'queued')
+  const changed = [...result.changed, ...begun]
+  if (changed.length > 0) await updateSteps(tx, runId, changed)
   if (result.outputs.length > 0) await writeOutputs(tx, runId, result.outputs, inlineOutputBytes)
   const { run } = result
   await tx.query(
@@ -157,13 +163,13 @@ async function updateSteps(tx: Queryable, runId: string, steps: readonly Step[])
   await tx.query(
     `update step s
         set state = c.state::step_state, need = c.need, ok = c.ok, bad = c.bad, total = c.total, fence = c.fence, tries = c.tries, losses = c.losses,
-            released = c.released, session = c.session, waits = c.waits::step_waits, due_at = c.due_at ${MS}, failure = c.failure::jsonb,
+            released = c.released, session = c.session, stopping = c.stopping, waits_on = case when c.state in ('succeeded', 'failed', 'canceled') then s.waits_on else c.waits_on end, waits = c.waits::step_waits, due_at = c.due_at ${MS}, failure = c.failure::jsonb,
             queued_at = case when c.state = 'queued' and s.state <> 'queued' then clock_now() else s.queued_at end,
             started_at = case when c.state in ('queued', 'pending', 'waiting') then null else s.started_at end,
             ended_at = case when c.state in ('succeeded', 'failed', 'skipped', 'blocked', 'canceled') then coalesce(s.ended_at, clock_now()) end
        from unnest($2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::int[], $8::int[], $9::int[], $10::int[], $11::int[],
-                   $12::int[], $13::text[], $14::text[], $15::float8[], $16::text[], $1::text[])
-            as c(node, path, state, need, ok, bad, total, fence, tries, losses, released, session, waits, due_at, failure, run_id)
+                   $12::int[], $13::text[], $14::text[], $15::float8[], $16::text[], $17::boolean[], $18::text[], $1::text[])
+            as c(node, path, state, need, ok, bad, total, fence, tries, losses, released, session, waits, due_at, failure, stopping, waits_on, run_id)
       where s.run_id = c.run_id and s.node = c.node and s.path = c.path`,
     [
       steps.map(() => runId),
@@ -182,6 +188,8 @@ async function updateSteps(tx: Queryable, runId: string, steps: readonly Step[])
       steps.map((s) => (s.state === 'waiting' ? s.waits : null)),
       steps.map((s) => s.dueAt),
       steps.map(failureOf),
+      steps.map((s) => s.state === 'running' && s.stopping),
+      steps.map((s) => (s.state === 'waiting' ? s.on : null)),
     ],
     { name: 'update_steps' },
   )

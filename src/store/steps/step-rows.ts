@@ -3,6 +3,7 @@ import type { FailureRecord } from '../../domain/failure.ts'
 import { failureRecord } from '../../domain/failure.ts'
 import type { StepState } from '../../domain/machines.ts'
 import type { Step, StepKey } from '../../domain/step.ts'
+import type { Waits } from '../../domain/step.ts'
 import type { Queryable } from '../db.ts'
 
 interface StepRow {
@@ -18,13 +19,15 @@ interface StepRow {
   losses: number
   released: number
   session: string | null
-  waits: 'backoff' | 'children' | null
+  stopping: boolean
+  waits: Waits | null
+  waits_on: string | null
   due_at: Date | null
   item: Json
   failure: FailureRecord | null
 }
 
-const COLUMNS = `node, path, state, need, ok, bad, total, fence, tries, losses, released, session, waits, due_at, item, failure`
+const COLUMNS = `node, path, state, need, ok, bad, total, fence, tries, losses, released, session, stopping, waits, waits_on, due_at, item, failure`
 
 /** A row as the pure functions want it. Parsed once, here. */
 export function stepOfRow(row: StepRow): Step {
@@ -44,9 +47,9 @@ export function stepOfRow(row: StepRow): Step {
   }
   switch (row.state) {
     case 'running':
-      return { ...common, state: 'running', session: row.session ?? '' }
+      return { ...common, state: 'running', session: row.session ?? '', stopping: row.stopping }
     case 'waiting':
-      return { ...common, state: 'waiting', waits: row.waits ?? 'backoff' }
+      return { ...common, state: 'waiting', waits: row.waits ?? 'backoff', on: row.waits_on }
     case 'failed':
     case 'blocked':
       return {
@@ -112,6 +115,44 @@ export async function loadPendingActivations(
     { name: 'load_pending_activations' },
   )
   return rows.map(stepOfRow)
+}
+
+/** Activations of a node that have not ended. */
+export async function loadOpenActivations(tx: Queryable, runId: string, node: number): Promise<Step[]> {
+  const rows = await tx.query<StepRow>(
+    `select ${COLUMNS} from step
+      where run_id = $1 and node = $2 and path <> '' and state in ('pending', 'queued', 'running', 'waiting') order by path for update`,
+    [runId, node],
+    { name: 'load_open_activations' },
+  )
+  return rows.map(stepOfRow)
+}
+
+/** Steps of a run that wait for an event of a name, in order of their place. */
+export async function loadEventWaits(tx: Queryable, runId: string, name: string): Promise<Step[]> {
+  const rows = await tx.query<StepRow>(
+    `select ${COLUMNS} from step where run_id = $1 and waits = 'event' and waits_on = $2 and state = 'waiting' order by node, path for update`,
+    [runId, name],
+    { name: 'load_event_waits' },
+  )
+  return rows.map(stepOfRow)
+}
+
+/** What single activations gave; null where there is nothing. */
+export async function loadActivationOutputs(
+  tx: Queryable,
+  runId: string,
+  keys: readonly StepKey[],
+): Promise<(StepKey & { output: Json })[]> {
+  return tx.query(
+    `select s.node, s.path,
+            case when s.output_large then (select o.body from step_output o where o.run_id = s.run_id and o.node = s.node and o.path = s.path)
+                 else s.output end as output
+       from unnest($1::text[], $2::int[], $3::text[]) as k(r, n, p)
+       join step s on s.run_id = k.r and s.node = k.n and s.path = k.p`,
+    [keys.map(() => runId), keys.map((k) => k.node), keys.map((k) => k.path)],
+    { name: 'load_activation_outputs' },
+  )
 }
 
 export interface OutputRow {

@@ -1,0 +1,175 @@
+import type { Json, JsonObject } from '../../base/json.ts'
+import type { Client } from '../../client/client.ts'
+import type { ApprovalState, ApprovalView } from '../../contract/api-types.ts'
+import { Failure } from '../../domain/failure.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import { isWaitCode } from '../../domain/reasons/reason.ts'
+import type { CliDeps } from '../deps.ts'
+import { failureLines } from '../failure-text.ts'
+import { parseJson, readText } from '../inputs.ts'
+import type { Output } from '../output.ts'
+import { resolveRunId } from '../run-ids.ts'
+import { tableLines } from '../table.ts'
+import { printableLine, span } from '../terminal-text.ts'
+import { usageFailure } from '../usage.ts'
+import type { ServerFlags } from './runs.ts'
+
+const STATES: readonly ApprovalState[] = ['pending', 'approved', 'denied', 'expired', 'canceled']
+
+const connect = (deps: CliDeps, flags: ServerFlags): Promise<Client> =>
+  deps.connect({
+    ...(flags.server === undefined ? {} : { server: flags.server }),
+    ...(flags.token === undefined ? {} : { token: flags.token }),
+  })
+
+/** JSON of a flag, or of the file that it names with @. */
+async function jsonOf(deps: CliDeps, flag: string, text: string): Promise<Json> {
+  const given = text.startsWith('@') ? await readText(deps, text.slice(1), `the value of ${flag}`) : text
+  const parsed = parseJson(given)
+  if ('json' in parsed) return parsed.json
+  throw usageFailure(
+    `${flag} is not JSON: ${parsed.wrong.message}`,
+    `Write one JSON value, a text in its own quotes: ${flag} '"text"'. @FILE reads it from a file.`,
+  )
+}
+
+export interface DecisionFlags extends ServerFlags {
+  comment?: string
+  inputs?: string
+}
+
+export async function decide(
+  deps: CliDeps,
+  output: Output,
+  { id, step, approve }: { id: string; step: string; approve: boolean },
+  flags: DecisionFlags,
+): Promise<number> {
+  const inputs = flags.inputs === undefined ? undefined : await jsonOf(deps, '--inputs', flags.inputs)
+  if (inputs !== undefined && (typeof inputs !== 'object' || inputs === null || Array.isArray(inputs)))
+    throw usageFailure('--inputs is no JSON object, such as {"reason": "tested"}')
+  const client = await connect(deps, flags)
+  const run = await resolveRunId(client, id)
+  const approval = await approvalOf(client, run, step)
+  const comment = flags.comment === undefined ? {} : { comment: flags.comment }
+  const decided = approve
+    ? await client.approve(approval.id, {
+        ...comment,
+        ...(inputs === undefined ? {} : { inputs: inputs as JsonObject }),
+      })
+    : await client.deny(approval.id, comment)
+  if (output.json) output.printJson(decided)
+  else {
+    output.print([
+      span(`${printableLine(step)} is `),
+      span(decided.state, approve ? 'good' : 'bad'),
+      span(` by ${printableLine(decided.decidedBy ?? 'you')}`),
+    ])
+    output.remark(`  orrery runs show ${run}`)
+  }
+  return 0
+}
+
+/** The approval that a step waits for; else the last one, which the server then says is decided. */
+async function approvalOf(client: Client, run: string, step: string): Promise<ApprovalView> {
+  const { items } = await client.listApprovals({ run, step, limit: 20 })
+  const found = items.find((a) => a.state === 'pending') ?? items[0]
+  if (found) return found
+  const waiting = (await client.listApprovals({ run, states: ['pending'], limit: 20 })).items.map((a) => a.step)
+  throw new Failure('approval.not_found', `looking for an approval of step ${step} of run ${run}`, {
+    evidence: { step, run, waiting },
+    remediation:
+      waiting.length > 0
+        ? `These steps of the run wait for an approval: ${waiting.join(', ')}.`
+        : `No step of the run waits for an approval; look at it with orrery runs show ${run}.`,
+  })
+}
+
+export interface ApprovalListFlags extends ServerFlags {
+  state?: string[]
+  run?: string
+  namespace?: string
+  limit: string
+}
+
+export async function list(deps: CliDeps, output: Output, flags: ApprovalListFlags): Promise<number> {
+  const states = (flags.state ?? ['pending']).flatMap((text) => text.split(',')).map(parseState)
+  const limit = Number(flags.limit)
+  if (!Number.isInteger(limit) || limit < 1 || limit > LIMITS.pageMax)
+    throw usageFailure(`--limit ${flags.limit} is not a whole number from 1 to ${LIMITS.pageMax}`)
+  const client = await connect(deps, flags)
+  const page = await client.listApprovals({
+    states,
+    limit,
+    ...(flags.run === undefined ? {} : { run: await resolveRunId(client, flags.run) }),
+    ...(flags.namespace === undefined ? {} : { namespace: flags.namespace }),
+  })
+  if (output.json) {
+    output.printJson({ approvals: page.items, next: page.next })
+    return 0
+  }
+  if (page.items.length === 0) {
+    output.remark(`No approval is ${states.join(' or ')}.`)
+    return 0
+  }
+  const columns = ['RUN', 'STEP', 'STATE', 'EXPIRES', 'ASKS'].map((title) => ({ title }))
+  const rows = page.items.map((a) => [
+    { text: a.run },
+    { text: printableLine(a.step) },
+    { text: a.state, style: a.state === 'pending' ? ('warn' as const) : ('dim' as const) },
+    { text: a.expiresAt === null ? 'never' : `${a.expiresAt.slice(0, 19)}Z` },
+    { text: printableLine(a.message) },
+  ])
+  output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+  output.remark('  orrery runs approve RUN STEP, orrery runs deny RUN STEP')
+  return 0
+}
+
+function parseState(text: string): ApprovalState {
+  const found = STATES.find((state) => state === text)
+  if (found) return found
+  throw usageFailure(`--state ${text} is none of ${STATES.join(', ')}`)
+}
+
+export interface SendFlags extends ServerFlags {
+  payload: string
+  key?: string
+}
+
+export async function send(
+  deps: CliDeps,
+  output: Output,
+  { id, event }: { id: string; event: string },
+  flags: SendFlags,
+): Promise<number> {
+  const payload = await jsonOf(deps, '--payload', flags.payload)
+  const client = await connect(deps, flags)
+  const run = await resolveRunId(client, id)
+  const options = flags.key === undefined ? {} : { idempotencyKey: flags.key }
+  const sent = await client.sendEvent(run, { name: event, payload }, options)
+  if (output.json) output.printJson(sent)
+  else if (sent.step !== null)
+    output.print(`${printableLine(sent.step)} of ${run} took ${printableLine(event)} and goes on`)
+  else output.print(`${run} keeps ${printableLine(event)} until a step waits for it`)
+  return 0
+}
+
+export async function nudge(deps: CliDeps, output: Output, id: string, flags: ServerFlags): Promise<number> {
+  const client = await connect(deps, flags)
+  const { run, changed, waiting } = await client.nudgeRun(await resolveRunId(client, id))
+  if (output.json) {
+    output.printJson({ run, changed, waiting })
+    return 0
+  }
+  for (const { of, to } of changed) output.print(`${printableLine(of)} is ${to}`)
+  if (changed.length === 0) output.print(`Nothing of ${run.id} could be moved; it is ${run.state}.`)
+  for (const { step, state, reason } of waiting) {
+    if (reason && !isWaitCode(reason.code))
+      output.print(
+        [],
+        [span(`step ${printableLine(step)} is ${state}`)],
+        ...failureLines(reason, { width: output.width }),
+      )
+    else output.print(`  ${printableLine(step)} is ${state}: ${printableLine(reason?.message ?? '')}`)
+  }
+  return 0
+}

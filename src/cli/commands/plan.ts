@@ -1,0 +1,83 @@
+import { formatDuration } from '../../base/duration.ts'
+import { checkInputs } from '../../domain/inputs.ts'
+import { parseManifest } from '../../domain/manifest.ts'
+import { type PlannedStep, planOf } from '../../domain/plan.ts'
+import type { CliDeps } from '../deps.ts'
+import { failureLines } from '../failure-text.ts'
+import { readInputs, readText } from '../inputs.ts'
+import type { Output } from '../output.ts'
+import { type Cell, tableLines } from '../table.ts'
+import { printableLine, span, truncate } from '../terminal-text.ts'
+
+export interface PlanFlags {
+  input?: string[]
+  inputs?: string
+}
+
+/** `orrery plan FILE`: what a run would do, without a server and without running anything. */
+export async function plan(deps: CliDeps, output: Output, file: string, flags: PlanFlags): Promise<number> {
+  const text = file === '-' ? await deps.stdin.readText() : await readText(deps, file, 'the manifest')
+  const shownAs = file === '-' ? 'stdin' : file
+  output.sources[shownAs] = text
+  const { definition } = parseManifest(text, { file: shownAs })
+  const given = await readInputs(deps, { inputs: flags.inputs, input: flags.input ?? [], schema: definition.inputs })
+  const planned = planOf(definition, checkInputs(definition, given))
+  const failing = planned.steps.filter((step) => step.verdict.is === 'fails')
+  if (output.json) {
+    output.printJson(planned)
+    return failing.length > 0 ? 1 : 0
+  }
+  const { width } = output
+  const facts = [
+    `${planned.steps.length} steps`,
+    ...(planned.timeoutMs === null ? [] : [`at most ${formatDuration(planned.timeoutMs)}`]),
+    ...(planned.failFast ? ['the first failure stops the run'] : []),
+  ]
+  output.print([span(`${planned.namespace}/${planned.workflow}`, 'bold'), span(`  ${facts.join(', ')}`, 'dim')])
+  for (const [name, value] of Object.entries(planned.inputs))
+    output.print([
+      span(`  ${printableLine(name)} = `, 'dim'),
+      span(truncate(printableLine(JSON.stringify(value)), Math.max(20, width - name.length - 5))),
+    ])
+  output.print([])
+  const columns = ['STAGE', 'STEP', 'KIND', 'NEEDS', 'RUNS', 'WHERE'].map((title) => ({ title }))
+  output.print(...tableLines(columns, planned.steps.map(cellsOf), { width: output.tableWidth }))
+  for (const { name, verdict } of failing)
+    if (verdict.is === 'fails')
+      output.print([], [span(`step ${printableLine(name)} would fail`)], ...failureLines(verdict.failure, { width }))
+  return failing.length > 0 ? 1 : 0
+}
+
+function cellsOf(step: PlannedStep): Cell[] {
+  const needs = step.need === null ? '' : `${step.need} of `
+  return [
+    { text: String(step.stage) },
+    { text: printableLine(step.name) },
+    { text: step.kind },
+    { text: step.needs.length === 0 ? '-' : `${needs}${printableLine(step.needs.join(', '))}` },
+    runsOf(step),
+    { text: whereOf(step), style: 'dim' },
+  ]
+}
+
+function runsOf({ verdict, activations }: PlannedStep): Cell {
+  const times =
+    activations === null ? '' : activations === 'open' ? ', as often as the run says' : `, ${activations} times`
+  switch (verdict.is) {
+    case 'runs':
+      return { text: `yes${times}`, style: 'good' }
+    case 'skipped':
+      return { text: `skipped: ${printableLine(verdict.because)}`, style: 'dim' }
+    case 'open':
+      return { text: `depends on ${verdict.on.map(printableLine).join(', ')}${times}`, style: 'warn' }
+    case 'fails':
+      return { text: 'fails', style: 'bad' }
+  }
+}
+
+function whereOf({ requires }: PlannedStep): string {
+  if (requires === null) return 'no worker'
+  const labels = Object.entries(requires.labels).map(([key, value]) => `${key}=${value}`)
+  const what = requires.module === null ? 'any worker with commands' : `a worker with module ${requires.module}`
+  return printableLine([what, ...labels].join(', '))
+}

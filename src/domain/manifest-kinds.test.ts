@@ -1,0 +1,209 @@
+import { describe, expect, test } from 'vitest'
+import { compileWorkflow } from './manifest.ts'
+import { conflictsOf } from './schema.ts'
+
+const workflow = (steps: unknown[], spec: object = {}): object => ({
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Workflow',
+  metadata: { name: 'w' },
+  spec: { ...spec, steps },
+})
+const nodesOf = (steps: unknown[], spec: object = {}) => {
+  const compiled = compileWorkflow(workflow(steps, spec))
+  if (!compiled.ok) throw new Error(JSON.stringify(compiled.problems))
+  return compiled.definition
+}
+const problemsOf = (...steps: unknown[]): string[] => {
+  const compiled = compileWorkflow(workflow(steps))
+  return compiled.ok ? [] : compiled.problems.map((p) => `${p.path}: ${p.message}`)
+}
+const run = (name: string, more: object = {}): object => ({ name, command: ['true'], ...more })
+
+describe('what a step may be', () => {
+  test('a wait for a time, short and long', () => {
+    const { nodes } = nodesOf([
+      { name: 'a', wait: '1h30m' },
+      { name: 'b', wait: { until: '2026-01-31T08:00:00Z' } },
+      { name: 'c', wait: { duration: '${{ inputs.delay }}' } },
+    ])
+    expect(nodes.map((n) => n.kind === 'wait' && n.for)).toEqual([
+      { type: 'duration', duration: '1h30m' },
+      { type: 'until', at: '2026-01-31T08:00:00Z' },
+      { type: 'duration', duration: '${{ inputs.delay }}' },
+    ])
+  })
+
+  test('a wait for an event', () => {
+    const { nodes } = nodesOf([
+      { name: 'a', wait: { event: 'paid', match: '${{ event.payload.id == inputs.id }}', timeout: '2d' } },
+    ])
+    expect(nodes[0]).toMatchObject({
+      for: { type: 'event', name: 'paid', match: 'event.payload.id == inputs.id', timeoutMs: 172_800_000 },
+    })
+  })
+
+  test('an approval, short and long', () => {
+    const long = {
+      message: 'Ship ${{ inputs.v }}?',
+      approvers: ['ann', 'admin'],
+      expires: '1d',
+      default: 'approve',
+      inputs: { type: 'object' },
+    }
+    const { nodes } = nodesOf([
+      { name: 'a', approval: 'Ship?' },
+      { name: 'b', approval: long },
+    ])
+    expect(nodes[0]).toMatchObject({ kind: 'approval', message: 'Ship?', approvers: null, onExpiry: 'deny' })
+    expect(nodes[1]).toMatchObject({
+      approvers: ['ann', 'admin'],
+      expiresMs: 86_400_000,
+      onExpiry: 'approve',
+      fields: { type: 'object' },
+    })
+  })
+
+  test('a run of another workflow, by name or by hash', () => {
+    const hash = 'a'.repeat(43)
+    const { nodes } = nodesOf([
+      { name: 'a', workflow: 'other', with: { n: 1 }, timeout: '5m', retry: 2 },
+      { name: 'b', definition: hash },
+    ])
+    expect(nodes[0]).toMatchObject({ kind: 'workflow', ref: { name: 'other' }, with: { n: 1 }, timeoutMs: 300_000 })
+    expect(nodes[1]).toMatchObject({ kind: 'workflow', ref: { hash }, with: {} })
+  })
+
+  test('a matrix or a loop of work', () => {
+    const { nodes } = nodesOf([
+      run('a', { matrix: { os: ['x'], v: '${{ inputs.v }}', include: [{ os: 'y' }], exclude: [{ v: 1 }] } }),
+      run('b', {
+        loop: { until: '${{ turn.output == 1 && turn.index > 2 }}', max: 5 },
+        env: { A: '${{ turn.index }}' },
+      }),
+    ])
+    expect(nodes[0]?.matrix).toEqual({
+      axes: { os: ['x'], v: '${{ inputs.v }}' },
+      include: [{ os: 'y' }],
+      exclude: [{ v: 1 }],
+    })
+    expect(nodes[1]?.loop).toEqual({ until: 'turn.output == 1 && turn.index > 2', max: 5 })
+  })
+
+  test.each([
+    ['all', null],
+    ['any', { need: 1, rest: 'finish' }],
+    [{ count: 2 }, { need: 2, rest: 'finish' }],
+    [{ percent: 50 }, { need: 2, rest: 'finish' }],
+    [{ percent: 1 }, { need: 1, rest: 'finish' }],
+  ])('a join of %j', (join, expected) => {
+    const steps = [run('a'), run('b'), run('c'), run('d', { needs: ['a', 'b', 'c'], join })]
+    expect(nodesOf(steps).nodes[3]?.join).toEqual(expected)
+  })
+
+  test('a time for the whole run, and rest: cancel', () => {
+    const { timeoutMs, nodes } = nodesOf([run('a'), run('b', { needs: ['a'], join: 'any', rest: 'cancel' })], {
+      timeout: '2h',
+    })
+    expect(timeoutMs).toBe(7_200_000)
+    expect(nodes[1]?.join).toEqual({ need: 1, rest: 'cancel' })
+  })
+})
+
+describe('what is wrong is told with its place', () => {
+  test.each<[string, object, string]>([
+    ['two kinds', run('a', { wait: '1s' }), 'spec.steps[0].wait: stands beside command; keep one of them'],
+    [
+      'a key of another kind',
+      { name: 'a', wait: '1s', retry: 2 },
+      'spec.steps[0].retry: is for steps with a function or a command or a workflow only',
+    ],
+    [
+      'a wait for two things',
+      { name: 'a', wait: { duration: '1s', event: 'x' } },
+      'spec.steps[0].wait: needs exactly one of duration, until and event',
+    ],
+    [
+      'a match without an event',
+      { name: 'a', wait: { duration: '1s', match: 'true' } },
+      'spec.steps[0].wait: match is for waiting for an event only',
+    ],
+    [
+      'no duration',
+      { name: 'a', wait: 'soon' },
+      'spec.steps[0].wait.duration: is no duration; write for example 30s, 5m or 1h30m, or one ${{ }} that gives such a text',
+    ],
+    [
+      'a time without its zone',
+      { name: 'a', wait: { until: '2026-01-31T08:00:00' } },
+      'spec.steps[0].wait.until: is no time such as 2026-01-31T08:00:00Z',
+    ],
+    [
+      'a default without an expiry',
+      { name: 'a', approval: { message: 'x', default: 'deny' } },
+      'spec.steps[0].approval: default is what counts after expires, which is missing',
+    ],
+    ['a join without needs', run('a', { join: 'any' }), 'spec.steps[0].join: is for steps that need others'],
+    [
+      'rest of all',
+      run('a', { rest: 'cancel' }),
+      'spec.steps[0].rest: is for a join of any, a count or a percentage: a join of all has no rest',
+    ],
+    [
+      'forEach and loop',
+      run('a', { forEach: [1], loop: { until: 'true', max: 2 } }),
+      'spec.steps[0].loop: stands beside forEach; keep one of forEach, matrix and loop',
+    ],
+    [
+      'an axis that is no list',
+      run('a', { matrix: { os: 3 } }),
+      'spec.steps[0].matrix: each axis must be a list, or one ${{ }} that gives one',
+    ],
+    [
+      'turn without a loop',
+      run('a', { env: { A: '${{ turn.index }}' } }),
+      'spec.steps[0].env.A: turn has no value here: the step has no loop',
+    ],
+    [
+      'matrix without one',
+      run('a', { env: { A: '${{ matrix.os }}' } }),
+      'spec.steps[0].env.A: matrix has no value here: the step has no matrix',
+    ],
+    [
+      'event outside match',
+      { name: 'a', wait: { event: '${{ event.name }}' } },
+      'spec.steps[0].wait.event: event has no value here: only wait.match can read it',
+    ],
+    [
+      'until that is a text',
+      run('a', { loop: { until: '${{ "x" }}', max: 2 } }),
+      'spec.steps[0].loop.until: ${{ "x" }} gives string, not true or false',
+    ],
+    [
+      'what a turn does not have',
+      run('a', { loop: { until: 'turn.outputs == 1', max: 2 } }),
+      'spec.steps[0].loop.until: turn has no "outputs"; it has index, output',
+    ],
+    [
+      'a schema that is none',
+      { name: 'a', approval: { message: 'x', inputs: { type: 'objekt' } } },
+      'spec.steps[0].approval.inputs.type',
+    ],
+  ])('%s', (_, step, problem) => {
+    expect(problemsOf(step).join('\n')).toContain(problem)
+  })
+
+  test('a count that can never be', () => {
+    expect(problemsOf(run('a'), run('b', { needs: ['a'], join: { count: 2 } }))).toEqual([
+      'spec.steps[1].join: wants 2 of 1 needs, which can never be',
+    ])
+  })
+
+  test('an unknown key of a part is answered with the nearest', () => {
+    const compiled = compileWorkflow(workflow([{ name: 'a', approval: { message: 'x', expire: '1d' } }]))
+    expect(compiled).toMatchObject({ problems: [{ path: 'spec.steps[0].approval.expire', nearest: 'expires' }] })
+  })
+
+  test('a step of no kind is told what kinds there are', () => {
+    expect(conflictsOf({ name: 'a' })[0]?.message).toContain('wait, approval, workflow')
+  })
+})

@@ -1,0 +1,53 @@
+import { describe, expect, test } from 'vitest'
+import { parseManifest } from './manifest.ts'
+import { planOf } from './plan.ts'
+
+const FLOW = `apiVersion: orrery.dev/v1
+kind: Workflow
+metadata: { name: ship }
+spec:
+  timeout: 1h
+  steps:
+    - { name: last, command: 'true', needs: [build, ask], join: any }
+    - { name: build, function: tools.build, matrix: { os: [linux, mac], level: '\${{ inputs.levels }}' }, runsOn: { gpu: 'yes' } }
+    - { name: dry, command: 'true', if: '\${{ !inputs.real }}' }
+    - { name: maybe, command: 'true', needs: [build], if: '\${{ size(steps.build.output) > 1 }}' }
+    - { name: each, command: 'true', forEach: '\${{ inputs.missing }}' }
+    - { name: ask, approval: Ship it?, needs: [maybe] }
+    - { name: again, command: 'true', loop: { until: 'turn.output > 1', max: 3 } }
+`
+
+describe('a plan', () => {
+  const { definition } = parseManifest(FLOW, { file: 'flow.yaml' })
+  const plan = planOf(definition, { levels: [1, 2, 3], real: true })
+  const step = (name: string) => plan.steps.find((s) => s.name === name)
+
+  test('has its steps in an order in which needs come first', () => {
+    expect(plan.steps.map((s) => [s.stage, s.name])).toEqual([
+      [1, 'build'],
+      [1, 'dry'],
+      [1, 'each'],
+      [1, 'again'],
+      [2, 'maybe'],
+      [3, 'ask'],
+      [4, 'last'],
+    ])
+    expect(plan).toMatchObject({ workflow: 'ship', timeoutMs: 3_600_000, inputs: { real: true } })
+  })
+
+  test('says which steps run, which are skipped, and which only the run can tell', () => {
+    expect(step('build')).toMatchObject({ verdict: { is: 'runs' }, activations: 6 })
+    expect(step('dry')).toMatchObject({ verdict: { is: 'skipped', because: 'if is false: !inputs.real' } })
+    expect(step('maybe')).toMatchObject({ verdict: { is: 'open', on: ['steps.build'] } })
+    expect(step('again')).toMatchObject({ verdict: { is: 'runs' }, activations: 'open' })
+    expect(step('each')).toMatchObject({
+      verdict: { is: 'fails', failure: { code: 'expression.unresolved', evidence: { path: 'inputs.missing' } } },
+    })
+  })
+
+  test('says what a worker must offer, and how many needs are enough', () => {
+    expect(step('build')?.requires).toEqual({ backend: 'function', module: 'tools', labels: { gpu: 'yes' } })
+    expect(step('ask')?.requires).toBeNull()
+    expect(step('last')).toMatchObject({ needs: ['build', 'ask'], need: 1, requires: { backend: 'process' } })
+  })
+})

@@ -1,0 +1,104 @@
+import type { JsonObject } from '../base/json.ts'
+import type { ApprovalView, Page } from '../contract/api-types.ts'
+import { Failure, failureOfProblems } from '../domain/failure.ts'
+import { validateJson } from '../domain/json-schema.ts'
+import { LIMITS } from '../domain/limits.ts'
+import {
+  type ApprovalFilter,
+  type ApprovalRow,
+  findApproval,
+  findTokenName,
+  listApprovals as listRows,
+} from '../store/approvals/approvals.ts'
+import type { EngineContext } from './context.ts'
+import type { Caller } from './engine.ts'
+import { type Settled, settleRun } from './settle.ts'
+
+/** The one user of an engine inside a command of their own: nobody else could decide there. */
+const EMBEDDED = 'embedded'
+
+export interface DecisionWish {
+  approved: boolean
+  comment: string | null
+  /** What the approval asks for along with it. */
+  inputs: JsonObject | null
+}
+
+const iso = (date: Date | null): string | null => date?.toISOString() ?? null
+
+const viewOf = (row: ApprovalRow): ApprovalView => ({
+  id: row.id,
+  run: row.run_id,
+  step: row.step,
+  namespace: row.namespace,
+  workflow: row.workflow,
+  state: row.state,
+  message: row.message,
+  approvers: row.approvers,
+  inputs: row.fields,
+  onExpiry: row.on_expiry,
+  createdAt: row.created_at.toISOString(),
+  expiresAt: iso(row.expires_at),
+  decidedAt: iso(row.decided_at),
+  decidedBy: row.decided_by,
+  comment: row.comment,
+  given: row.given,
+})
+
+export async function getApproval(ctx: EngineContext, caller: Caller, id: string): Promise<ApprovalView> {
+  const row = await findApproval(ctx.db, id, caller.namespaces)
+  if (!row) throw new Failure('approval.not_found', `looking for approval ${id}`)
+  return viewOf(row)
+}
+
+/** Newest first. */
+export async function listApprovals(ctx: EngineContext, filter: ApprovalFilter): Promise<Page<ApprovalView>> {
+  const size = Math.min(filter.limit, LIMITS.pageMax)
+  const rows = await listRows(ctx.db, { ...filter, limit: size + 1 })
+  const next = rows.length > size ? (rows[size - 1]?.id ?? null) : null
+  return { items: rows.slice(0, size).map(viewOf), next }
+}
+
+/**
+ * Decides an approval. Of several decisions exactly one counts: the run's lock orders them, and who comes second learns what counts
+ * (`approval.already_decided`). Whoever is not among the approvers changes nothing.
+ */
+export async function decideApproval(
+  ctx: EngineContext,
+  caller: Caller,
+  id: string,
+  wish: DecisionWish,
+): Promise<{ view: ApprovalView; settled: Settled | null }> {
+  const doing = `${wish.approved ? 'approving' : 'denying'} ${id}`
+  const row = await findApproval(ctx.db, id, caller.namespaces)
+  if (!row) throw new Failure('approval.not_found', doing)
+  const name = (await findTokenName(ctx.db, caller.actor)) ?? caller.actor
+  const known = [caller.actor, name, caller.role]
+  if (row.approvers && caller.actor !== EMBEDDED && !row.approvers.some((approver) => known.includes(approver)))
+    throw new Failure('approval.not_eligible', doing, { evidence: { approvers: row.approvers, you: name } })
+  if (row.state !== 'pending') throw decided(row, doing)
+  const fields = wish.approved ? checkFields(row, wish.inputs, doing) : null
+  const decision = { approved: wish.approved, by: name, comment: wish.comment, fields }
+  const { run_id: runId, node, path, fence } = row
+  const settled = await settleRun(ctx, runId, [{ type: 'decided', node, path, fence, decision }])
+  const after = (await findApproval(ctx.db, id, null)) ?? row
+  if (!settled || settled.stale.length > 0) throw decided(after, doing)
+  return { view: viewOf(after), settled }
+}
+
+const decided = (row: ApprovalRow, doing: string): Failure =>
+  new Failure('approval.already_decided', doing, {
+    evidence: { state: row.state, by: row.decided_by, at: iso(row.decided_at), comment: row.comment },
+  })
+
+/** What was given along with an approval, with the schema's defaults filled in. */
+function checkFields(row: ApprovalRow, given: JsonObject | null, doing: string): JsonObject | null {
+  if (row.fields === null) {
+    if (given === null) return null
+    throw new Failure('input.invalid', `${doing}: this approval takes no inputs`)
+  }
+  const filled = structuredClone(given ?? {})
+  const problems = validateJson(filled, row.fields, { mode: 'filling', code: 'input.invalid', root: 'inputs' })
+  if (problems.length > 0) throw failureOfProblems(problems, doing)
+  return filled
+}

@@ -1,0 +1,109 @@
+import type { Json } from '../base/json.ts'
+import type { BesideRows, ChildEnd, Happening, StoredWorkflow } from '../domain/advance.ts'
+import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { ChildNode } from '../domain/workflow.ts'
+import type { Queryable } from '../store/db.ts'
+import { findNewestDefinition } from '../store/definitions/put-definition.ts'
+import { linkChildren, type EndedChild, putDeadlines } from '../store/runs/child-runs.ts'
+import { createRuns } from '../store/runs/create-runs.ts'
+import type { LockedRun } from '../store/steps/save-advance.ts'
+import { loadOutputs } from '../store/steps/step-rows.ts'
+import type { EngineContext } from './context.ts'
+
+/** The workflow that a step wants to run below its run. What is of another namespace looks absent. */
+export async function findWorkflow(
+  ctx: EngineContext,
+  tx: Queryable,
+  run: Pick<LockedRun, 'id' | 'namespace' | 'depth'>,
+  ref: ChildNode['ref'],
+): Promise<StoredWorkflow | Failure> {
+  const name = 'name' in ref ? ref.name : ref.hash
+  const doing = `starting workflow ${name} below ${run.id}`
+  if (run.depth + 1 > LIMITS.childDepthMax)
+    return new Failure('child.too_deep', doing, { evidence: { depth: run.depth + 1, limit: LIMITS.childDepthMax } })
+  const absent = () =>
+    new Failure('child.definition_not_found', doing, { evidence: { namespace: run.namespace, ...ref } })
+  const hash = 'hash' in ref ? ref.hash : await findNewestDefinition(tx, { namespace: run.namespace, name: ref.name })
+  if (hash === null) return absent()
+  try {
+    const { definition } = await ctx.definitions.get(hash, tx)
+    if (definition.namespace !== run.namespace) return absent()
+    return { hash, name: definition.name, inputs: definition.inputs }
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'definition.not_found') return absent()
+    throw error
+  }
+}
+
+/**
+ * Starts runs below a run, in the transaction that lets their steps wait for them: there is never a step without its run, nor a run
+ * without its step. Gives the queues that got steps.
+ */
+export async function startChildren(
+  ctx: EngineContext,
+  tx: Queryable,
+  parent: Pick<LockedRun, 'id' | 'depth'>,
+  children: BesideRows['children'],
+): Promise<{ queued: number[]; started: string[] }> {
+  if (children.length === 0) return { queued: [], started: [] }
+  const queued = new Set<number>()
+  const rows = []
+  const timed: { runId: string; timeoutMs: number }[] = []
+  for (const { runId, workflow, inputs } of children) {
+    const { definition, roots, firstChanges, queueIds } = await ctx.definitions.get(workflow.hash, tx)
+    for (const root of roots) queued.add(queueIds[root] ?? 0)
+    if (definition.timeoutMs !== null) timed.push({ runId, timeoutMs: definition.timeoutMs })
+    rows.push({
+      id: runId,
+      namespace: definition.namespace,
+      workflow: definition.name,
+      definition: workflow.hash,
+      inputs: JSON.stringify(inputs),
+      labels: JSON.stringify(definition.labels),
+      nodes: definition.nodes.length,
+      roots: roots.length,
+      changes: firstChanges,
+      idempotency: null,
+      born: null,
+    })
+  }
+  await createRuns(tx, rows, ctx.times.deadlineGraceMs)
+  await linkChildren(
+    tx,
+    children.map(({ runId, node, path, fence }) => {
+      return { runId, parentRun: parent.id, node, path, fence, depth: parent.depth + 1 }
+    }),
+  )
+  if (timed.length > 0) await putDeadlines(tx, timed)
+  ctx.metrics.count('orrery_runs_created_total', rows.length)
+  return { queued: [...queued], started: rows.map((r) => r.id) }
+}
+
+/** What the parent of a run that has ended is told. */
+export async function endOfChild(ctx: EngineContext, child: EndedChild): Promise<Happening> {
+  const key = { node: child.parent_node, path: child.parent_path, fence: child.parent_fence }
+  return { type: 'child_ended', ...key, end: await endOf(ctx, child) }
+}
+
+async function endOf(ctx: EngineContext, child: EndedChild): Promise<ChildEnd> {
+  const failure = child.failure as FailureRecord | null // written by this very engine
+  if (child.state !== 'succeeded') return { state: child.state, failure, output: null }
+  const { definition, dependents } = await ctx.definitions.get(child.definition)
+  const last = definition.nodes.flatMap((_, node) => ((dependents[node] ?? []).length === 0 ? [node] : []))
+  const rows = await loadOutputs(
+    ctx.db,
+    last.map((node) => ({ runId: child.id, node })),
+  )
+  const output: Record<string, Json> = Object.fromEntries(
+    rows
+      .filter((row) => row.output !== null && row.state !== 'canceled')
+      .map((row) => [definition.nodes[row.node]?.name ?? '', row.output]),
+  )
+  const bytes = Buffer.byteLength(JSON.stringify(output))
+  if (bytes <= LIMITS.outputBytes) return { state: 'succeeded', failure: null, output }
+  const tooLarge = failureRecord('output.too_large', `taking over what ${child.id} gave`, {
+    evidence: { bytes, limit: LIMITS.outputBytes },
+  })
+  return { state: 'failed', failure: tooLarge, output: null }
+}
