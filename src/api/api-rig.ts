@@ -23,7 +23,10 @@ export function makeApi(): ApiRig {
   return { engine, errors, api: createApi({ engine, clock: systemClock, ids, log, version: '0.1.0', metrics }) }
 }
 
-export function serveApi(api: Api, options: { port?: number; requestMs?: number } = {}): Promise<Serving> {
+export function serveApi(
+  api: Api,
+  options: { port?: number; requestMs?: number; tls?: { cert: string; key: string } } = {},
+): Promise<Serving> {
   return serve(api, { host: '127.0.0.1', port: 0, clock: systemClock, ids, closeGraceMs: 200, ...options })
 }
 

@@ -3,6 +3,7 @@ import type { ApprovalState } from '../contract/api-types.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Answer, Exchange } from './context.ts'
 import { idempotencyKey } from './request-headers.ts'
+import { shown } from './tenancy.ts'
 
 // Bodies and queries were checked by the schema of their route before a handler sees them: that is the reason for each `as` here.
 
@@ -30,21 +31,21 @@ export async function listApprovals(x: Exchange): Promise<Answer> {
     cursor: q.cursor ?? null,
     limit: q.limit ?? LIMITS.pageDefault,
   })
-  return x.respondJson(200, page)
+  return x.respondJson(200, { ...page, items: page.items.map((one) => shown(x.caller, one)) })
 }
 
 export async function getApproval(x: Exchange): Promise<Answer> {
-  return x.respondJson(200, await x.deps.engine.getApproval(x.caller, x.param('approval')))
+  return x.respondJson(200, shown(x.caller, await x.deps.engine.getApproval(x.caller, x.param('approval'))))
 }
 
 export async function approve(x: Exchange): Promise<Answer> {
   const { comment = null, inputs = null } = x.body as { comment?: string; inputs?: JsonObject }
   const wish = { approved: true, comment, inputs }
-  return x.respondJson(200, await x.deps.engine.decideApproval(x.caller, x.param('approval'), wish))
+  return x.respondJson(200, shown(x.caller, await x.deps.engine.decideApproval(x.caller, x.param('approval'), wish)))
 }
 
 export async function deny(x: Exchange): Promise<Answer> {
   const { comment = null } = x.body as { comment?: string }
   const wish = { approved: false, comment, inputs: null }
-  return x.respondJson(200, await x.deps.engine.decideApproval(x.caller, x.param('approval'), wish))
+  return x.respondJson(200, shown(x.caller, await x.deps.engine.decideApproval(x.caller, x.param('approval'), wish)))
 }

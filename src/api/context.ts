@@ -7,6 +7,7 @@ import type { Tracer } from '../base/trace.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Caller, Engine } from '../engine/engine.ts'
 import type { IncomingMessage } from 'node:http'
+import type { EdgeOptions } from './edge.ts'
 import type { BodySource } from './read-body.ts'
 
 /** Where `/metrics` gets its text; a registry of prom-client fits. */
@@ -29,6 +30,8 @@ export interface ApiDeps {
   meter?: Metrics
   /** Takes the spans of requests; nobody does when absent. */
   tracer?: Tracer
+  /** Where the server stands; at home when absent. */
+  edge?: EdgeOptions | undefined
 }
 
 /** What comes beside a request: from the socket server, or from a caller in the same process. */

@@ -180,7 +180,7 @@ describe.each(['in process', 'over a socket'])('every route through the client, 
     })
     await expect(createClient({ transport, token: new Secret(WORKER_TOKEN) }).listRuns()).rejects.toMatchObject({
       code: 'client.forbidden',
-      evidence: { role: 'worker', required: 'admin' },
+      evidence: { role: 'worker', required: 'viewer' },
     })
     const lane = createExchangeLane({ transport, token: new Secret('revoked') })
     await expect(lane.heartbeat({ session: 's', clock: 1 })).rejects.toMatchObject({ code: 'worker.auth_failed' })

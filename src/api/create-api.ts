@@ -3,6 +3,7 @@ import { type Context, Hono } from 'hono'
 import { checkRequest, invalidRequest } from '../contract/check-request.ts'
 import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest } from '../contract/hot-messages.ts'
 import { findUnstorable, parseJson, textProblem } from '../contract/json-text.ts'
+import { actionOf } from '../contract/permissions.ts'
 import { type Route, type RouteId, ROUTES } from '../contract/routes.ts'
 import type { ResourceVerb } from '../contract/resource-routes.ts'
 import { isApprovalId, isRunId } from '../base/ids.ts'
@@ -10,13 +11,17 @@ import { inScope } from '../base/scope.ts'
 import { nearest } from '../base/nearest.ts'
 import { Failure } from '../domain/failure.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
+import { isEnough } from '../domain/roles.ts'
+import * as access from './access-handlers.ts'
 import { callOfHono, SocketCall, toResponse } from './calls.ts'
 import type { Answer, ApiDeps, ApiEnv } from './context.ts'
 import * as artifacts from './artifact-handlers.ts'
 import * as approvals from './approval-handlers.ts'
+import { AT_HOME, createEdge } from './edge.ts'
 import * as exchange from './exchange-handlers.ts'
 import { observeRequest } from './observe-request.ts'
 import { RequestContext } from './request-context.ts'
+import { networkOf, rateLimited } from './rate-limits.ts'
 import { readBody } from './read-body.ts'
 import { bearerToken, checkContentHeaders, checkManifestHeaders } from './request-headers.ts'
 import { applyResources, RESOURCE_HANDLERS } from './resource-handlers.ts'
@@ -73,6 +78,12 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> 
   ready: server.ready,
   metrics: server.metrics,
   openapi: server.openapi,
+  createToken: access.createToken,
+  listTokens: access.listTokens,
+  revokeToken: access.revokeToken,
+  whoami: access.whoami,
+  canI: access.canI,
+  listAudit: access.listAudit,
 }
 
 function handlerOf(route: Route): Handler {
@@ -92,7 +103,8 @@ const HOT_CHECKS: Partial<Record<RouteId, (value: unknown) => boolean>> = {
 /** The HTTP API over an engine, as a web-standard handler. Never rejects: whatever goes wrong is a problem body. */
 export function createApi(deps: ApiDeps): Api {
   const app = new Hono<{ Bindings: ApiEnv }>()
-  const begin = (c: Context<{ Bindings: ApiEnv }>) => new RequestContext(deps, callOfHono(c))
+  const edge = createEdge(deps.clock, deps.edge ?? AT_HOME)
+  const begin = (c: Context<{ Bindings: ApiEnv }>) => new RequestContext(deps, edge, callOfHono(c))
 
   for (const route of ROUTES) {
     const handler = handlerOf(route)
@@ -102,9 +114,11 @@ export function createApi(deps: ApiDeps): Api {
     const allowed = allowedMethods(path)
     app.all(honoPath(path), (c) => {
       const x = begin(c)
-      if (c.req.method === 'OPTIONS') return toResponse(x.respond(204, null, { allow: allowed.join(', ') }))
+      const allow = allowed.join(', ')
+      if (c.req.method === 'OPTIONS')
+        return toResponse(x.respond(204, null, { allow, ...edge.preflight(x.header('origin'), allow) }))
       const failure = new Failure('request.method_not_allowed', `${c.req.method} ${x.path}`, { evidence: { allowed } })
-      return toResponse(refuse(x, failure, { allow: allowed.join(', ') }))
+      return toResponse(refuse(x, failure, { allow }))
     })
   }
   const paths = [...new Set(ROUTES.map((route) => route.path))]
@@ -125,7 +139,7 @@ export function createApi(deps: ApiDeps): Api {
     answer(incoming, outgoing) {
       const route = hot.get(incoming.url ?? '')
       if (!route || incoming.method !== route.method) return null
-      return answer(new RequestContext(deps, new SocketCall(incoming, outgoing, route)), route, handlerOf(route))
+      return answer(new RequestContext(deps, edge, new SocketCall(incoming, outgoing, route)), route, handlerOf(route))
     },
   }
 }
@@ -162,7 +176,8 @@ async function answer(x: RequestContext, route: Route, handler: Handler): Promis
 
 async function answerInScope(x: RequestContext, route: Route, handler: Handler): Promise<Answer> {
   try {
-    if (route.auth !== 'none') await authenticate(x, route)
+    if (route.auth === 'none') limitOpen(x)
+    else await authenticate(x, route)
     checkParams(x, route)
     if (route.auth !== 'none') x.query = readQuery(x, route)
     if (route.method === 'POST' || route.method === 'PUT') await takeBody(x, route)
@@ -175,19 +190,51 @@ async function answerInScope(x: RequestContext, route: Route, handler: Handler):
 async function authenticate(x: RequestContext, route: Route): Promise<void> {
   const header = x.header('authorization')
   const token = bearerToken(header)
+  if (token !== null) refuseGuesses(x, token)
   const who = token === null ? null : await x.deps.engine.authenticate(token)
   if (who === null) {
+    countRefusal(x)
     // The worker's own code: its remedy is a setting of the worker.
     const code = route.auth === 'worker' ? 'worker.auth_failed' : 'client.unauthorized'
     const reason = header === null ? 'missing' : token === null ? 'no bearer token' : 'unknown, revoked or expired'
     throw new Failure(code, `${x.call.method} ${x.path}`, { evidence: { token: reason } })
   }
-  if (who.role === 'worker' && route.auth === 'admin')
-    throw new Failure('client.forbidden', `${x.call.method} ${x.path}`, {
-      evidence: { role: who.role, required: route.auth },
-    })
-  x.caller = { actor: who.actor, role: who.role, namespaces: who.namespaces, requestId: x.requestId }
+  const { actor, role, organisation, namespaces } = who
+  if (route.auth !== 'worker') limitToken(x, actor)
+  x.caller = { actor, role, organisation, namespaces, requestId: x.requestId, address: x.address }
+  if (!isEnough(role, route.auth)) {
+    x.deps.engine.access.noteDenied(x.caller, { action: actionOf(route), path: x.path })
+    throw new Failure('client.forbidden', `${x.call.method} ${x.path}`, { evidence: { role, required: route.auth } })
+  }
 }
+
+function limitOpen(x: RequestContext): void {
+  const { address } = x
+  const waitMs = address === null ? 0 : x.edge.limits.open.take(networkOf(address))
+  if (waitMs > 0) throw rateLimited(`${x.call.method} ${x.path}`, `address ${address}`, waitMs)
+}
+
+function limitToken(x: RequestContext, actor: string): void {
+  const waitMs = x.edge.limits.tokens.take(actor)
+  if (waitMs > 0) throw rateLimited(`${x.call.method} ${x.path}`, `token ${actor}`, waitMs)
+}
+
+/** An address that was refused too often has its unknown tokens looked up no more; who holds a good one there is not held up. */
+function refuseGuesses(x: RequestContext, token: string): void {
+  const { address } = x
+  const waitMs = address === null ? 0 : x.edge.limits.refused.peek(networkOf(address))
+  if (waitMs > 0 && !x.deps.engine.access.knows(token))
+    throw rateLimited(`${x.call.method} ${x.path}`, `address ${address}`, waitMs)
+}
+
+function countRefusal(x: RequestContext): void {
+  const { address } = x
+  const waitMs = address === null ? 0 : x.edge.limits.refused.take(networkOf(address))
+  if (waitMs > 0) throw rateLimited(`${x.call.method} ${x.path}`, `address ${address}`, waitMs)
+}
+
+/** Ids of tokens that were given by hand are short words too. */
+const TOKEN_ID = /^[\w-]{1,100}$/
 
 /** A parameter that cannot name anything is answered as absent, before anything is asked. */
 function checkParams(x: RequestContext, route: Route): void {
@@ -197,6 +244,8 @@ function checkParams(x: RequestContext, route: Route): void {
     const raw = x.call.rawParam(name ?? '')
     const value = route.path.endsWith(`{${name}}${verb}`) ? raw.slice(0, raw.length - verb.length) : raw
     x.params.set(name ?? '', value)
+    if (name === 'token' && !TOKEN_ID.test(value))
+      throw new Failure('token.not_found', `looking for token ${shorten(value)}`)
     if (name === 'id' && !isRunId(value)) throw new Failure('run.not_found', `finding run ${shorten(value)}`)
     if (name === 'approval' && !isApprovalId(value))
       throw new Failure('approval.not_found', `finding approval ${shorten(value)}`)

@@ -1,4 +1,5 @@
 export type { ApiDeps, ApiEnv, MetricsSource } from './context.ts'
 export { type Api, createApi } from './create-api.ts'
 export { findPortHolder } from './port-holder.ts'
+export type { EdgeOptions } from './edge.ts'
 export { type ServeOptions, serve, type Serving } from './serve.ts'

@@ -16,10 +16,11 @@ import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts
 import { FAILURES } from '../domain/failures.ts'
 import type { Caller } from '../engine/engine.ts'
 import type { Answer, ApiDeps, Call, Exchange } from './context.ts'
+import type { Edge } from './edge.ts'
 import { isRequestId } from './request-headers.ts'
 
 /** Answers are for the one who asked: never kept, never sniffed, never framed. */
-const SECURITY_HEADERS = {
+export const SECURITY_HEADERS = {
   'cache-control': 'no-store',
   'x-content-type-options': 'nosniff',
   'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
@@ -29,6 +30,7 @@ const SECURITY_HEADERS = {
 /** One request under way. Its trace is worked out when somebody asks: most requests are answered without a line or a span. */
 export class RequestContext implements Exchange, Scope {
   readonly deps: ApiDeps
+  readonly edge: Edge
   readonly call: Call
   readonly requestId: string
   readonly path: string
@@ -44,8 +46,9 @@ export class RequestContext implements Exchange, Scope {
   #given: TraceContext | null | undefined = undefined
   #made: string | null = null
 
-  constructor(deps: ApiDeps, call: Call) {
+  constructor(deps: ApiDeps, edge: Edge, call: Call) {
     this.deps = deps
+    this.edge = edge
     this.call = call
     this.path = call.path
     const given = this.header('x-request-id')
@@ -110,6 +113,11 @@ export class RequestContext implements Exchange, Scope {
     this.#caller = caller
   }
 
+  /** Where the request came from; null when it came from the same process. */
+  get address(): string | null {
+    return this.edge.addressOf(this.call.body.incoming)
+  }
+
   get signal(): AbortSignal {
     return this.call.signal
   }
@@ -123,7 +131,8 @@ export class RequestContext implements Exchange, Scope {
   }
 
   respond(status: number, body: string | ReadableStream<Uint8Array> | null, headers: Record<string, string>): Answer {
-    return { status, body, headers: { 'x-request-id': this.requestId, ...SECURITY_HEADERS, ...headers } }
+    const outside = this.edge.headersFor(this.call.body.incoming, this.header('origin'))
+    return { status, body, headers: { 'x-request-id': this.requestId, ...SECURITY_HEADERS, ...outside, ...headers } }
   }
 
   respondJson(status: number, value: unknown, headers?: Record<string, string>): Answer {
@@ -139,7 +148,8 @@ export class RequestContext implements Exchange, Scope {
         failure.evidence?.['token'] === 'missing'
           ? 'Bearer realm="orrery"'
           : 'Bearer realm="orrery", error="invalid_token"'
-    if (FAILURES[failure.code].retry === 'later' && problem.status >= 429) extra['retry-after'] = '1'
+    if (FAILURES[failure.code].retry === 'later' && problem.status >= 429)
+      extra['retry-after'] = String(failure.evidence?.['retryAfterSeconds'] ?? 1)
     return this.respond(problem.status, JSON.stringify(problem), extra)
   }
 

@@ -1,4 +1,4 @@
-import type { ResourceEvent } from '../contract/resource-types.ts'
+import type { ApplyResponse, ResourceEvent } from '../contract/resource-types.ts'
 import type { ResourceVerb } from '../contract/resource-routes.ts'
 import { invalidRequest } from '../contract/check-request.ts'
 import { encodeSse, SSE_COMMENT } from '../contract/sse.ts'
@@ -7,18 +7,27 @@ import { parseResources } from '../domain/kinds/documents.ts'
 import { type KindName } from '../domain/kinds/registry.ts'
 import { parseSelector } from '../domain/kinds/selector.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { plainNamespace } from '../domain/tenancy.ts'
 import type { Precondition, Ref, ResourceSelection } from '../engine/resources/resource-engine.ts'
 import type { Answer, Exchange } from './context.ts'
 import { entityTags, lastEventId } from './request-headers.ts'
 import { streamBody } from './streams.ts'
+import { ownDocument, ownNamespace, shown, shownResource } from './tenancy.ts'
 
 // Queries were checked by the schema of their route before a handler sees them: that is the reason for each `as` here.
 
 export async function applyResources(x: Exchange): Promise<Answer> {
   const { dryRun, namespace } = x.query as { dryRun?: string; namespace?: string }
   const documents = parseResources(x.bodyText, { file: 'request', namespace: namespace ?? null })
-  return x.respondJson(200, await x.deps.engine.resources.apply(x.caller, documents, { dryRun: dryRun === 'true' }))
+  const own = documents.map((document) => ownDocument(x.caller, document))
+  const answer = await x.deps.engine.resources.apply(x.caller, own, { dryRun: dryRun === 'true' })
+  return x.respondJson(200, shownRows(x, answer))
 }
+
+const shownRows = (x: Exchange, answer: ApplyResponse): ApplyResponse => ({
+  ...answer,
+  resources: answer.resources.map((row) => shown(x.caller, row)),
+})
 
 type KindHandler = (x: Exchange, kind: KindName) => Promise<Answer>
 
@@ -29,13 +38,13 @@ export const RESOURCE_HANDLERS: Record<ResourceVerb, KindHandler> = {
 
   async get(x, kind) {
     const found = await x.deps.engine.resources.get(x.caller, refOf(x, kind))
-    return x.respondJson(200, found, { etag: `"${found.metadata.resourceVersion}"` })
+    return x.respondJson(200, shownResource(x.caller, found), { etag: `"${found.metadata.resourceVersion}"` })
   },
 
   async put(x, kind) {
     const ref = refOf(x, kind)
     const dryRun = (x.query as { dryRun?: string }).dryRun === 'true'
-    const documents = parseResources(x.bodyText, { file: 'request', namespace: ref.namespace })
+    const documents = parseResources(x.bodyText, { file: 'request', namespace: plainNamespace(ref.namespace) })
     const [document] = documents
     if (!document || documents.length > 1)
       throw invalidRequest(`storing ${nameOf(ref)}`, '', `must be one document, not ${documents.length}`)
@@ -46,18 +55,20 @@ export const RESOURCE_HANDLERS: Record<ResourceVerb, KindHandler> = {
         `the address is that of ${nameOf(ref)}, the document is ${nameOf(document)}`,
       )
     const options = { dryRun, precondition: preconditionOf(x) }
-    const { resources } = await x.deps.engine.resources.apply(x.caller, documents, options)
+    const own = [{ ...ownDocument(x.caller, document), namespace: ref.namespace }]
+    const { resources } = await x.deps.engine.resources.apply(x.caller, own, options)
     const [row] = resources
-    if (dryRun) return x.respondJson(200, { dryRun, resources })
+    if (dryRun) return x.respondJson(200, shownRows(x, { dryRun, resources }))
     const found = await x.deps.engine.resources.get(x.caller, ref)
     const headers = { etag: `"${found.metadata.resourceVersion}"` }
-    return x.respondJson(row?.outcome === 'created' ? 201 : 200, found, headers)
+    return x.respondJson(row?.outcome === 'created' ? 201 : 200, shownResource(x.caller, found), headers)
   },
 
   async delete(x, kind) {
     const dryRun = (x.query as { dryRun?: string }).dryRun === 'true'
     const options = { precondition: preconditionOf(x), dryRun }
-    return x.respondJson(200, await x.deps.engine.resources.remove(x.caller, refOf(x, kind), options))
+    const gone = await x.deps.engine.resources.remove(x.caller, refOf(x, kind), options)
+    return x.respondJson(200, shownResource(x.caller, gone))
   },
 
   async listVersions(x, kind) {
@@ -79,8 +90,12 @@ export const RESOURCE_HANDLERS: Record<ResourceVerb, KindHandler> = {
   },
 }
 
-const refOf = (x: Exchange, kind: KindName): Ref => ({ kind, namespace: x.param('namespace'), name: x.param('name') })
-const nameOf = (ref: Ref): string => `${ref.kind} ${ref.namespace}/${ref.name}`
+const refOf = (x: Exchange, kind: KindName): Ref => ({
+  kind,
+  namespace: ownNamespace(x.caller, x.param('namespace')),
+  name: x.param('name'),
+})
+const nameOf = (ref: Ref): string => `${ref.kind} ${plainNamespace(ref.namespace)}/${ref.name}`
 
 function preconditionOf(x: Exchange): Precondition {
   const noneMatch = x.header('if-none-match')
@@ -100,12 +115,14 @@ interface ListQuery {
 
 async function listOrWatch(x: Exchange, kind: KindName, namespace: string | null): Promise<Answer> {
   const q = x.query as ListQuery
-  const which = { kind, namespace, ...selectionOf(q) }
+  const stored = namespace === null ? null : ownNamespace(x.caller, namespace)
+  const which = { kind, namespace: stored, ...selectionOf(q) }
   if (q.watch === 'true') return watch(x, which, q)
   if (q.resourceVersion !== undefined)
     throw invalidRequest('reading the query', 'resourceVersion', 'is for a watch; add watch=true')
   const page = { cursor: q.cursor ?? null, limit: q.limit ?? LIMITS.pageDefault }
-  return x.respondJson(200, await x.deps.engine.resources.list(x.caller, which, page))
+  const found = await x.deps.engine.resources.list(x.caller, which, page)
+  return x.respondJson(200, { ...found, items: found.items.map((one) => shownResource(x.caller, one)) })
 }
 
 function selectionOf(q: ListQuery): Pick<ResourceSelection, 'terms' | 'name'> {
@@ -132,7 +149,11 @@ async function watch(x: Exchange, which: ResourceSelection, q: ListQuery): Promi
     (signal) => resources.watch(x.caller, which, since, signal),
     {
       item: ({ type, resourceVersion, resource }) =>
-        encodeSse({ id: resourceVersion, event: type, data: JSON.stringify(resource) }),
+        encodeSse({
+          id: resourceVersion,
+          event: type,
+          data: JSON.stringify(resource && shownResource(x.caller, resource)),
+        }),
       heartbeat: SSE_COMMENT,
       heartbeatMs: LIMITS.sseHeartbeatMs,
       end: () => '',

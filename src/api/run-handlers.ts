@@ -16,12 +16,13 @@ import type { CreateOutcome } from '../engine/engine.ts'
 import type { Answer, Exchange } from './context.ts'
 import { idempotencyKey, preferWaitMs } from './request-headers.ts'
 import { compileSource, type RunStart, startOf } from './run-source.ts'
+import { ownDefinition, shown } from './tenancy.ts'
 
 // Bodies and queries were checked by the schema of their route before a handler sees them: that is the reason for each `as` here.
 
 export async function createDefinition(x: Exchange): Promise<Answer> {
   const definition = compileSource(x.body as CreateDefinitionRequest)
-  const { hash } = await x.deps.engine.putDefinition(x.caller, definition)
+  const { hash } = await x.deps.engine.putDefinition(x.caller, ownDefinition(x.caller, definition))
   return x.respondJson(201, viewOf(hash, definition), { location: `/v1/definitions/${hash}` })
 }
 
@@ -36,7 +37,8 @@ function viewOf(hash: string, definition: Definition): DefinitionView {
 }
 
 export async function getDefinition(x: Exchange): Promise<Answer> {
-  return x.respondJson(200, await x.deps.engine.getDefinition(x.caller, x.param('hash')))
+  const view = await x.deps.engine.getDefinition(x.caller, x.param('hash'))
+  return x.respondJson(200, { ...shown(x.caller, view), definition: shown(x.caller, view.definition) })
 }
 
 const NO_INPUTS: JsonObject = {}
@@ -64,9 +66,9 @@ export async function createRun(x: Exchange): Promise<Answer> {
   const headers: Record<string, string> = { location: `/v1/runs/${runId}`, ...warningHeader(warning) }
   if (waitMs !== null) {
     headers['preference-applied'] = 'wait'
-    return x.respondJson(status, await engine.waitForRun(x.caller, runId, waitMs, x.signal), headers)
+    return x.respondJson(status, shown(x.caller, await engine.waitForRun(x.caller, runId, waitMs, x.signal)), headers)
   }
-  if (existing) return x.respondJson(status, await engine.getRun(x.caller, runId), headers)
+  if (existing) return x.respondJson(status, shown(x.caller, await engine.getRun(x.caller, runId)), headers)
   const createdAt = new Date(clock.now()).toISOString()
   const warnings = warning === null ? {} : { warnings: [warning] }
   const answer: RunCreated = { id: runId, state: 'pending', definition, createdAt, ...warnings }
@@ -126,11 +128,11 @@ export async function listRuns(x: Exchange): Promise<Answer> {
     cursor: q.cursor ?? null,
     limit: q.limit ?? LIMITS.pageDefault,
   })
-  return x.respondJson(200, page)
+  return x.respondJson(200, { ...page, items: page.items.map((run) => shown(x.caller, run)) })
 }
 
 export async function getRun(x: Exchange): Promise<Answer> {
-  return x.respondJson(200, await x.deps.engine.getRun(x.caller, x.param('id')))
+  return x.respondJson(200, shown(x.caller, await x.deps.engine.getRun(x.caller, x.param('id'))))
 }
 
 export async function listSteps(x: Exchange): Promise<Answer> {
@@ -140,18 +142,22 @@ export async function listSteps(x: Exchange): Promise<Answer> {
 }
 
 export async function cancelRun(x: Exchange): Promise<Answer> {
-  return x.respondJson(200, await x.deps.engine.cancelRun(x.caller, x.param('id')))
+  return x.respondJson(200, shown(x.caller, await x.deps.engine.cancelRun(x.caller, x.param('id'))))
 }
 
 export async function retryRun(x: Exchange): Promise<Answer> {
-  return x.respondJson(200, await x.deps.engine.retryRun(x.caller, x.param('id')))
+  return x.respondJson(200, shown(x.caller, await x.deps.engine.retryRun(x.caller, x.param('id'))))
 }
 
 export async function nudgeRun(x: Exchange): Promise<Answer> {
-  return x.respondJson(200, await x.deps.engine.nudgeRun(x.caller, x.param('id')))
+  const nudged = await x.deps.engine.nudgeRun(x.caller, x.param('id'))
+  return x.respondJson(200, { ...nudged, run: shown(x.caller, nudged.run) })
 }
 
 export async function skipStep(x: Exchange): Promise<Answer> {
   const { output } = x.body as { output: Json }
-  return x.respondJson(200, await x.deps.engine.skipStep(x.caller, x.param('id'), x.param('name'), output))
+  return x.respondJson(
+    200,
+    shown(x.caller, await x.deps.engine.skipStep(x.caller, x.param('id'), x.param('name'), output)),
+  )
 }

@@ -3,7 +3,9 @@ import type { Definition } from '../domain/workflow.ts'
 import { failureOfProblems } from '../domain/failure.ts'
 import { DEFAULT_NAMESPACE } from '../domain/kinds/envelope.ts'
 import { compileWorkflow, parseManifest } from '../domain/manifest.ts'
+import { storedNamespace } from '../domain/tenancy.ts'
 import type { Caller, Engine } from '../engine/engine.ts'
+import { ownDefinition } from './tenancy.ts'
 
 export interface RunSource {
   definition?: string
@@ -38,12 +40,12 @@ export async function startOf(engine: Engine, caller: Caller, source: RunSource)
     const [name = '', version] = workflowRef.split('@')
     const namespace = source.namespace ?? DEFAULT_NAMESPACE
     return engine.resources.startOf(caller, {
-      namespace,
+      namespace: storedNamespace(caller.organisation, namespace),
       name,
       version: version === undefined ? null : Number(version),
     })
   }
-  const { hash } = await engine.putDefinition(caller, compileSource(source))
+  const { hash } = await engine.putDefinition(caller, ownDefinition(caller, compileSource(source)))
   return { definition: hash, labels: NO_LABELS, warning: null }
 }
 

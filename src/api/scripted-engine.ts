@@ -1,8 +1,18 @@
-import type { ApprovalView, ArtifactView, RunEvent, RunSummary, RunView, StepView } from '../contract/api-types.ts'
+import type {
+  ApprovalView,
+  ArtifactView,
+  RunEvent,
+  RunSummary,
+  RunView,
+  StepView,
+  TokenView,
+  WhoamiView,
+} from '../contract/api-types.ts'
 import type { PollResponse } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Definition } from '../domain/workflow.ts'
 import type { ServerFacts } from '../domain/installation-facts.ts'
+import type { Access } from '../engine/access.ts'
 import type { Engine, NewRun } from '../engine/engine.ts'
 
 /** Stands in for the engine in tests of the api: a handful of runs in memory, events and log lines on demand. */
@@ -75,6 +85,24 @@ const noResources: Engine['resources'] = {
   getVersion: absent,
   startOf: absent,
 }
+const whoamiOf = (role: WhoamiView['role']): WhoamiView => ({
+  id: `tok_${role}`,
+  name: role,
+  role,
+  organisation: '*',
+  namespaces: null,
+  expiresAt: null,
+})
+
+const tokenOf = (id: string): TokenView => ({
+  ...whoamiOf('admin'),
+  id,
+  state: 'good',
+  createdAt: NOW,
+  createdBy: null,
+  revokedAt: null,
+  lastUsedAt: null,
+})
 
 export class ScriptedEngine implements Engine {
   /** Holds no resources; tests of them ask the real engine. */
@@ -376,9 +404,21 @@ export class ScriptedEngine implements Engine {
   }
 
   async authenticate(token: string) {
-    if (token === ADMIN_TOKEN) return { actor: 'tok_admin', role: 'admin' as const, namespaces: null }
-    if (token === WORKER_TOKEN) return { actor: 'tok_worker', role: 'worker' as const, namespaces: null }
+    if (token === ADMIN_TOKEN)
+      return { actor: 'tok_admin', role: 'admin' as const, organisation: '*', namespaces: null }
+    if (token === WORKER_TOKEN)
+      return { actor: 'tok_worker', role: 'worker' as const, organisation: '*', namespaces: null }
     return null
+  }
+
+  readonly access: Access = {
+    whoami: (caller) => Promise.resolve(whoamiOf(caller.role)),
+    createToken: (_, { name, role }) => Promise.resolve({ ...tokenOf('tok_new'), name, role, token: 'orr_shown-once' }),
+    listTokens: () => Promise.resolve({ items: [tokenOf('tok_admin')], next: null }),
+    revokeToken: (_, id) => Promise.resolve({ ...tokenOf(id), state: 'revoked', revokedAt: NOW }),
+    listAudit: () => Promise.resolve({ items: [], next: null }),
+    noteDenied: (_, denied) => void this.calls.push({ name: 'noteDenied', args: [denied] }),
+    knows: (token) => token === ADMIN_TOKEN || token === WORKER_TOKEN,
   }
 
   async checkReady() {

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Secret } from '../base/secret.ts'
 import { createClient, createExchangeLane, httpTransport, type Transport } from '../client/index.ts'
 import { ADMIN, type ApiRig, eventually, makeApi, serveApi } from './api-rig.ts'
-import { ADMIN_TOKEN, RUN_ID } from './scripted-engine.ts'
+import { ADMIN_TOKEN, RUN_ID, WORKER_TOKEN } from './scripted-engine.ts'
 import type { Serving } from './serve.ts'
 
 let rig: ApiRig
@@ -81,7 +81,7 @@ test('a body that is not UTF-8 is refused', async () => {
 })
 
 test('a poll whose connection is cut is no longer parked', async () => {
-  const lane = createExchangeLane({ transport, token: new Secret(ADMIN_TOKEN) })
+  const lane = createExchangeLane({ transport, token: new Secret(WORKER_TOKEN) })
   const gone = new AbortController()
   const poll = lane.poll({ session: 's', free: 1, held: [], draining: false }, gone.signal).catch((e: unknown) => e)
   await eventually(() => rig.engine.parked === 1)
@@ -109,7 +109,7 @@ test('a taken port names the process that holds it', async () => {
 })
 
 test('closing twice is safe, and cuts what does not end by itself', async () => {
-  const lane = createExchangeLane({ transport, token: new Secret(ADMIN_TOKEN) })
+  const lane = createExchangeLane({ transport, token: new Secret(WORKER_TOKEN) })
   const poll = lane.poll({ session: 's', free: 1, held: [], draining: false }).catch((e: unknown) => e)
   await eventually(() => rig.engine.parked === 1)
   await Promise.all([serving.close(), serving.close()])

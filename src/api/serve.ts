@@ -1,4 +1,5 @@
-import { createServer, type Server } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { getRequestListener, type HttpBindings } from '@hono/node-server'
 import type { Clock } from '../base/clock.ts'
@@ -11,6 +12,7 @@ import { LIMITS } from '../domain/limits.ts'
 import { writeAnswer } from './calls.ts'
 import type { Api } from './create-api.ts'
 import { findPortHolder } from './port-holder.ts'
+import { SECURITY_HEADERS } from './request-context.ts'
 
 export interface ServeOptions {
   host: string
@@ -18,6 +20,8 @@ export interface ServeOptions {
   port: number
   clock: Clock
   ids: Ids
+  /** Certificate and key as PEM: HTTPS is spoken. Throws `config.value_unsupported` when they do not fit each other. */
+  tls?: { cert: string; key: string }
   /** A request must have arrived whole after this. */
   requestMs?: number
   /** How long requests under way may go on once `close` was called. */
@@ -44,24 +48,26 @@ export async function serve(api: Api, options: ServeOptions): Promise<Serving> {
       // What the adapter cannot turn into a request: a bad Host or target.
       errorHandler: () => {
         const { body, status } = badRequest(options.ids, 'the request line or the Host header is not valid')
-        return new Response(body, { status, headers: { 'content-type': PROBLEM_TYPE, connection: 'close' } })
+        return new Response(body, {
+          status,
+          headers: { ...SECURITY_HEADERS, 'content-type': PROBLEM_TYPE, connection: 'close' },
+        })
       },
     },
   )
-  const server = createServer(
-    {
-      requestTimeout: requestMs,
-      headersTimeout: Math.min(requestMs, LIMITS.requestHeadersMs),
-      connectionsCheckingInterval: Math.min(1000, Math.ceil(requestMs / 4)),
-      keepAliveTimeout: LIMITS.keepAliveMs,
-      noDelay: true,
-    },
-    (incoming, outgoing) => {
-      const answer = api.answer(incoming, outgoing)
-      if (answer) void answer.then((a) => writeAnswer(outgoing, a))
-      else void listener(incoming, outgoing)
-    },
-  )
+  const settings = {
+    requestTimeout: requestMs,
+    headersTimeout: Math.min(requestMs, LIMITS.requestHeadersMs),
+    connectionsCheckingInterval: Math.min(1000, Math.ceil(requestMs / 4)),
+    keepAliveTimeout: LIMITS.keepAliveMs,
+    noDelay: true,
+  }
+  const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    const answer = api.answer(incoming, outgoing)
+    if (answer) void answer.then((a) => writeAnswer(outgoing, a))
+    else void listener(incoming, outgoing)
+  }
+  const server = options.tls ? tlsServer(options.tls, settings, onRequest) : createServer(settings, onRequest)
   server.maxConnections = LIMITS.connectionsMax
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseClient(error, socket as Socket, options.ids))
   await listen(server, options)
@@ -71,7 +77,23 @@ export async function serve(api: Api, options: ServeOptions): Promise<Serving> {
   return { host: options.host, port, close: () => (closing ??= closeServer(server, options)) }
 }
 
-async function listen(server: Server, { host, port }: ServeOptions): Promise<void> {
+function tlsServer(
+  tls: { cert: string; key: string },
+  settings: object,
+  onRequest: (incoming: IncomingMessage, outgoing: ServerResponse) => void,
+): TlsServer {
+  try {
+    return createTlsServer({ ...settings, ...tls, minVersion: 'TLSv1.2' }, onRequest)
+  } catch (error) {
+    throw new Failure('config.value_unsupported', 'reading the certificate and the key of the server', {
+      cause: error,
+      evidence: { flags: ['--tls-cert', '--tls-key'] },
+      remediation: 'Give PEM files: the certificate with its chain, and the unencrypted key that belongs to it.',
+    })
+  }
+}
+
+async function listen(server: Server | TlsServer, { host, port }: ServeOptions): Promise<void> {
   const { promise, resolve, reject } = deferred<undefined>()
   server.once('error', reject)
   server.listen({ host, port }, () => resolve(undefined))
@@ -115,8 +137,14 @@ function refuseClient(error: NodeJS.ErrnoException, socket: Socket, ids: Ids): v
     late ? 'the request did not arrive in time' : large ? 'the headers are too large' : 'the request is not HTTP',
   )
   const line = late ? '408 Request Timeout' : large ? '431 Request Header Fields Too Large' : '400 Bad Request'
-  const head = `HTTP/1.1 ${line}\r\ncontent-type: ${PROBLEM_TYPE}\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`
-  socket.end(head + body)
+  const headers = {
+    ...SECURITY_HEADERS,
+    'content-type': PROBLEM_TYPE,
+    'content-length': String(Buffer.byteLength(body)),
+    connection: 'close',
+  }
+  const head = [`HTTP/1.1 ${line}`, ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`)].join('\r\n')
+  socket.end(`${head}\r\n\r\n${body}`)
 }
 
 function badRequest(ids: Ids, message: string): { body: string; status: number } {
@@ -125,7 +153,7 @@ function badRequest(ids: Ids, message: string): { body: string; status: number }
   return { body: JSON.stringify(problem), status: problem.status }
 }
 
-async function closeServer(server: Server, options: ServeOptions): Promise<void> {
+async function closeServer(server: Server | TlsServer, options: ServeOptions): Promise<void> {
   const closed = deferred<'closed'>()
   server.close(() => closed.resolve('closed'))
   const endAt = options.clock.monotonic() + (options.closeGraceMs ?? CLOSE_GRACE_MS)

@@ -2,13 +2,15 @@ import { diagnoseHost, diagnoseServer, inOrder } from '../diagnose/index.ts'
 import { makeOpenApi } from '../contract/openapi.ts'
 import { Failure } from '../domain/failure.ts'
 import type { Answer, Exchange } from './context.ts'
+import { shown } from './tenancy.ts'
 
 export async function listWorkers(x: Exchange): Promise<Answer> {
   return x.respondJson(200, { items: await x.deps.engine.listWorkers(x.caller) })
 }
 
 export async function getStatus(x: Exchange): Promise<Answer> {
-  return x.respondJson(200, await x.deps.engine.getStatus(x.caller))
+  const status = await x.deps.engine.getStatus(x.caller)
+  return x.respondJson(200, { ...status, queues: status.queues.map((queue) => shown(x.caller, queue)) })
 }
 
 export async function doctor(x: Exchange): Promise<Answer> {

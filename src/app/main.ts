@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { CliDeps, Terminal } from '../cli/index.ts'
 import { systemClock } from '../base/clock.ts'
+import { contextPath } from './places.ts'
 import { VERSION } from './version.ts'
 
 const terminal = (stream: NodeJS.WriteStream): Terminal => ({
@@ -66,6 +67,11 @@ const deps: CliDeps = {
   editText: async (text, name) => (await import('./edit-text.ts')).editText(text, name, env),
   // Each loads what it needs only when it is called: `--help` must be quick.
   connect: async (options) => (await import('./connect.ts')).connect(options, env),
+  contexts: {
+    path: contextPath(env),
+    read: async () => (await import('./context-file.ts')).contextFile(env).read(),
+    write: async (contexts) => (await import('./context-file.ts')).contextFile(env).write(contexts),
+  },
   startUp: async (options) => (await import('./start-up.ts')).startUp(options, env),
   startEmbedded: async (options) => (await import('./start-embedded.ts')).startEmbedded(options, env),
   startWorker: async (options) => (await import('./start-worker.ts')).startWorker(options, env),
@@ -75,7 +81,7 @@ const deps: CliDeps = {
     const dataDir = question.dataDir ?? defaultDataDir(env)
     return examineHost({ ...question, dataDir, workspace: question.workspace ?? join(dataDir, 'worker') }, env)
   },
-  findServer: async (options) => (await import('./connect.ts')).findServer({ ...options, role: 'admin' }, env),
+  findServer: async (options) => (await import('./connect.ts')).findServer(options, env),
   onSignal(handler) {
     const onInt = () => handler('SIGINT')
     const onTerm = () => handler('SIGTERM')

@@ -10,5 +10,9 @@ export const defaultDataDir = (env: Env): string =>
 /** Prepared databases: may be removed at any time. */
 export const seedDir = (env: Env): string => join(env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'orrery')
 
+/** Servers that this user has named. */
+export const contextPath = (env: Env): string =>
+  join(env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'orrery', 'contexts.json')
+
 /** What a local `orrery up` leaves for the commands that follow. */
 export const stateFile = (dataDir: string): string => join(dataDir, 'server.json')

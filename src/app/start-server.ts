@@ -1,5 +1,5 @@
-import { type Api, createApi } from '../api/index.ts'
-import { createIds, type Log, noTracer, type Secret, systemClock, systemRandom, type Tracer } from '../base/index.ts'
+import { type Api, createApi, type EdgeOptions } from '../api/index.ts'
+import { createIds, type Log, noTracer, Secret, systemClock, systemRandom, type Tracer } from '../base/index.ts'
 import { ROUTES } from '../contract/index.ts'
 import { createEngine, DEFAULT_TIMES, type EngineTimes, type RunningEngine, type SecretDeps } from '../engine/index.ts'
 import type { HostFacts } from '../domain/installation-facts.ts'
@@ -25,7 +25,8 @@ export async function startServer(options: {
   log: Log
   address: string | null
   tokens: {
-    admin: { given: string | undefined; file: string | null }
+    /** Null: another server of the same database made the first administrator; this one knows no token of his. */
+    admin: { given: string | undefined; file: string | null } | null
     worker: { given: string | undefined; file: string | null }
   }
   /** What the host tells of itself, for the doctor. */
@@ -37,6 +38,8 @@ export async function startServer(options: {
   hasMetrics?: boolean
   /** Absent: a server without secrets. */
   secrets?: SecretDeps
+  /** Where the server stands; at home when absent. */
+  edge?: EdgeOptions
   /** Of a test: a server that waits less, says that it is of another version, or cannot tell whose process is gone. */
   unlike?: { times?: EngineTimes; version?: string; isAlive?: typeof isProcessAlive }
 }): Promise<ServerParts> {
@@ -47,7 +50,9 @@ export async function startServer(options: {
     options.prometheus ?? createPrometheus({ version, of: 'server', routes: ROUTES.map((route) => route.id) })
   const { metrics, source } = prometheus
   const { tracer = noTracer, hasMetrics = true } = options
-  const adminToken = await ensureToken(db, { ...tokens.admin, name: 'admin', role: 'admin', ids, random: systemRandom })
+  const adminToken = tokens.admin
+    ? await ensureToken(db, { ...tokens.admin, name: 'admin', role: 'admin', ids, random: systemRandom })
+    : new Secret('')
   const workerToken = await ensureToken(db, {
     ...tokens.worker,
     name: 'worker',
@@ -82,6 +87,7 @@ export async function startServer(options: {
     metrics: hasMetrics ? source : null,
     meter: metrics,
     tracer,
+    edge: options.edge,
   })
   const stopping = new AbortController()
   const running = engine.run(stopping.signal)

@@ -1,10 +1,10 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { serve } from '../api/index.ts'
 import { createIds, type Log, systemClock, systemRandom } from '../base/index.ts'
 import type { UpHandle, UpOptions } from '../cli/index.ts'
 import { createExchangeLane, handlerTransport } from '../client/index.ts'
-import { type Failure, type FailureRecord } from '../domain/index.ts'
+import { Failure, type FailureRecord } from '../domain/index.ts'
 import { checkReach } from '../telemetry/index.ts'
 import { loopHeartbeats, type Worker } from '../worker/index.ts'
 import { buildWorker } from './build-worker.ts'
@@ -15,6 +15,7 @@ import { openSecrets } from './open-secrets.ts'
 import { openStore } from './open-store.ts'
 import { defaultDataDir, type Env, stateFile } from './places.ts'
 import { type ServerParts, startServer } from './start-server.ts'
+import { ensureFirstAdmin } from './tokens.ts'
 
 /** How long running work may finish when the server is told to stop. */
 const DRAIN_MS = 30_000
@@ -38,7 +39,12 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
   let server: ServerParts | null = null
   try {
     await mkdir(dataDir, { recursive: true, mode: 0o700 })
-    const tokenFile = join(dataDir, 'admin.token')
+    const tls = options.tls ? await readTls(options.tls) : null
+    const ids = createIds(systemClock, systemRandom)
+    const admin = { given: env['ORRERY_ADMIN_TOKEN'], file: join(dataDir, 'admin.token') }
+    const isAdminHere = await ensureFirstAdmin(db, { ...admin, ids, random: systemRandom })
+    const tokenFile = isAdminHere ? admin.file : null
+    const scheme = tls ? 'https' : 'http'
     const parts = await startServer({
       db,
       log,
@@ -51,27 +57,33 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
       prometheus,
       tracer,
       hasMetrics: options.metrics,
-      address: `http://${options.host}:${options.port}`,
+      address: `${scheme}://${options.host}:${options.port}`,
       tokens: {
-        admin: { given: env['ORRERY_ADMIN_TOKEN'], file: tokenFile },
+        admin: isAdminHere ? admin : null,
         worker: { given: env['ORRERY_WORKER_TOKEN'], file: join(dataDir, 'worker.token') },
       },
       secrets: openSecrets({ secrets: options.secrets, store: options.store, dataDir, env, log, known }),
+      edge: { trustedProxies: options.trustedProxies, corsOrigins: options.corsOrigins, isTls: tls !== null },
     })
     server = parts
-    const ids = createIds(systemClock, systemRandom)
     const serving = await serve(parts.api, {
       host: options.host,
       port: options.port,
       clock: systemClock,
       ids,
       closeGraceMs: CLOSE_GRACE_MS,
+      ...(tls ? { tls } : {}),
     })
-    const address = `http://${serving.host.includes(':') ? `[${serving.host}]` : serving.host}:${serving.port}`
+    const address = `${scheme}://${serving.host.includes(':') ? `[${serving.host}]` : serving.host}:${serving.port}`
     const worker = options.worker
       ? await startWorkerBeside(options.worker, parts, { dataDir, env, observability })
       : null
-    await writeFile(stateFile(dataDir), JSON.stringify({ address, tokenFile, pid: process.pid }), { mode: 0o600 })
+    const logFile = observability.logFileOf('server')
+    await writeFile(
+      stateFile(dataDir),
+      JSON.stringify({ address, tokenFile, pid: process.pid, caFile: options.tls?.certFile ?? null, logFile }),
+      { mode: 0o600 },
+    )
     const unreachable = options.metrics ? checkReach(options.host, { isContainer: isInContainer() }) : null
     if (unreachable) tell(log, unreachable)
     log.info('server ready', { address, store: db.kind })
@@ -89,13 +101,27 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
     void worker?.ended.then((end) => {
       if (end.reason === 'failed') log.error('worker ended', { failure: end.failure })
     })
-    const logFile = observability.logFileOf('server')
     return { address, tokenFile, logFile, stop: () => (stopping ??= stop()), ended: ended.promise }
   } catch (error) {
     await server?.stop()
     await db.close()
     await observability.close()
     throw error
+  }
+}
+
+/** The certificate and the key; `file.unreadable` names the one that cannot be read. */
+async function readTls(files: { certFile: string; keyFile: string }): Promise<{ cert: string; key: string }> {
+  const read = async (path: string, what: string) => {
+    try {
+      return await readFile(path, 'utf8')
+    } catch (error) {
+      throw new Failure('file.unreadable', `reading ${what}`, { cause: error, evidence: { path } })
+    }
+  }
+  return {
+    cert: await read(files.certFile, 'the certificate of --tls-cert'),
+    key: await read(files.keyFile, 'the key of --tls-key'),
   }
 }
 

@@ -1,11 +1,11 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { WorkerHandle, WorkerOptions } from '../cli/index.ts'
-import { createExchangeLane, httpTransport } from '../client/index.ts'
+import { createExchangeLane } from '../client/index.ts'
 import { serveWorkerMetrics } from './worker-metrics.ts'
 import { threadHeartbeats } from '../worker/index.ts'
 import { buildWorker } from './build-worker.ts'
-import { findServer } from './connect.ts'
+import { findServer, transportTo } from './connect.ts'
 import { openObservability } from './observability.ts'
 import { defaultDataDir, type Env } from './places.ts'
 import { drain } from './start-up.ts'
@@ -23,17 +23,23 @@ export async function startWorker(options: WorkerOptions, env: Env): Promise<Wor
   const { prometheus, tracer, known } = observability
   const log = observability.logOf('worker')
   const found = await findServer(
-    { server: options.server ?? undefined, token: options.token?.reveal() ?? undefined, role: 'worker' },
+    {
+      ...(options.server === null ? {} : { server: options.server }),
+      ...(options.token === null ? {} : { token: options.token.reveal() }),
+      ...(options.context === null ? {} : { context: options.context }),
+      ...(options.ca === null ? {} : { ca: options.ca }),
+      role: 'worker',
+    },
     env,
   )
   const name = options.name ?? hostname()
   const lane = createExchangeLane({
-    transport: httpTransport({ address: found.address, addressFrom: found.addressFrom }),
+    transport: transportTo(found),
     token: found.token,
   })
   const worker = await buildWorker({
     lane,
-    startHeartbeats: threadHeartbeats({ server: found.address, token: found.token, log }),
+    startHeartbeats: threadHeartbeats({ server: found.address, token: found.token, ca: found.ca, log }),
     name,
     modules: options.modules,
     capacity: options.capacity,

@@ -1,38 +1,73 @@
-import { mkdir, open, readFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { type Ids, type Random, Secret } from '../base/index.ts'
-import { type Db, putToken } from '../store/index.ts'
+import { Failure } from '../domain/index.ts'
+import { makeToken } from '../engine/index.ts'
+import { type Db, findToken, lockFirstAdmin, putToken } from '../store/index.ts'
 
-/** A token: 256 bits, with a prefix that secret scanners can know. */
-const makeToken = (random: Random): string => `orr_${Buffer.from(random.bytes(32)).toString('base64url')}`
-
-/** A token that the environment gives, or one that is kept in a file that only this user may read. Its hash is in the store after. */
-export async function ensureToken(
-  db: Db,
-  options: {
-    given: string | undefined
-    file: string | null
-    name: string
-    role: 'admin' | 'worker'
-    ids: Ids
-    random: Random
-  },
-): Promise<Secret> {
-  const value =
-    options.given ?? (options.file === null ? makeToken(options.random) : await keptToken(options.file, options.random))
-  await putToken(db, {
-    id: options.ids.make('token'),
-    name: options.name,
-    secret: value,
-    role: options.role,
-    namespaces: null,
-  })
-  return new Secret(value)
+interface TokenSource {
+  /** From the environment. */
+  given: string | undefined
+  /** Where it is kept for the commands that follow; null: nowhere. */
+  file: string | null
 }
 
-async function keptToken(file: string, random: Random): Promise<string> {
-  const known = await readFile(file, 'utf8').catch(() => null)
-  if (known !== null && known.trim() !== '') return known.trim()
+interface Making extends TokenSource {
+  name: string
+  role: 'admin' | 'worker'
+  ids: Ids
+  random: Random
+}
+
+/** A token that the environment gives, or one that is kept in a file that only this user may read. It is good when this resolves. */
+export async function ensureToken(db: Db, options: Making): Promise<Secret> {
+  const { given, file, random } = options
+  const value = given ?? (file === null ? makeToken(random) : ((await readKept(file)) ?? (await keep(file, random))))
+  await put(db, options, value)
+  if (await findToken(db, value)) return new Secret(value)
+  if (given !== undefined || file === null) {
+    const variable = options.role === 'admin' ? 'ORRERY_ADMIN_TOKEN' : 'ORRERY_WORKER_TOKEN'
+    throw new Failure(
+      'config.value_unsupported',
+      `taking the token of ${variable} for the ${options.role} of this server`,
+      {
+        evidence: { variable, wrong: 'the token was revoked or has expired' },
+        remediation: `Set ${variable} to a new token, or unset it: the server then makes one.`,
+      },
+    )
+  }
+  // Whoever may read the file may start this server, so that a token which ended there is replaced and nobody is locked out.
+  await rm(file, { force: true })
+  const fresh = await keep(file, random)
+  await put(db, options, fresh)
+  return new Secret(fresh)
+}
+
+/**
+ * Whether this server is to have an administrator's token of its own: it is given one, it kept one, or no other server of the same
+ * database has made the first one yet. Of servers that start together one wins.
+ */
+export async function ensureFirstAdmin(
+  db: Db,
+  options: Omit<Making, 'role' | 'name'> & { file: string },
+): Promise<boolean> {
+  if (options.given !== undefined || (await readKept(options.file)) !== null) return true
+  return db.transaction(async (tx) => {
+    if (!(await lockFirstAdmin(tx))) return false
+    await put(tx, { ...options, name: 'admin', role: 'admin' }, await keep(options.file, options.random))
+    return true
+  })
+}
+
+const put = (db: Parameters<typeof putToken>[0], { ids, name, role }: Making, secret: string): Promise<void> =>
+  putToken(db, { id: ids.make('token'), name, secret, role, namespaces: null })
+
+async function readKept(file: string): Promise<string | null> {
+  const known = await readFile(file, 'utf8').catch(() => '')
+  return known.trim() === '' ? null : known.trim()
+}
+
+async function keep(file: string, random: Random): Promise<string> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 })
   const token = makeToken(random)
   const handle = await open(file, 'w', 0o600)

@@ -19,6 +19,7 @@ const KINDS = {
   event: 'evt',
   resource: 'res',
   approval: 'apr',
+  audit: 'aud',
 } as const
 export type IdKind = keyof typeof KINDS
 

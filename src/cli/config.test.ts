@@ -23,6 +23,9 @@ describe('configuration', () => {
       secrets: { keyFile: null, dir: null, envPrefix: 'ORRERY_SECRET_' },
       host: '127.0.0.1',
       port: 7780,
+      tls: null,
+      trustedProxies: [],
+      corsOrigins: [],
       modules: {},
       capacity: 16,
       labels: {},
@@ -55,7 +58,7 @@ describe('configuration', () => {
   )
 
   test('a flag wins over a variable, a variable over the file, the file over the default', () => {
-    const text = 'port: 1\nhost: file\nlogLevel: warn\n'
+    const text = 'port: 1\nhost: file\nlogLevel: warn\ninsecureHttp: true\n'
     const { config, sources } = loaded({
       flags: { port: '3' },
       env: { ORRERY_PORT: '2', ORRERY_HOST: 'env' },
@@ -166,5 +169,52 @@ describe('configuration', () => {
 
   test('variables of settings that a command does not have are not looked at', () => {
     expect(load({ env: { ORRERY_PORT: 'many' }, only: ['store'] }).kind).toBe('loaded')
+  })
+})
+
+describe('what is listened on', () => {
+  const CERT = { tlsCert: 'c.pem', tlsKey: 'k.pem' }
+
+  test('beyond this machine needs TLS, or the word that something else speaks it', () => {
+    const [problem] = problemsOf({ flags: { host: '0.0.0.0' } })
+    expect(problem).toMatchObject({ code: 'config.insecure_listen', path: 'host' })
+    expect(problem?.message).toContain('0.0.0.0 (--host)')
+    expect(() => getConfig({ flags: {}, env: { ORRERY_HOST: '::' }, file: null, cwd: '/srv' })).toThrow(
+      expect.objectContaining({
+        code: 'config.insecure_listen',
+        remediation: expect.stringContaining('--insecure-http'),
+      }),
+    )
+    expect(loaded({ flags: { host: '0.0.0.0', ...CERT } }).config.tls).toEqual({
+      certFile: '/srv/c.pem',
+      keyFile: '/srv/k.pem',
+    })
+    expect(loaded({ flags: { host: '0.0.0.0', insecureHttp: true } }).config.tls).toBeNull()
+    for (const host of ['127.0.0.1', 'localhost', '::1', '127.8.8.8']) loaded({ flags: { host } })
+  })
+
+  test('needs a certificate and a key together', () => {
+    expect(problemsOf({ flags: { tlsCert: 'c.pem' } })).toMatchObject([{ code: 'config.invalid', path: 'tlsKey' }])
+    expect(problemsOf({ env: { ORRERY_TLS_KEY: 'k.pem' } })).toMatchObject([
+      { code: 'config.invalid', path: 'tlsCert' },
+    ])
+  })
+
+  test('knows proxies by their addresses and pages by their origins', () => {
+    const { config } = loaded({
+      flags: { trustedProxies: ['10.0.0.0/8', '::1'] },
+      env: { ORRERY_CORS_ORIGINS: 'https://a.example, http://b.example:8080' },
+    })
+    expect(config).toMatchObject({
+      trustedProxies: ['10.0.0.0/8', '::1'],
+      corsOrigins: ['https://a.example', 'http://b.example:8080'],
+    })
+    expect(
+      problemsOf({ flags: { trustedProxies: ['proxy.example'], corsOrigins: ['https://a.example/x'] } }),
+    ).toMatchObject([
+      { code: 'config.value_unsupported', path: '--trusted-proxy' },
+      { code: 'config.value_unsupported', path: '--cors-origin' },
+    ])
+    expect(problemsOf({ flags: { corsOrigins: ['*'] } })).toMatchObject([{ code: 'config.value_unsupported' }])
   })
 })

@@ -1,6 +1,7 @@
 import path from 'node:path'
 import { LineCounter, parseDocument, isMap, isScalar } from 'yaml'
 import { type Json, nearest, Secret } from '../base/index.ts'
+import { isLoopback, parseBlock } from '../domain/address-block.ts'
 import { Failure, type Problem } from '../domain/failure.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -16,6 +17,9 @@ export interface Config {
   host: string
   port: number
   secrets: SecretsOptions
+  tls: { certFile: string; keyFile: string } | null
+  trustedProxies: string[]
+  corsOrigins: string[]
   modules: Record<string, string>
   capacity: number
   labels: Record<string, string>
@@ -119,6 +123,18 @@ function secretPrefix(raw: Json): Parsed {
     ? { value: raw }
     : { wrong: 'accepted: upper case, ending with _, such as MYTEAM_SECRET_; of ORRERY_ only ORRERY_SECRET_' }
 }
+/** A list in a file, repeated flags, or one text with commas in a variable; each item is checked. */
+const list =
+  (isGood: (item: string) => boolean, wrong: string) =>
+  (raw: Json): Parsed => {
+    const items = typeof raw === 'string' ? raw.split(',').map((item) => item.trim()) : raw
+    return Array.isArray(items) && items.every((item) => typeof item === 'string' && isGood(item))
+      ? { value: items }
+      : { wrong: `accepted: ${wrong}` }
+  }
+
+/** As a browser writes it: scheme, host and port, and nothing behind them. */
+const isOrigin = (text: string): boolean => /^https?:\/\//.test(text) && URL.parse(text)?.origin === text
 
 const resolvePath = (value: Json, base: string): Json => (typeof value === 'string' ? path.resolve(base, value) : value)
 const resolveValues = (value: Json, base: string): Json =>
@@ -156,6 +172,21 @@ const SETTINGS = {
     env: 'ORRERY_SECRETS_ENV_PREFIX',
     fallback: 'ORRERY_SECRET_',
     parse: secretPrefix,
+  },
+  tlsCert: { flag: '--tls-cert', env: 'ORRERY_TLS_CERT', fallback: null, resolve: resolvePath, parse: text },
+  tlsKey: { flag: '--tls-key', env: 'ORRERY_TLS_KEY', fallback: null, resolve: resolvePath, parse: text },
+  insecureHttp: { flag: '--insecure-http', env: 'ORRERY_INSECURE_HTTP', fallback: false, parse: toggle },
+  trustedProxies: {
+    flag: '--trusted-proxy',
+    env: 'ORRERY_TRUSTED_PROXIES',
+    fallback: [],
+    parse: list((item) => parseBlock(item) !== null, 'addresses or blocks such as 10.0.0.0/8'),
+  },
+  corsOrigins: {
+    flag: '--cors-origin',
+    env: 'ORRERY_CORS_ORIGINS',
+    fallback: [],
+    parse: list(isOrigin, 'origins such as https://console.example, without a path'),
   },
   modules: { flag: '--module', env: 'ORRERY_MODULES', fallback: {}, resolve: resolveValues, parse: pairs },
   capacity: { flag: '--capacity', env: 'ORRERY_CAPACITY', fallback: 16, parse: whole(1, LIMITS.capacityMax) },
@@ -234,8 +265,22 @@ export function loadConfig(input: ConfigInput): ConfigOutcome {
       message: `the store is postgres (${sources.store}) and no address is given`,
     })
   }
+  problems.push(...listenProblems(values, sources))
   if (problems.length > 0) return { kind: 'refused', problems, missingDsn }
   return { kind: 'loaded', config: toConfig(values), sources }
+}
+
+/** What is listened on must be safe from where it can be reached. */
+function listenProblems(values: Record<SettingName, Json>, sources: Sources): Problem[] {
+  const { host, tlsCert, tlsKey, insecureHttp } = values
+  if ((tlsCert === null) !== (tlsKey === null)) {
+    const [given, other] = tlsCert === null ? (['tlsKey', 'tlsCert'] as const) : (['tlsCert', 'tlsKey'] as const)
+    const message = `${SETTINGS[given].flag} is given (${sources[given]}) and ${SETTINGS[other].flag} is not; they go together`
+    return [{ code: 'config.invalid', path: other, message }]
+  }
+  if (tlsCert !== null || insecureHttp === true || isLoopback(String(host))) return []
+  const message = `${String(host)} (${sources.host}) can be reached from elsewhere, and tokens would cross the network in the clear`
+  return [{ code: 'config.insecure_listen', path: 'host', message }]
 }
 
 /** The configuration, or the Failure that names every problem. */
@@ -342,6 +387,9 @@ function toConfig(v: Record<SettingName, Json>): Config {
       dir: v.secretsDir as string | null,
       envPrefix: v.secretsEnvPrefix as string,
     },
+    tls: v.tlsCert === null ? null : { certFile: String(v.tlsCert), keyFile: String(v.tlsKey) },
+    trustedProxies: v.trustedProxies as string[],
+    corsOrigins: v.corsOrigins as string[],
     modules: v.modules as Record<string, string>,
     capacity: v.capacity as number,
     labels: v.labels as Record<string, string>,

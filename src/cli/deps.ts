@@ -2,6 +2,7 @@ import type { Clock, Secret } from '../base/index.ts'
 import type { Client } from '../client/client.ts'
 import type { HostFacts } from '../domain/installation-facts.ts'
 import type { FailureRecord } from '../domain/failure.ts'
+import type { ContextFile } from './contexts.ts'
 
 export type Signal = 'SIGINT' | 'SIGTERM'
 
@@ -38,6 +39,18 @@ export interface LogFiles {
   keep: number
 }
 
+/** What flags say of the server to ask; what is left out is found. */
+export interface ConnectOptions {
+  server?: string | undefined
+  token?: string | undefined
+  /** Name of a server that this user has named. */
+  context?: string | undefined
+  /** File of the authority to trust beside the known ones. */
+  ca?: string | undefined
+  /** Whose token is looked for; that of people when absent. */
+  role?: 'admin' | 'worker'
+}
+
 /** What `orrery up` was asked for; every path is absolute. */
 export interface UpOptions {
   store: StoreOptions
@@ -46,6 +59,12 @@ export interface UpOptions {
   host: string
   port: number
   secrets: SecretsOptions
+  /** Files of certificate and key; null: plain HTTP. */
+  tls: { certFile: string; keyFile: string } | null
+  /** Blocks of addresses whose X-Forwarded-* headers are believed. */
+  trustedProxies: string[]
+  /** Origins whose pages may ask. */
+  corsOrigins: string[]
   /** The worker inside the server; null with --no-worker. */
   worker: { capacity: number; labels: Record<string, string>; modules: Record<string, string> } | null
   logFormat: LogFormat
@@ -57,8 +76,8 @@ export interface UpOptions {
 
 export interface UpHandle {
   address: string
-  /** File that holds the token of this server's administrator. */
-  tokenFile: string
+  /** File that holds the token of this server's administrator; null when another server of the database made the first one. */
+  tokenFile: string | null
   /** Where the log is kept, when it is kept in a file. */
   logFile: string | null
   /** Takes nothing new, lets running work finish, then ends. */
@@ -87,6 +106,8 @@ export interface EmbeddedHandle {
 export interface WorkerOptions {
   /** Null: as `connect` finds it. */
   server: string | null
+  context: string | null
+  ca: string | null
   token: Secret | null
   /** Null: named after the host. */
   name: string | null
@@ -172,18 +193,17 @@ export interface CliDeps {
   listDirectory(path: string): Promise<{ name: string; isDirectory: boolean }[] | null>
   /** Opens a text in the person's editor and waits until it is closed; `name` ends the name of its file. */
   editText(text: string, name: string): Promise<EditedText>
-  /** Address and token: flag, then environment, then the state file that a local `orrery up` leaves. */
-  connect(options: { server?: string; token?: string }): Promise<Client>
+  /** Address and token, in the orders that the help tells (client/unreachable.ts). */
+  connect(options: ConnectOptions): Promise<Client>
+  /** Servers that this user has named. */
+  contexts: ContextFile
   startUp(options: UpOptions): Promise<UpHandle>
   startEmbedded(options: EmbeddedOptions): Promise<EmbeddedHandle>
   startWorker(options: WorkerOptions): Promise<WorkerHandle>
   /** Facts of this host, for its doctor. Changes nothing; what cannot be found out is a fact as well. */
   examineHost(question: HostQuestion): Promise<HostFacts>
   /** Which address `connect` would take, and what gave it. */
-  findServer(options: {
-    server: string | undefined
-    token: string | undefined
-  }): Promise<{ address: string; addressFrom: string }>
+  findServer(options: ConnectOptions): Promise<{ address: string; addressFrom: string }>
   /** Calls the handler at every signal until the returned function is called. */
   onSignal(handler: (signal: Signal) => void): () => void
   /** Keeps the stack of a bug for a report; gives the place, or null when it could not be kept. */

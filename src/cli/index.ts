@@ -1,5 +1,6 @@
 export type {
   CliDeps,
+  ConnectOptions,
   EmbeddedHandle,
   EmbeddedOptions,
   HostQuestion,

@@ -15,6 +15,7 @@ import type { WorkerFlags } from './commands/worker.ts'
 import type { CliDeps } from './deps.ts'
 import type { Output } from './output.ts'
 import { addResources } from './resource-program.ts'
+import { addAccess } from './program-access.ts'
 
 // What a command does is imported when it runs, so that --help loads nothing but this table.
 
@@ -34,8 +35,10 @@ const examples = (...lines: string[]): string => `\nExamples:\n${lines.map((line
 
 function withServer(command: Command): Command {
   return command
-    .option('--server <url>', 'server to ask (ORRERY_SERVER; else the local one)')
-    .option('--token <token>', 'token to show it (ORRERY_TOKEN; else the local one)')
+    .option('--server <url>', 'server to ask (ORRERY_SERVER; else the context in use, else the local one)')
+    .option('--token <token>', 'token to show it (ORRERY_TOKEN; else that of the context, else the local one)')
+    .option('--context <name>', 'server that you named: orrery context (ORRERY_CONTEXT)')
+    .option('--ca <file>', 'authority to trust beside the known ones, PEM (ORRERY_CA)')
     .addOption(json())
 }
 
@@ -91,6 +94,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addStatus(program, options)
   addLogs(program, options)
   addSecret(program, options)
+  addAccess(program, options, { withServer, many, json, examples })
   addExplain(program, options)
   addInit(program, options)
   addCompletion(program, options)
@@ -162,6 +166,19 @@ function addUp(program: Command, { deps, output, done }: ProgramOptions): void {
     withSecrets(withStore(command))
       .option('--host <host>', 'address to listen on (ORRERY_HOST, default 127.0.0.1)')
       .option('--port <port>', 'port to listen on, 0 takes a free one (ORRERY_PORT, default 7780)')
+      .option('--tls-cert <file>', 'certificate with its chain, PEM: HTTPS is spoken (ORRERY_TLS_CERT)')
+      .option('--tls-key <file>', 'key of the certificate, PEM (ORRERY_TLS_KEY)')
+      .option(
+        '--insecure-http',
+        'plain HTTP beyond this machine, behind a proxy that speaks TLS (ORRERY_INSECURE_HTTP)',
+      )
+      .addOption(
+        many(
+          '--trusted-proxy <cidr>',
+          'proxy whose X-Forwarded-* headers are believed (repeatable; ORRERY_TRUSTED_PROXIES)',
+        ),
+      )
+      .addOption(many('--cors-origin <origin>', 'origin whose pages may ask (repeatable; ORRERY_CORS_ORIGINS)'))
       .addOption(many('--module <name=path>', 'module of functions for the worker (repeatable; ORRERY_MODULES)'))
       .option('--capacity <n>', 'steps at once of the worker (ORRERY_CAPACITY, default 16)')
       .addOption(many('--label <name=value>', 'label of the worker (repeatable; ORRERY_LABELS)'))
@@ -176,6 +193,8 @@ function addUp(program: Command, { deps, output, done }: ProgramOptions): void {
         'orrery up --module tools=./tools.ts --capacity 4',
         'orrery up --store postgres --postgres-dsn postgres://orrery:secret@db.example:5432/orrery',
         'orrery up --config orrery.yaml --no-worker',
+        'orrery up --host 0.0.0.0 --tls-cert server.pem --tls-key server.key',
+        'orrery up --host 0.0.0.0 --insecure-http --trusted-proxy 10.0.0.0/8',
       ),
     )
     .action(async (flags: ConfigFlags & { json?: boolean }) => {

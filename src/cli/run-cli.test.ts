@@ -180,7 +180,7 @@ describe('up', () => {
   test('starts with what flags, variables and file say, and drains at the first signal', async () => {
     const cli = new CliHarness()
     cli.env = { ORRERY_PORT: '1', ORRERY_LOG_LEVEL: 'debug' }
-    cli.files['/srv/orrery.yaml'] = 'host: 0.0.0.0\ncapacity: 3\n'
+    cli.files['/srv/orrery.yaml'] = 'host: 0.0.0.0\ncapacity: 3\ninsecureHttp: true\n'
     const running = cli.run('up', '--port', '0', '--config', 'orrery.yaml', '--module', 'm=lib/m.ts', '--label', 'a=b')
     await settle(() => cli.out.includes('orrery is up'))
     expect(cli.ups).toEqual([
@@ -189,6 +189,9 @@ describe('up', () => {
         dataDir: null,
         secrets: { keyFile: null, dir: null, envPrefix: 'ORRERY_SECRET_' },
         host: '0.0.0.0',
+        tls: null,
+        trustedProxies: [],
+        corsOrigins: [],
         port: 0,
         worker: { capacity: 3, labels: { a: 'b' }, modules: { m: '/srv/lib/m.ts' } },
         logFormat: 'text',

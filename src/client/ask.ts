@@ -1,9 +1,12 @@
 import type { Json } from '../base/json.ts'
 import type { Secret } from '../base/secret.ts'
 import { failureOfProblem } from '../contract/problem.ts'
-import { type Failure } from '../domain/failure.ts'
+import { Failure } from '../domain/failure.ts'
 import type { Transport, TransportRequest, TransportStream } from './transport.ts'
-import { unreachable } from './unreachable.ts'
+import { TOKEN_ORDER, unreachable } from './unreachable.ts'
+
+const isRefused = (failure: Failure): boolean =>
+  failure.code === 'client.unauthorized' || failure.code === 'client.forbidden'
 
 /** What proxies say for themselves: a way they cannot go on, or one that they want to be paid for with a password. */
 const PROXY_STATUS = new Set([407, 502, 503, 504, 511])
@@ -26,12 +29,18 @@ export class Asker {
   readonly transport: Transport
   readonly #token: Secret | null
   readonly #traceparent: string | null
+  readonly #tokenFrom: string | null
 
-  /** `traceparent`: the span that all requests are a part of; null when there is none. */
-  constructor(transport: Transport, token: Secret | null, traceparent: string | null = null) {
+  /** `traceparent`: the span that all requests are a part of; `tokenFrom`: what gave the token. Null: there is none, or it is not known. */
+  constructor(
+    transport: Transport,
+    token: Secret | null,
+    { traceparent = null, tokenFrom = null }: { traceparent?: string | null; tokenFrom?: string | null } = {},
+  ) {
     this.transport = transport
     this.#token = token
     this.#traceparent = traceparent
+    this.#tokenFrom = tokenFrom
   }
 
   /** The answer's JSON. The server's types are trusted to be those of the contract: hence `as` at the callers. */
@@ -56,6 +65,22 @@ export class Asker {
     throw this.#refusal(request, stream.status, stream.contentType, body, parseOrUndefined(body))
   }
 
+  /** The server knows why it refuses, and this side knows with what it was asked. */
+  #withPlace(failure: Failure): Failure {
+    const { address, addressFrom } = this.transport
+    const hint = failure.code === 'client.unauthorized' ? ` ${TOKEN_ORDER}` : ''
+    return new Failure(failure.code, failure.message, {
+      ...(failure.cause === undefined ? {} : { cause: failure.cause }),
+      evidence: {
+        ...failure.evidence,
+        address,
+        ...(addressFrom === null ? {} : { addressFrom }),
+        tokenFrom: this.#token === null ? 'none was found' : (this.#tokenFrom ?? 'the program'),
+      },
+      remediation: `${failure.remediation}${hint}`,
+    })
+  }
+
   #requestOf(method: TransportRequest['method'], path: string, options: AskOptions): TransportRequest {
     const headers: Record<string, string> = { accept: 'application/json', ...options.headers }
     if (this.#token) headers['authorization'] = `Bearer ${this.#token.reveal()}`
@@ -78,7 +103,7 @@ export class Asker {
 
   #refusal(request: TransportRequest, status: number, type: string, body: string, value: Json | undefined): Failure {
     const failure = failureOfProblem(value)
-    if (failure) return failure
+    if (failure) return isRefused(failure) ? this.#withPlace(failure) : failure
     const what = `${request.method} ${request.path}`
     const begin = body.slice(0, 200)
     // The only sign that such servers give: they have to answer in plain HTTP what came in plain HTTP.

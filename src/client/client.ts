@@ -3,10 +3,14 @@ import type {
   ArtifactView,
   ApprovalState,
   ApprovalView,
+  AuditView,
+  CanIRequest,
+  CanIView,
   CreateDefinitionRequest,
   CreateRunRequest,
   CreateRunsRequest,
   CreateRunsResponse,
+  CreateTokenRequest,
   DefinitionView,
   DoctorView,
   LogLine,
@@ -23,6 +27,9 @@ import type {
   SecretView,
   SentEventView,
   StepView,
+  TokenCreated,
+  TokenView,
+  WhoamiView,
   WorkerView,
 } from '../contract/api-types.ts'
 import type { ResourceClient } from './resource-client.ts'
@@ -104,4 +111,20 @@ export interface Client {
   /** Encrypts one batch anew. */
   rotateSecrets(request?: { newKey?: boolean }): Promise<RotateSecretsResponse>
   getHealth(): Promise<JsonObject>
+  whoami(): Promise<WhoamiView>
+  /** The answer is the only time that the token is told. */
+  createToken(request: CreateTokenRequest): Promise<TokenCreated>
+  listTokens(query?: { all?: boolean; cursor?: string; limit?: number }): Promise<Page<TokenView>>
+  revokeToken(id: string): Promise<TokenView>
+  canI(request: CanIRequest): Promise<CanIView>
+  listAudit(query?: {
+    actor?: string
+    action?: string
+    object?: string
+    outcome?: 'done' | 'denied'
+    namespace?: string
+    since?: string
+    cursor?: string
+    limit?: number
+  }): Promise<Page<AuditView>>
 }

@@ -17,6 +17,8 @@ export interface ClientOptions {
   token: Secret | null
   /** The span that all requests are a part of, as W3C Trace Context has it; one that is not valid is not sent. */
   traceparent?: string | undefined
+  /** Which flag, variable or file gave the token; part of the evidence when it is refused. */
+  tokenFrom?: string
   clock?: Clock
   random?: Random
 }
@@ -24,11 +26,10 @@ export interface ClientOptions {
 // Answers are the contract's types on the word of the server: that is the reason for each `as` below.
 
 export function createClient(options: ClientOptions): Client {
-  const asker = new Asker(
-    options.transport,
-    options.token,
-    parseTraceparent(options.traceparent) && (options.traceparent ?? null),
-  )
+  const asker = new Asker(options.transport, options.token, {
+    traceparent: parseTraceparent(options.traceparent) && (options.traceparent ?? null),
+    tokenFrom: options.tokenFrom ?? null,
+  })
   const deps = { asker, clock: options.clock ?? systemClock, random: options.random ?? systemRandom }
   const get = (path: string) => asker.ask('GET', path) as Promise<never>
   const post = (path: string, body?: unknown) => asker.ask('POST', path, { body }) as Promise<never>
@@ -100,6 +101,13 @@ export function createClient(options: ClientOptions): Client {
       asker.ask('DELETE', secretPath(namespace, name) + queryText({ key: keys })) as Promise<never>,
     rotateSecrets: (request = {}) => post('/v1/secrets:rotate', request),
     getHealth: () => get('/healthz'),
+    whoami: () => get('/v1/whoami'),
+    createToken: (request) => post('/v1/tokens', request),
+    listTokens: ({ all, cursor, limit } = {}) =>
+      get(`/v1/tokens${queryText({ all: all ? 'true' : undefined, cursor, limit })}`),
+    revokeToken: (id) => post(`/v1/tokens/${encodeURIComponent(id)}:revoke`),
+    canI: (request) => post('/v1/can-i', request),
+    listAudit: (query = {}) => get(`/v1/audit${queryText({ ...query })}`),
   }
 }
 

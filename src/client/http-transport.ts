@@ -1,6 +1,8 @@
 import http from 'node:http'
 import https from 'node:https'
 import type { Socket } from 'node:net'
+import { getCACertificates } from 'node:tls'
+import type { JsonObject } from '../base/json.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Transport, TransportRequest, TransportResponse, TransportStream } from './transport.ts'
@@ -12,6 +14,8 @@ export interface HttpTransportOptions {
   address: string
   /** Which flag, variable or file gave the address; part of the evidence when it cannot be reached. */
   addressFrom?: string
+  /** What else is known of the server there; part of the evidence when it cannot be reached. */
+  known?: JsonObject
   /** PEM of the authority to trust beside the system's. */
   ca?: string
   /** Longest silence of the server. */
@@ -35,6 +39,7 @@ export function httpTransport(options: HttpTransportOptions): Transport {
 class HttpTransport implements Transport {
   readonly address: string
   readonly addressFrom: string | null
+  readonly known: JsonObject
   readonly #agent: http.Agent
   readonly #request: typeof http.request
   readonly #silenceMs: number
@@ -51,9 +56,13 @@ class HttpTransport implements Transport {
     this.#prefix = url.pathname.replace(/\/$/, '')
     this.address = `${url.protocol}//${url.host}${this.#prefix}`
     this.addressFrom = options.addressFrom ?? null
+    this.known = options.known ?? {}
     const agentOptions = { keepAlive: true, maxSockets: options.connectionsMax ?? 256, noDelay: true }
     this.#agent = secure
-      ? new https.Agent({ ...agentOptions, ...(options.ca === undefined ? {} : { ca: options.ca }) })
+      ? new https.Agent({
+          ...agentOptions,
+          ...(options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }),
+        })
       : new http.Agent(agentOptions)
     this.#request = secure ? https.request : http.request
     this.#silenceMs = options.silenceMs ?? SILENCE_MS

@@ -1,9 +1,13 @@
+import type { JsonObject } from '../base/json.ts'
+
 /** How requests reach a server: over a socket, or handed to its handler in the same process. */
 export interface Transport {
   /** Where it leads, for messages. */
   readonly address: string
   /** Which flag, variable or file gave the address; null when nobody said. */
   readonly addressFrom: string | null
+  /** What else is known of the server there; part of the evidence when it cannot be reached. */
+  readonly known?: JsonObject
   /** Sends and reads the whole answer. */
   send(request: TransportRequest): Promise<TransportResponse>
   /** Sends and gives the answer's text as it comes. A cut connection is `client.server_unreachable` in the middle. */

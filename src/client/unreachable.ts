@@ -8,43 +8,27 @@ export interface Target {
   address: string
   /** Which flag, variable or file gave the address; null when nobody said. */
   addressFrom: string | null
+  known?: JsonObject
 }
 
 const REMEDIES: Record<Layer, string> = {
-  name: 'The host name is not known here: correct the address given by --server or ORRERY_SERVER, or mend name resolution.',
-  tcp: 'Nothing answers at this host and port: start the server with orrery up, correct --server or ORRERY_SERVER, or open the firewall.',
+  name: 'The host name is not known here: correct the address, or mend name resolution.',
+  tcp: 'Nothing answers at this host and port: start the server with orrery up, correct the address, or open the firewall.',
   tls: 'The TLS connection failed: use the right scheme (http or https), and trust the authority that signed the certificate of the server.',
   proxy:
     'A proxy or load balancer answers in place of the server: start the server behind it, or mend the way from the proxy to it.',
   http: 'The connection was made and then failed: look at the log of the server and at the proxies in between.',
-  'not-orrery':
-    'Something else answers at this address: correct the host, port or path given by --server or ORRERY_SERVER.',
+  'not-orrery': 'Something else answers at this address: correct the host, port or path.',
 }
 
-/** Remedies of TLS errors that say more than that TLS failed. */
-const TLS_REMEDIES: [codes: RegExp, remedy: string][] = [
-  [
-    /^(?:EPROTO|ERR_SSL_WRONG_VERSION_NUMBER|ERR_SSL_PACKET_LENGTH_TOO_LONG)$/,
-    'The server speaks plain HTTP at this port: write the address with http://, or put TLS in front of the server.',
-  ],
-  [/^HTTP_TO_TLS$/, 'The server speaks TLS at this port: write the address with https://.'],
-  [
-    /SELF_SIGNED|UNABLE_TO_|DEPTH_ZERO|INVALID_CA|CERT_UNTRUSTED/,
-    'The authority that signed the certificate is not trusted here: give its PEM file with NODE_EXTRA_CA_CERTS, or use a certificate of a known authority.',
-  ],
-  [
-    /ALTNAME|HOSTNAME_MISMATCH/,
-    'The certificate is for another name: use the name that it was made for in --server or ORRERY_SERVER.',
-  ],
-  [/EXPIRED|NOT_YET_VALID/, 'The certificate is not valid at this time: renew it, or set the clock of this host.'],
-]
-
-const remedyOf = (layer: Layer, details: JsonObject): string => {
-  const error = String(details['error'] ?? '')
-  return (layer === 'tls' ? TLS_REMEDIES.find(([codes]) => codes.test(error))?.[1] : undefined) ?? REMEDIES[layer]
-}
+/** Written down once: the help and every failure say the same. */
+export const ADDRESS_ORDER =
+  'The address is taken from --server, --context, ORRERY_SERVER, ORRERY_CONTEXT, the context in use, a server that orrery up started here, and else is http://127.0.0.1:7780.'
+export const TOKEN_ORDER =
+  'The token is taken from --token, the context named by --context, ORRERY_TOKEN, the context that gave the address, and the file of a server that orrery up started here.'
 
 export function unreachable(layer: Layer, target: Target, what: string, details: JsonObject, cause?: unknown): Failure {
+  const fault = layer === 'tls' ? tlsFaultOf(String(details['error'] ?? '')) : null
   return new Failure(
     layer === 'tls' ? 'client.tls_failed' : 'client.server_unreachable',
     `${what} at ${target.address}`,
@@ -55,8 +39,10 @@ export function unreachable(layer: Layer, target: Target, what: string, details:
         address: target.address,
         ...(target.addressFrom === null ? {} : { addressFrom: target.addressFrom }),
         ...details,
+        ...(fault ? { reason: fault.reason } : {}),
+        ...target.known,
       },
-      remediation: remedyOf(layer, details),
+      remediation: fault?.remediation ?? `${REMEDIES[layer]} ${ADDRESS_ORDER}`,
     },
   )
 }
@@ -70,6 +56,65 @@ export function unreachableBy(
 ): Failure {
   const code = error.code ?? ''
   return unreachable(layerOf(code, connected), target, what, { error: code === '' ? error.message : code }, error)
+}
+
+interface TlsFault {
+  reason:
+    | 'expired'
+    | 'not-yet-valid'
+    | 'self-signed'
+    | 'unknown-authority'
+    | 'wrong-host'
+    | 'not-tls'
+    | 'tls-wanted'
+    | 'handshake'
+  remediation: string
+}
+
+const TRUST =
+  'Trust the authority that signed it with --ca FILE, ORRERY_CA or NODE_EXTRA_CA_CERTS, once you know that it is the right one.'
+
+/** What is wrong with a certificate, or with the speaking of TLS itself. */
+function tlsFaultOf(code: string): TlsFault {
+  switch (code) {
+    case 'CERT_HAS_EXPIRED':
+      return { reason: 'expired', remediation: 'The certificate of the server has expired: renew it there.' }
+    case 'CERT_NOT_YET_VALID':
+      return {
+        reason: 'not-yet-valid',
+        remediation: 'The certificate of the server is not valid yet: look at the clocks of both machines.',
+      }
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+      return { reason: 'self-signed', remediation: `The certificate of the server is signed by itself. ${TRUST}` }
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+    case 'UNABLE_TO_GET_ISSUER_CERT':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+      return {
+        reason: 'unknown-authority',
+        remediation: `The certificate of the server is signed by an authority that is not known here. ${TRUST}`,
+      }
+    case 'ERR_TLS_CERT_ALTNAME_INVALID':
+    case 'HOSTNAME_MISMATCH':
+      return {
+        reason: 'wrong-host',
+        remediation: `The certificate is for another name: use a name that stands in it, or give the server one for this name. ${ADDRESS_ORDER}`,
+      }
+    case 'HTTP_TO_TLS':
+      return {
+        reason: 'tls-wanted',
+        remediation: 'The server speaks TLS at this port: write the address with https://.',
+      }
+    case 'ERR_SSL_WRONG_VERSION_NUMBER':
+    case 'ERR_SSL_PACKET_LENGTH_TOO_LONG':
+    case 'EPROTO':
+      return {
+        reason: 'not-tls',
+        remediation: `The server speaks plain HTTP at this port: write the address with http://, put TLS in front of the server, or correct the port. ${ADDRESS_ORDER}`,
+      }
+    default:
+      return { reason: 'handshake', remediation: `${REMEDIES.tls} ${ADDRESS_ORDER}` }
+  }
 }
 
 const NAME_CODES = new Set(['ENOTFOUND', 'EAI_AGAIN', 'EAI_FAIL', 'EAI_NODATA', 'EAI_NONAME'])

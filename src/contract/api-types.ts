@@ -332,6 +332,73 @@ export interface RotateSecretsResponse {
   unreadable: { keyId: string; values: number }[]
 }
 
+/** Who a token is, to its holder. */
+export interface WhoamiView {
+  id: string
+  name: string
+  role: 'viewer' | 'operator' | 'admin' | 'worker'
+  /** `*` is every organisation. */
+  organisation: string
+  /** Null: all of the organisation. */
+  namespaces: string[] | null
+  expiresAt: string | null
+}
+
+/** POST /v1/tokens. What is left out is as it is with the token that asks. */
+export interface CreateTokenRequest {
+  name: string
+  role: 'viewer' | 'operator' | 'admin' | 'worker'
+  organisation?: string
+  namespaces?: string[]
+  /** Absent: until it is revoked. */
+  expiresInSeconds?: number
+}
+export interface TokenView extends WhoamiView {
+  state: 'good' | 'expired' | 'revoked'
+  createdAt: string
+  /** Id of the token that made it; null when the server made it for itself. */
+  createdBy: string | null
+  revokedAt: string | null
+  /** To the minute; null when it was not used yet. */
+  lastUsedAt: string | null
+}
+/** The only time that the token itself is told. */
+export interface TokenCreated extends TokenView {
+  token: string
+}
+
+/** POST /v1/can-i: may the caller do VERB with RESOURCE, there? */
+export interface CanIRequest {
+  verb: string
+  resource: string
+  namespace?: string
+}
+export interface CanIView {
+  allowed: boolean
+  /** The least role that may. */
+  required: 'any' | 'viewer' | 'operator' | 'admin' | 'worker' | 'none'
+  role: 'viewer' | 'operator' | 'admin' | 'worker'
+  /** Why, in a sentence. */
+  reason: string
+}
+
+/** One change, refusal or use of a secret. */
+export interface AuditView {
+  id: string
+  at: string
+  actor: { id: string; name: string | null; role: string | null }
+  organisation: string
+  /** Null: it was about a whole organisation. */
+  namespace: string | null
+  /** Resource and verb, such as `runs.cancel`. */
+  action: string
+  object: string | null
+  outcome: 'done' | 'denied'
+  address: string | null
+  requestId: string | null
+  details: JsonObject | null
+}
+
 /** application/problem+json (RFC 9457) with our own members. */
 export interface ProblemDetails {
   type: string

@@ -25,6 +25,7 @@ export { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest 
 export { findUnstorable, parseJson, type ParsedJson, textProblem } from './json-text.ts'
 export { makeOpenApi } from './openapi.ts'
 export { errorOfRecord, failureOfProblem, PROBLEM_TYPE, problemOf } from './problem.ts'
+export { permissionAt, permissionOf, PERMISSIONS } from './permissions.ts'
 export { type Route, type RouteId, ROUTES } from './routes.ts'
 export {
   CreateDefinitionSchema,

@@ -20,7 +20,7 @@ export type ResourceVerb = 'list' | 'listAll' | 'get' | 'put' | 'delete' | 'list
 export type ResourceRouteId = `${ResourceVerb}${KindName}` | 'applyResources'
 
 /** Least roles: who may read resources, and who may change them. */
-const READS = 'admin'
+const READS = 'viewer'
 const WRITES = 'admin'
 
 const JSON_TYPE = 'application/json'

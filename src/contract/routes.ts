@@ -1,5 +1,7 @@
 import type { z } from 'zod'
 import { LIMITS } from '../domain/limits.ts'
+import type { Access } from '../domain/roles.ts'
+import * as access from './access-schemas.ts'
 import { EXCHANGE_PATHS } from './exchange.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
 import { RESOURCE_ROUTES, type ResourceRouteId, type ResourceVerb } from './resource-routes.ts'
@@ -12,8 +14,8 @@ export interface Route {
   /** `{name}` is one parameter; `:verb` may follow the last one. */
   path: string
   summary: string
-  /** Who may ask: everybody, an admin token, or a worker token as well. */
-  auth: 'none' | 'admin' | 'worker'
+  /** Who may ask: everybody, any good token, at least a role, or a worker. */
+  auth: Access
   query?: z.ZodType
   /** Names that a query may give several times. */
   lists?: readonly string[]
@@ -71,6 +73,12 @@ export type RouteId =
   | 'ready'
   | 'metrics'
   | 'openapi'
+  | 'createToken'
+  | 'listTokens'
+  | 'revokeToken'
+  | 'whoami'
+  | 'canI'
+  | 'listAudit'
 
 const JSON_TYPE = 'application/json'
 const ok = (schema: z.ZodType, description = 'As asked.') => ({ status: 200, description, type: JSON_TYPE, schema })
@@ -79,8 +87,8 @@ const created = (schema: z.ZodType, description: string) => ({ status: 201, desc
 const IDEMPOTENCY =
   '1 to 255 printable characters. The same request under the same key is answered with what the first one made.'
 
-const get = { method: 'GET', auth: 'admin', bodyBytes: 0 } as const
-const post = { method: 'POST', auth: 'admin', bodyBytes: LIMITS.bodyBytes } as const
+const get = { method: 'GET', auth: 'viewer', bodyBytes: 0 } as const
+const post = { method: 'POST', auth: 'operator', bodyBytes: LIMITS.bodyBytes } as const
 const exchange = { method: 'POST', auth: 'worker' } as const
 
 export const ROUTES: readonly Route[] = [
@@ -297,6 +305,7 @@ export const ROUTES: readonly Route[] = [
   {
     ...post,
     method: 'PUT',
+    auth: 'admin',
     id: 'setSecretValues',
     path: '/v1/namespaces/{ns}/secret-values/{name}',
     summary: 'Set keys of a secret. Keys that are not named stay, unless `replace` is true.',
@@ -316,6 +325,7 @@ export const ROUTES: readonly Route[] = [
   {
     ...get,
     method: 'DELETE',
+    auth: 'admin',
     id: 'deleteSecretValues',
     path: '/v1/namespaces/{ns}/secret-values/{name}',
     summary: 'Remove a secret, or the keys of it that `key` names.',
@@ -325,6 +335,7 @@ export const ROUTES: readonly Route[] = [
   },
   {
     ...post,
+    auth: 'admin',
     id: 'rotateSecrets',
     path: '/v1/secrets:rotate',
     summary: 'Encrypt the next values anew that are not encrypted by the active key. Call it until nothing remains.',
@@ -420,5 +431,57 @@ export const ROUTES: readonly Route[] = [
     path: '/openapi.json',
     summary: 'This description.',
     responses: [{ status: 200, description: 'OpenAPI 3.1.', type: JSON_TYPE }],
+  },
+  {
+    ...post,
+    auth: 'admin',
+    id: 'createToken',
+    path: '/v1/tokens',
+    summary: 'Make a token. It is shown in this answer and never again; it reaches no further than the one that asks.',
+    body: access.CreateTokenSchema,
+    responses: [created(access.TokenCreatedSchema, 'Made.')],
+  },
+  {
+    ...get,
+    auth: 'admin',
+    id: 'listTokens',
+    path: '/v1/tokens',
+    summary: 'Tokens, the newest first. `all=true` gives those too that have expired or were revoked.',
+    query: access.ListTokensQuerySchema,
+    responses: [ok(s.pageOf(access.TokenViewSchema))],
+  },
+  {
+    ...post,
+    auth: 'admin',
+    id: 'revokeToken',
+    path: '/v1/tokens/{token}:revoke',
+    summary: 'End a token. It stops working within a second on every server. Twice is safe.',
+    responses: [ok(access.TokenViewSchema)],
+  },
+  {
+    ...get,
+    auth: 'any',
+    id: 'whoami',
+    path: '/v1/whoami',
+    summary: 'Whose token this is, and what it reaches.',
+    responses: [ok(access.WhoamiSchema)],
+  },
+  {
+    ...post,
+    auth: 'any',
+    id: 'canI',
+    path: '/v1/can-i',
+    summary: 'Whether this token may do something: a verb and a resource, such as `cancel` and `runs`.',
+    body: access.CanISchema,
+    responses: [ok(access.CanIViewSchema)],
+  },
+  {
+    ...get,
+    auth: 'admin',
+    id: 'listAudit',
+    path: '/v1/audit',
+    summary: 'The audit log: changes, refusals and uses of secrets, the newest first.',
+    query: access.ListAuditQuerySchema,
+    responses: [ok(s.pageOf(access.AuditViewSchema))],
   },
 ]

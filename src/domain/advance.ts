@@ -26,6 +26,7 @@ import {
   type StepKey,
 } from './step.ts'
 import { evaluateCondition, evaluateTemplate } from './template.ts'
+import { plainNamespace } from './tenancy.ts'
 import {
   type ChildNode,
   type Definition,
@@ -665,7 +666,8 @@ class Advance {
 
   #bareScope(): Scope {
     const { name, namespace } = this.#in.definition
-    return { inputs: {}, steps: {}, run: { id: this.#run.id, workflow: name, namespace } }
+    const run = { id: this.#run.id, workflow: name, namespace: plainNamespace(namespace) }
+    return { inputs: {}, steps: {}, run }
   }
 
   /** What the expressions of these nodes may read. */

@@ -128,6 +128,14 @@ export const FAILURES = {
     CONFIG,
     'Start servers and workers with --log-dir DIR or ORRERY_LOG_DIR, and give this command the same directory.',
   ),
+  'config.insecure_listen': row(
+    'The server would be reached from elsewhere without TLS',
+    500,
+    'after-change',
+    'operator',
+    CONFIG,
+    'Give a certificate with --tls-cert and --tls-key; or, behind a proxy that speaks TLS, say --insecure-http.',
+  ),
   'storage.unreachable': row(
     'The database cannot be reached',
     503,
@@ -468,6 +476,14 @@ export const FAILURES = {
     FAILED,
     'Set VISUAL or EDITOR to an editor that waits until the file is closed. Nothing was stored.',
   ),
+  'token.not_found': row(
+    'There is no such token',
+    404,
+    'never',
+    'caller',
+    USAGE,
+    'Check the id; orrery token list --all shows the tokens that you may see.',
+  ),
   'definition.not_found': row(
     'There is no such definition',
     404,
@@ -515,6 +531,14 @@ export const FAILURES = {
     'caller',
     TIMED_OUT,
     'The run goes on: look at it with orrery runs show RUN, or wait longer with a larger --timeout.',
+  ),
+  'context.not_found': row(
+    'There is no such context',
+    404,
+    'after-change',
+    'caller',
+    USAGE,
+    'orrery context list shows the contexts; orrery context set NAME --server URL makes one.',
   ),
   'client.unauthorized': row(
     'The token is missing or not valid',

@@ -1,3 +1,4 @@
+export { isLoopback, parseBlock } from './address-block.ts'
 export {
   compileExpression,
   type CompiledExpression,

@@ -156,6 +156,18 @@ export const LIMITS = {
   keepAliveMs: 75_000,
   /** Connections that one server holds. */
   connectionsMax: 20_000,
+  /** Requests of one token to one server, the exchange left out: a fuse against a program that runs wild. */
+  requestsOfToken: { perSecond: 10_000, burst: 20_000 },
+  /** Requests without a good token that one address may send to one server: guessing is hopeless, and cheap to refuse. */
+  refusalsOfAddress: { perSecond: 10, burst: 100 },
+  /** Requests of one address to the addresses that are open to all. */
+  openRequestsOfAddress: { perSecond: 1_000, burst: 2_000 },
+  /** Refusals that one server writes to the audit log in a minute. */
+  denialsPerMinute: 100,
+  /** Namespaces that one token names. */
+  tokenNamespacesMax: 100,
+  /** Longest life of a token that expires. */
+  tokenLifeSeconds: 10 * 365 * 24 * 3600,
   /** Slots of one worker. */
   capacityMax: 10_000,
   /** Steps of a state that the metrics count before they say that there are at least so many. */

@@ -2,6 +2,7 @@ import type { JsonObject } from '../base/json.ts'
 import { nearest } from '../base/nearest.ts'
 import { Failure } from './failure.ts'
 import { FAILURES } from './failures.ts'
+import { DEFAULT_ORGANISATION, organisationOf } from './tenancy.ts'
 
 /** A value that a step asks for: one key of one secret of the run's namespace. */
 export interface SecretRef {
@@ -34,7 +35,8 @@ export const foldName = (text: string): string => text.toUpperCase().replaceAll(
 
 /**
  * Pure: the store, then variables, then files. The short spellings, without the namespace, are for the namespace `default` alone:
- * else whoever writes workflows in one namespace could read what was meant for another.
+ * else whoever writes workflows in one namespace could read what was meant for another. Variables are for the default organisation:
+ * folded names of two organisations could be one.
  */
 export function spotsOf(
   { secret, key }: SecretRef,
@@ -44,7 +46,10 @@ export function spotsOf(
   const spellings = [[namespace, secret, key], ...(namespace === 'default' ? [[secret, key]] : [])]
   return [
     { from: 'store', name: `${namespace}/${secret}/${key}` },
-    ...spellings.map((parts) => ({ from: 'environment' as const, name: envPrefix + parts.map(foldName).join('_') })),
+    ...(organisationOf(namespace) === DEFAULT_ORGANISATION ? spellings : []).map((parts) => ({
+      from: 'environment' as const,
+      name: envPrefix + parts.map(foldName).join('_'),
+    })),
     ...spellings.flatMap((parts) => {
       const path = parts.flatMap((part) => part.split('/'))
       return dir === null ? [] : [{ from: 'file' as const, name: [dir, ...path].join('/'), path }]

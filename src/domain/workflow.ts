@@ -1,5 +1,6 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type { SecretRef } from './secrets.ts'
+import { isWithin, plainNamespace } from './tenancy.ts'
 
 /**
  * A workflow as it is compiled from its manifest and stored: content-addressed, so a run holds its hash and later edits of the
@@ -213,6 +214,7 @@ export function queueKey(r: Requirements): string {
 export interface Offer {
   /** Its name. */
   worker: string
+  /** A reach: see tenancy.ts. */
   namespaces: string[] | null
   backends: string[]
   modules: string[]
@@ -222,7 +224,7 @@ export interface Offer {
 /** What `offer` lacks for `r`; empty when the worker may take the step. */
 export function missingFor(r: Requirements, offer: Offer): string[] {
   const missing: string[] = []
-  if (offer.namespaces && !offer.namespaces.includes(r.namespace)) missing.push(`namespace ${r.namespace}`)
+  if (!isWithin(offer.namespaces, r.namespace)) missing.push(`namespace ${plainNamespace(r.namespace)}`)
   if (!offer.backends.includes(r.backend)) missing.push(`backend ${r.backend}`)
   if (r.module !== null && !offer.modules.includes(r.module)) missing.push(`module ${r.module}`)
   for (const [key, value] of Object.entries(r.labels)) {

@@ -13,6 +13,7 @@ import {
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
 import { type Settled, settleRun } from './settle.ts'
+import { reach } from './visible.ts'
 
 /** The one user of an engine inside a command of their own: nobody else could decide there. */
 const EMBEDDED = 'embedded'
@@ -46,7 +47,7 @@ const viewOf = (row: ApprovalRow): ApprovalView => ({
 })
 
 export async function getApproval(ctx: EngineContext, caller: Caller, id: string): Promise<ApprovalView> {
-  const row = await findApproval(ctx.db, id, caller.namespaces)
+  const row = await findApproval(ctx.db, id, reach(caller))
   if (!row) throw new Failure('approval.not_found', `looking for approval ${id}`)
   return viewOf(row)
 }
@@ -70,7 +71,7 @@ export async function decideApproval(
   wish: DecisionWish,
 ): Promise<{ view: ApprovalView; settled: Settled | null }> {
   const doing = `${wish.approved ? 'approving' : 'denying'} ${id}`
-  const row = await findApproval(ctx.db, id, caller.namespaces)
+  const row = await findApproval(ctx.db, id, reach(caller))
   if (!row) throw new Failure('approval.not_found', doing)
   const name = (await findTokenName(ctx.db, caller.actor)) ?? caller.actor
   const known = [caller.actor, name, caller.role]

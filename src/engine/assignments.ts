@@ -13,6 +13,8 @@ import type { LeasedStep } from '../store/steps/complete-steps.ts'
 import { loadInputs } from '../store/runs/read-runs.ts'
 import { loadOutputs } from '../store/steps/step-rows.ts'
 import { secretsOf } from './assignment-secrets.ts'
+import { noteSecretUse } from './secret-use.ts'
+import { plainNamespace } from '../domain/tenancy.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
 import { stepIdOf } from './step-id.ts'
@@ -51,10 +53,9 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
     for (const row of await loadOutputs(ctx.db, [...wanted.values()])) outputs.set(`${row.run_id}.${row.node}`, row)
   }
   const inputs = without.size > 0 ? await loadInputs(ctx.db, [...without]) : null
-  const secrets = await secretsOf(
-    ctx.secretResolver,
-    leased.map((step) => ({ step, node: at(step).node, namespace: at(step).c.definition.namespace })),
-  )
+  const asking = leased.map((step) => ({ step, node: at(step).node, namespace: at(step).c.definition.namespace }))
+  const secrets = await secretsOf(ctx.secretResolver, asking)
+  if (secrets.size > 0) await noteSecretUse(ctx, asking, secrets)
   return leased.map((leasedStep) => {
     const step = inputs?.has(leasedStep.runId) ? { ...leasedStep, inputs: inputs.get(leasedStep.runId) } : leasedStep
     const { c, node } = at(step)
@@ -86,7 +87,7 @@ function scopeOf(
   const scope = {
     inputs: (step.inputs ?? {}) as JsonObject, // checked to be an object when the run is created
     steps,
-    run: { id: step.runId, workflow: definition.name, namespace: definition.namespace },
+    run: { id: step.runId, workflow: definition.name, namespace: plainNamespace(definition.namespace) },
   }
   return scopeOfActivation(scope, node, { path: step.path, item: step.item as Json }) // jsonb
 }
@@ -100,7 +101,7 @@ function assignmentOf(c: Compiled, step: LeasedStep, node: WorkflowNode, scope: 
     runId: step.runId,
     name: displayName(node.name, step.path),
     workflow: definition.name,
-    namespace: definition.namespace,
+    namespace: plainNamespace(definition.namespace),
     tries: step.tries,
     timeoutMs: node.timeoutMs,
     repeatable: node.repeatable,

@@ -66,6 +66,8 @@ export async function startChildren(
       changes: firstChanges,
       idempotency: null,
       born: null,
+      // Its parent tells who asked for it.
+      createdBy: null,
     })
   }
   await createRuns(tx, rows, ctx.times.deadlineGraceMs)

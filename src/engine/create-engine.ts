@@ -1,8 +1,13 @@
 import { createDeadlines } from '../base/deadlines.ts'
+import type { JsonObject } from '../base/json.ts'
+import type { RunSummary } from '../contract/api-types.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { plainNamespace } from '../domain/tenancy.ts'
 import { TokenCache } from './token-cache.ts'
+import { recordAudit } from '../store/audit/audit.ts'
 import { putDefinition } from '../store/definitions/put-definition.ts'
+import { askedBy, createAccess, entryIn } from './access.ts'
 import { listRunArtifacts, openRunArtifact, takeArtifacts, takeChunk } from './artifacts.ts'
 import { decideApproval, getApproval, listApprovals } from './approvals.ts'
 import { cancelRun, retryRun, skipStep } from './by-hand.ts'
@@ -28,6 +33,7 @@ import { sendEvent } from './send-event.ts'
 import type { Settled } from './settle.ts'
 import { Ticker } from './ticks.ts'
 import { createWatch } from './watch.ts'
+import { canSee, reach, reachWithin, shownReach } from './visible.ts'
 
 export const DEFAULT_TIMES: EngineTimes = {
   leaseMs: LIMITS.leaseMs,
@@ -50,12 +56,6 @@ export interface RunningEngine extends Engine {
   run(signal: AbortSignal): Promise<void>
   /** For whoever looks at the server from outside. */
   stats(): Promise<EngineStats>
-}
-
-/** A namespace that the caller may not see is one with nothing in it. */
-function seenBy({ namespaces }: Caller, wanted: string | null): string[] | null {
-  if (wanted === null) return namespaces
-  return namespaces === null || namespaces.includes(wanted) ? [wanted] : []
 }
 
 /** An engine over a migrated store. Nothing runs by itself until `run` is called. */
@@ -153,6 +153,20 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     }
   }
 
+  const noted = (caller: Caller, namespace: string, what: Parameters<typeof entryIn>[3]): Promise<void> =>
+    recordAudit(deps.db, [entryIn(ctx, caller, namespace, what)])
+  /** A run after a change by hand, which is written down beside it. */
+  const changed = async (
+    caller: Caller,
+    runId: string,
+    action: string,
+    details: JsonObject = {},
+  ): Promise<RunSummary> => {
+    const run = await reads.getSummary(runId, reach(caller))
+    await noted(caller, run.namespace, { action, object: runId, details })
+    return run
+  }
+
   return {
     resources: createResources(ctx),
     tick,
@@ -168,18 +182,25 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     },
 
     async putDefinition(caller, definition) {
-      if (caller.namespaces && !caller.namespaces.includes(definition.namespace)) {
-        throw new Failure('client.forbidden', `storing a workflow in namespace ${definition.namespace}`, {
-          evidence: { namespaces: caller.namespaces },
+      const { namespace, name } = definition
+      if (!canSee(caller, namespace)) {
+        throw new Failure('client.forbidden', `storing a workflow in namespace ${plainNamespace(namespace)}`, {
+          evidence: { namespaces: shownReach(caller) },
+          remediation:
+            'Use a token that may see the namespace, or write one of those named with the failure into the manifest.',
         })
       }
-      const hash = await putDefinition(deps.db, definition)
+      const hash = await putDefinition(deps.db, definition, (tx, hash) =>
+        recordAudit(tx, [
+          entryIn(ctx, caller, namespace, { action: 'definitions.create', object: hash, details: { name } }),
+        ]),
+      )
       await ctx.definitions.get(hash)
       return { hash }
     },
     async getDefinition(caller, hash) {
       const { definition } = await ctx.definitions.get(hash)
-      if (caller.namespaces && !caller.namespaces.includes(definition.namespace))
+      if (!canSee(caller, definition.namespace))
         throw new Failure('definition.not_found', `looking for definition ${hash}`)
       return {
         hash,
@@ -194,67 +215,88 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       }
     },
     createRuns: (caller, runs) => creator.create(caller, runs),
-    getRun: async (caller, runId) => secrets.tellElsewhere(caller, await reads.getRun(runId, caller.namespaces)),
+    getRun: async (caller, runId) => secrets.tellElsewhere(caller, await reads.getRun(runId, reach(caller))),
     listRuns: (caller, f) => {
-      return reads.listRuns({ ...f, namespaces: seenBy(caller, f.namespace) })
+      return reads.listRuns({ ...f, namespaces: reachWithin(caller, f.namespace) })
     },
-    listSteps: (caller, runId, filter) => reads.listSteps(runId, caller.namespaces, filter),
+    listSteps: (caller, runId, filter) => reads.listSteps(runId, reach(caller), filter),
     async cancelRun(caller, runId) {
-      await cancelRun(ctx, runId, caller.namespaces)
+      await cancelRun(ctx, runId, reach(caller))
       ctx.tickWithin(0)
       hints.send({ stopping: true, runs: [runId] })
-      return reads.getSummary(runId, caller.namespaces)
+      return changed(caller, runId, 'runs.cancel')
     },
     async retryRun(caller, runId) {
-      const { queued } = await retryRun(ctx, runId, caller.namespaces)
+      const { queued } = await retryRun(ctx, runId, reach(caller))
       dispatcher.hint(queued, { old: true })
-      return reads.getSummary(runId, caller.namespaces)
+      return changed(caller, runId, 'runs.retry')
     },
     async skipStep(caller, runId, step, output) {
-      const { queued } = await skipStep(ctx, runId, step, output, caller.namespaces)
+      const { queued } = await skipStep(ctx, runId, step, output, reach(caller))
       dispatcher.hint(queued, { old: true })
-      return reads.getSummary(runId, caller.namespaces)
+      return changed(caller, runId, 'runs.skip', { step })
     },
-    listEvents: (caller, runId, afterSeq, limit) => reads.listEvents(runId, caller.namespaces, afterSeq, limit),
+    listEvents: (caller, runId, afterSeq, limit) => reads.listEvents(runId, reach(caller), afterSeq, limit),
     async nudgeRun(caller, runId) {
-      const { changed, settled } = await nudgeRun(ctx, caller, runId)
+      const { changed: moved, settled } = await nudgeRun(ctx, caller, runId)
       pass(settled)
       // What is queued is offered anew, and the tick looks at what runs below have come to.
       dispatcher.hint([...ctx.queues.all().keys()], { old: true })
       ctx.tickWithin(0)
-      const run = await reads.getRun(runId, caller.namespaces)
+      const run = await reads.getRun(runId, reach(caller))
       const { stepList, inputs: _, definition: __, stalled: ___, waitsOn: ____, ...summary } = run
       const open = stepList.filter((s) => s.reason !== null)
       const waiting = open.map(({ name, state, reason }) => ({ step: name, state, reason }))
-      return { run: summary, changed, waiting: waiting.slice(0, LIMITS.waitsShownMax) }
+      await noted(caller, run.namespace, { action: 'runs.nudge', object: runId })
+      return { run: summary, changed: moved, waiting: waiting.slice(0, LIMITS.waitsShownMax) }
     },
     async sendEvent(caller, runId, event) {
       const { view, settled } = await sendEvent(ctx, caller, runId, event)
       pass(settled)
+      const { namespace } = await reads.getSummary(runId, reach(caller))
+      await noted(caller, namespace, { action: 'events.send', object: runId, details: { event: event.name } })
       return view
     },
     listApprovals: (caller, f) =>
-      listApprovals(ctx, { ...f, namespaces: seenBy(caller, f.namespace), before: f.cursor }),
+      listApprovals(ctx, { ...f, namespaces: reachWithin(caller, f.namespace), before: f.cursor }),
     getApproval: (caller, id) => getApproval(ctx, caller, id),
     async decideApproval(caller, id, wish) {
       const { view, settled } = await decideApproval(ctx, caller, id, wish)
       pass(settled)
+      const action = wish.approved ? 'approvals.approve' : 'approvals.deny'
+      await noted(caller, view.namespace, { action, object: id, details: { run: view.run, step: view.step } })
       return view
     },
-    followEvents: (caller, runId, afterSeq, signal) => reads.followEvents(runId, caller.namespaces, afterSeq, signal),
+    followEvents: (caller, runId, afterSeq, signal) => reads.followEvents(runId, reach(caller), afterSeq, signal),
     waitForRun: async (caller, runId, waitMs, signal) =>
-      secrets.tellElsewhere(caller, await reads.waitForRun(runId, caller.namespaces, waitMs, signal)),
-    followLogs: (caller, runId, filter, signal) => reads.followLogs(runId, caller.namespaces, filter, signal),
-    listArtifacts: (caller, runId, page) => listRunArtifacts(ctx, caller.namespaces, runId, page),
-    openArtifact: (caller, runId, file) => openRunArtifact(ctx, caller.namespaces, runId, file),
-    putSecret: (caller, at, body) => secrets.put(caller, at, body),
+      secrets.tellElsewhere(caller, await reads.waitForRun(runId, reach(caller), waitMs, signal)),
+    followLogs: (caller, runId, filter, signal) => reads.followLogs(runId, reach(caller), filter, signal),
+    listArtifacts: (caller, runId, page) => listRunArtifacts(ctx, reach(caller), runId, page),
+    openArtifact: (caller, runId, file) => openRunArtifact(ctx, reach(caller), runId, file),
+    async putSecret(caller, at, body) {
+      const view = await secrets.put(caller, at, body)
+      const details = { keys: Object.keys(body.values), replace: body.replace }
+      await noted(caller, at.namespace, { action: 'secrets.set', object: at.secret, details })
+      return view
+    },
     listSecrets: (caller, filter) => secrets.list(caller, filter),
     getSecret: (caller, at, options) => secrets.get(caller, at, options),
-    deleteSecret: (caller, at, options) => secrets.delete(caller, at, options),
-    rotateSecrets: (caller, options) => secrets.rotate(caller, options),
-    listWorkers: (caller) => reads.listWorkers(caller.namespaces),
-    getStatus: (caller) => readStatus(ctx, caller.namespaces),
-    examine: (caller) => examineServer(ctx, { namespaces: caller.namespaces, refusals: dispatcher.refusals() }),
+    async deleteSecret(caller, at, options) {
+      const gone = await secrets.delete(caller, at, options)
+      const details = { keys: gone.deleted }
+      await noted(caller, at.namespace, { action: 'secrets.delete', object: at.secret, details })
+      return gone
+    },
+    async rotateSecrets(caller, options) {
+      const rotated = await secrets.rotate(caller, options)
+      const about = { organisation: caller.organisation }
+      const what = { action: 'secrets.rotate', object: rotated.activeKey, outcome: 'done' as const }
+      await recordAudit(deps.db, [{ ...askedBy(ctx, caller), about, ...what, details: { resealed: rotated.resealed } }])
+      return rotated
+    },
+    listWorkers: (caller) => reads.listWorkers(caller),
+    getStatus: (caller) => readStatus(ctx, caller),
+    examine: (caller) => examineServer(ctx, { caller, refusals: dispatcher.refusals() }),
 
     register: (caller, request) => dispatcher.register(caller, request),
     async poll(caller, request, signal) {
@@ -277,9 +319,10 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     takeArtifacts: (caller, request) => takeArtifacts(ctx, dispatcher, caller, request),
     takeChunk: (caller, request) => takeChunk(ctx, dispatcher, caller, request),
 
+    access: createAccess(ctx, tokens),
     async authenticate(token) {
       const row = await tokens.find(token)
-      return row && { actor: row.id, role: row.role, namespaces: row.namespaces }
+      return row && { actor: row.id, role: row.role, organisation: row.organisation, namespaces: row.reach }
     },
     async checkReady() {
       await deps.db.query('select 1')

@@ -14,6 +14,7 @@ import { watchFlushes } from './observe.ts'
 import type { Caller, CreateOutcome, NewRun } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
+import { canSee } from './visible.ts'
 
 /** A run's first changes with a remark on the run itself. */
 function noted(changes: string, note: string): string {
@@ -50,7 +51,7 @@ export class Creator {
     for (const run of runs) {
       const compiled = this.#ctx.definitions.peek(run.definition) ?? (await this.#ctx.definitions.get(run.definition))
       const { definition } = compiled
-      if (caller.namespaces && !caller.namespaces.includes(definition.namespace)) {
+      if (!canSee(caller, definition.namespace)) {
         throw new Failure('definition.not_found', `looking for definition ${run.definition}`)
       }
       items.push({ compiled, row: this.#rowOf(caller, run, compiled) })
@@ -84,6 +85,7 @@ export class Creator {
       idempotency: key === null ? null : { scope: caller.actor, key, fingerprint: fingerprint ?? '' },
       born: null,
       ...(foreign ? { trace: formatTraceparent(foreign) } : {}),
+      createdBy: caller.actor,
     }
   }
 

@@ -26,6 +26,7 @@ import { LowWater } from './low-water.ts'
 import { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
 import { attemptKey, parseStepId, stepIdOf } from './step-id.ts'
+import { knowsSession, servedBy, shownReach } from './visible.ts'
 
 /** An assignment that is not in a poll's list is sent again at once on the poll lane, after this long on the report lane. */
 const REPORT_LANE_RESEND_MS = 2_000
@@ -35,7 +36,11 @@ const LOW_WATER_RESET_MS = 10_000
 /** What a worker holds and this server does not know is looked up at most this often. */
 const CHECK_HELD_MS = 1_000
 
-const notTheirs = (session: string) => new Failure('client.forbidden', `speaking for session ${session}`)
+/** A session of another token: refused, or as good as gone for those who may not know of it. */
+function foreign(caller: Caller, session: string, serves: string[] | null): 'ended' {
+  if (knowsSession(caller, serves)) throw new Failure('client.forbidden', `speaking for session ${session}`)
+  return 'ended'
+}
 
 const isOutgoing = (session: WorkerSession, lease: HeldAttempt): boolean =>
   session.outgoing.some((a) => a.step === lease.step && a.fence === lease.fence)
@@ -111,7 +116,13 @@ export class Dispatcher {
     }
     const skew = skewOf(request.clock, ctx.clock.now())
     const id = ctx.ids.make('session')
-    const namespaces = caller.namespaces ?? request.namespaces
+    const namespaces = servedBy(caller, request.namespaces)
+    if (namespaces !== null && namespaces.length < (request.namespaces?.length ?? 0)) {
+      throw new Failure('client.forbidden', `registering worker ${request.worker}`, {
+        evidence: { namespaces: request.namespaces, allowed: shownReach(caller) },
+        remediation: 'Leave out the namespaces that the token may not see, or use a token that may.',
+      })
+    }
     const offer = {
       worker: request.worker,
       namespaces,
@@ -207,13 +218,13 @@ export class Dispatcher {
   async session(caller: Caller, id: string): Promise<WorkerSession | 'ended'> {
     const known = this.#sessions.get(id)
     if (known) {
-      if (known.actor !== caller.actor) throw notTheirs(id)
+      if (known.actor !== caller.actor) return foreign(caller, id, known.offer.namespaces)
       known.seen = true
       known.lastHeardAt = this.#ctx.clock.monotonic()
       return known.ended ? 'ended' : known
     }
     const row = await findSession(this.#ctx.db, id)
-    if (row && row.token_id !== caller.actor) throw notTheirs(id)
+    if (row && row.token_id !== caller.actor) return foreign(caller, id, row.namespaces)
     if (!row || row.state !== 'live') return 'ended'
     const session = new WorkerSession({
       id,

@@ -34,19 +34,25 @@ import type {
   RunState,
 } from '../contract/api-types.ts'
 import type { ServerFacts } from '../domain/installation-facts.ts'
+import type { Role } from '../domain/roles.ts'
 import type { Definition } from '../domain/workflow.ts'
 import type { ResourceEngine } from './resources/resource-engine.ts'
 import type { DecisionWish } from './approvals.ts'
 import type { EventToSend } from './send-event.ts'
+import type { Access } from './access.ts'
 
 /** Who asks. Every call carries it; what a caller may not see looks absent. */
 export interface Caller {
   /** Token id or `embedded`. */
   actor: string
-  role: 'admin' | 'worker'
-  /** Null: every namespace. */
+  role: Role
+  /** In which the caller names namespaces; `*` is all of them. */
+  organisation: string
+  /** What the caller may see, in stored names (domain/tenancy.ts); null is everything. Asked through visible.ts. */
   namespaces: string[] | null
   requestId: string
+  /** Where the request came from; null when it came from the same process. */
+  address?: string | null
 }
 
 /** Names a secret. */
@@ -178,8 +184,10 @@ export interface Engine {
   takeArtifacts(caller: Caller, request: ArtifactsRequest): Promise<ArtifactsResponse>
   takeChunk(caller: Caller, request: ChunkRequest): Promise<ChunkResponse>
 
+  /** Tokens and the audit log. */
+  readonly access: Access
   /** Answers for a token: who it is, or null. Cached for seconds. */
-  authenticate(token: string): Promise<Omit<Caller, 'requestId'> | null>
+  authenticate(token: string): Promise<Omit<Caller, 'requestId' | 'address'> | null>
   /** Throws `storage.unreachable` and the like when the server cannot work. */
   checkReady(): Promise<void>
 }

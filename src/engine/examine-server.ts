@@ -4,14 +4,16 @@ import { examineStore, readClock } from '../store/examine-store.ts'
 import { listServers } from '../store/sessions/servers.ts'
 import { listSessions, type SessionRow } from '../store/sessions/sessions.ts'
 import type { EngineContext } from './context.ts'
+import type { Caller } from './engine.ts'
+import { canSeeWorker, reach } from './visible.ts'
 
 const SESSIONS_MAX = 500
 const SERVERS_MAX = 100
 
-/** What this server knows of the installation. Workers that serve none of `namespaces` (null: all) are left out. */
+/** What this server knows of the installation. Workers that the caller may not see are left out. */
 export async function examineServer(
   ctx: EngineContext,
-  asked: { namespaces: readonly string[] | null; refusals: RefusalFacts[] },
+  asked: { caller: Caller; refusals: RefusalFacts[] },
 ): Promise<ServerFacts> {
   const { db, clock, version } = ctx
   try {
@@ -24,10 +26,7 @@ export async function examineServer(
     // The answer was made somewhere between asking and hearing: the middle is the best guess.
     const skewMs = (sentAt + clock.now()) / 2 - databaseNow
     const sessions = await listSessions(db, SESSIONS_MAX)
-    const seen = sessions.filter(
-      (s) =>
-        asked.namespaces === null || s.namespaces === null || s.namespaces.some((n) => asked.namespaces?.includes(n)),
-    )
+    const seen = sessions.filter((s) => canSeeWorker(asked.caller, s.namespaces))
     const servers = await listServers(db, SERVERS_MAX)
     return {
       version,
@@ -36,7 +35,7 @@ export async function examineServer(
       clocks: [{ between: 'server and database', skewMs }],
       workers: workersOf(seen),
       // Who was refused has no namespace yet: told to those alone who see all.
-      refusals: asked.namespaces === null ? asked.refusals : [],
+      refusals: reach(asked.caller) === null ? asked.refusals : [],
       servers: servers.filter((s) => s.id !== ctx.serverId),
     }
   } catch (error) {

@@ -1,5 +1,7 @@
 export type { EngineDeps, EngineTimes } from './context.ts'
 export { createEngine, DEFAULT_TIMES, type RunningEngine } from './create-engine.ts'
+export type { Access, AuditQuery } from './access.ts'
+export { makeToken } from './make-token.ts'
 export type { Caller, CreateOutcome, Engine, NewRun } from './engine.ts'
 export type { FoundFile, SecretSources } from './secret-sources.ts'
 export type { SecretDeps } from './secrets.ts'

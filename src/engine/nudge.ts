@@ -9,6 +9,7 @@ import { findDueOf } from '../store/steps/find-steps.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
 import { type Settled, settleRun } from './settle.ts'
+import { reach } from './visible.ts'
 
 /**
  * Looks at a live run as if everything in it were due that can be: arms what was forgotten, asks again for approvals that are gone,
@@ -19,7 +20,7 @@ export async function nudgeRun(
   caller: Caller,
   runId: string,
 ): Promise<{ changed: Nudged['changed']; settled: Settled | null }> {
-  const row = await findRun(ctx.db, runId, caller.namespaces)
+  const row = await findRun(ctx.db, runId, reach(caller))
   if (!row) throw new Failure('run.not_found', `looking for run ${runId}`)
   if (row.ended_at !== null)
     throw new Failure('run.finished', `nudging run ${runId}`, { evidence: { state: row.state } })

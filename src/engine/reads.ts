@@ -6,6 +6,7 @@ import { runReason } from '../domain/reasons/run-reason.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { displayName } from '../domain/step.ts'
 import { workerProblems } from '../domain/worker-problems.ts'
+import { isWithin } from '../domain/tenancy.ts'
 import { listEvents } from '../store/events/events.ts'
 import { listSegments, type LogCursor } from '../store/logs/logs.ts'
 import { findRun, listRuns, type RunReadRow } from '../store/runs/read-runs.ts'
@@ -13,8 +14,10 @@ import { listSessions } from '../store/sessions/sessions.ts'
 import { findWholeRuns, listAttempts, listSteps, type StepReadRow, type WholeRow } from '../store/steps/read-steps.ts'
 import { createBatcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
+import type { Caller } from './engine.ts'
 import { ReasonFinder } from './reasons.ts'
 import { createNameIndex, viewRun, viewStep } from './views.ts'
+import { canSeeWorker } from './visible.ts'
 
 /** Steps shown with a run; the rest are listed page by page. */
 const STEPS_SHOWN = 500
@@ -61,7 +64,7 @@ export interface Reads {
     filter: { step: string | null; cursor: string | null; follow: boolean },
     signal: AbortSignal,
   ): AsyncIterable<LogLine & { cursor: string }>
-  listWorkers(namespaces: readonly string[] | null): Promise<WorkerView[]>
+  listWorkers(caller: Caller): Promise<WorkerView[]>
 }
 
 export function createReads(ctx: EngineContext): Reads {
@@ -113,7 +116,7 @@ export function createReads(ctx: EngineContext): Reads {
 
   const readWhole = async (runId: string, namespaces: readonly string[] | null) => {
     const found = await whole.add(runId)
-    if (!found || (namespaces && !namespaces.includes(found.run.namespace))) {
+    if (!found || !isWithin(namespaces, found.run.namespace)) {
       throw new Failure('run.not_found', `looking for run ${runId}`)
     }
     return found
@@ -257,10 +260,10 @@ export function createReads(ctx: EngineContext): Reads {
         await moved
       }
     },
-    async listWorkers(namespaces) {
+    async listWorkers(caller) {
       const rows = await listSessions(ctx.db, LIMITS.pageMax)
       return rows
-        .filter((r) => namespaces === null || (r.namespaces?.some((n) => namespaces.includes(n)) ?? false))
+        .filter((r) => canSeeWorker(caller, r.namespaces))
         .map((r) => ({
           worker: r.worker,
           session: r.id,

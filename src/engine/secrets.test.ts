@@ -347,3 +347,36 @@ describe('rotation', () => {
     })
   })
 })
+
+describe('the audit log', () => {
+  test('tells of every change and every use of a secret, and never its value', async () => {
+    const run = async () => {
+      const worker = await rig.worker(engine)
+      await rig.start(engine, await rig.put(engine, asks))
+      return worker.pollFirst()
+    }
+    await put({ token: value })
+    await rig.advance(1)
+    const assignment = await run()
+    expect(assignment.secrets).toEqual({ gh: value })
+    await rig.advance(1)
+    await engine.deleteSecret(ADMIN, at, { keys: null })
+    const query = {
+      actor: null,
+      action: null,
+      object: 'github',
+      outcome: null,
+      namespace: null,
+      since: null,
+      cursor: null,
+    }
+    const { items } = await engine.access.listAudit(ADMIN, { ...query, limit: 10 })
+    expect(items.map((e) => [e.action, e.details])).toEqual([
+      ['secrets.delete', { keys: ['token'] }],
+      ['secrets.use', { key: 'token', as: 'gh', step: assignment.step, worker: 'w' }],
+      ['secrets.set', { keys: ['token'], replace: false }],
+    ])
+    expect(items[1]?.actor).toMatchObject({ id: 'tok_worker', role: 'worker' })
+    expect(JSON.stringify(items)).not.toContain(value)
+  })
+})

@@ -1,6 +1,7 @@
 import type { RotateSecretsResponse, RunView, SecretDetail, SecretView, StepView } from '../contract/api-types.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { plainNamespace, shownNamespace } from '../domain/tenancy.ts'
 import type { Db } from '../store/db.ts'
 import { KeyRing } from '../store/secrets/key-ring.ts'
 import {
@@ -17,6 +18,7 @@ import {
 import type { Caller } from './engine.ts'
 import { SecretResolver } from './secret-resolver.ts'
 import { NO_SOURCES, type SecretSources } from './secret-sources.ts'
+import { canSee, reach, shownReach } from './visible.ts'
 
 /** What the engine is handed to keep secrets with. */
 export interface SecretDeps {
@@ -27,9 +29,6 @@ export interface SecretDeps {
 }
 
 const NO_SECRETS: SecretDeps = { ring: new KeyRing(null), sources: NO_SOURCES, remember: () => {} }
-
-const sees = (caller: Caller, namespace: string): boolean =>
-  caller.namespaces === null || caller.namespaces.includes(namespace)
 
 /** Secrets as people set and look at them. Values go in and never come out. */
 export class Secrets {
@@ -49,9 +48,9 @@ export class Secrets {
     at: { namespace: string; secret: string },
     body: { values: Record<string, string>; replace: boolean },
   ): Promise<SecretView> {
-    const what = `storing secret ${at.namespace}/${at.secret}`
-    if (!sees(caller, at.namespace))
-      throw new Failure('client.forbidden', what, { evidence: { namespaces: caller.namespaces } })
+    const what = `storing secret ${plainNamespace(at.namespace)}/${at.secret}`
+    if (!canSee(caller, at.namespace))
+      throw new Failure('client.forbidden', what, { evidence: { namespaces: shownReach(caller) } })
     const keys = Object.keys(body.values)
     const others = body.replace ? 0 : await countOtherKeys(this.#db, { ...at, keys })
     if (keys.length + others > LIMITS.secretKeysMax)
@@ -74,7 +73,7 @@ export class Secrets {
     caller: Caller,
     { namespace, cursor, limit }: { namespace: string; cursor: string | null; limit: number },
   ): Promise<{ items: SecretView[]; next: string | null }> {
-    if (!sees(caller, namespace)) return { items: [], next: null }
+    if (!canSee(caller, namespace)) return { items: [], next: null }
     const rows = await listSecretNames(this.#db, { namespace, after: cursor ?? '', limit: limit + 1 })
     const items = rows.slice(0, limit).map((row) => ({
       namespace,
@@ -92,10 +91,10 @@ export class Secrets {
     at: { namespace: string; secret: string },
     { asked }: { asked: readonly string[] },
   ): Promise<SecretDetail> {
-    const rows = sees(caller, at.namespace) ? await findSecretValues(this.#db, [at]) : []
-    const files = sees(caller, at.namespace) ? await this.resolver.filesOf(at.namespace, at.secret) : []
+    const rows = canSee(caller, at.namespace) ? await findSecretValues(this.#db, [at]) : []
+    const files = canSee(caller, at.namespace) ? await this.resolver.filesOf(at.namespace, at.secret) : []
     const keys = [...new Set([...rows.map((row) => row.key), ...files, ...asked])].sort()
-    if (keys.length === 0 || !sees(caller, at.namespace)) throw await this.#notFound(caller, at)
+    if (keys.length === 0 || !canSee(caller, at.namespace)) throw await this.#notFound(caller, at)
     return {
       namespace: at.namespace,
       name: at.secret,
@@ -119,7 +118,7 @@ export class Secrets {
     at: { namespace: string; secret: string },
     { keys }: { keys: string[] | null },
   ): Promise<{ deleted: string[] }> {
-    const deleted = sees(caller, at.namespace) ? await deleteSecretKeys(this.#db, { ...at, keys }) : []
+    const deleted = canSee(caller, at.namespace) ? await deleteSecretKeys(this.#db, { ...at, keys }) : []
     if (deleted.length === 0) throw await this.#notFound(caller, at, keys)
     return { deleted }
   }
@@ -129,9 +128,9 @@ export class Secrets {
    * off begins again where it was.
    */
   async rotate(caller: Caller, { newKey }: { newKey: boolean }): Promise<RotateSecretsResponse> {
-    if (caller.namespaces !== null)
+    if (reach(caller) !== null)
       throw new Failure('client.forbidden', 'encrypting all secrets anew', {
-        evidence: { namespaces: caller.namespaces },
+        evidence: { namespaces: shownReach(caller) },
       })
     const { ring } = this.#deps
     if (newKey) await ring.renew()
@@ -175,9 +174,9 @@ export class Secrets {
     at: { namespace: string; secret: string },
     keys: string[] | null = null,
   ): Promise<Failure> {
-    const what = `looking for ${keys ? `${keys.join(', ')} of ` : ''}secret ${at.namespace}/${at.secret}`
+    const what = `looking for ${keys ? `${keys.join(', ')} of ` : ''}secret ${plainNamespace(at.namespace)}/${at.secret}`
     const elsewhere = await this.#elsewhere(caller, at)
-    const there = sees(caller, at.namespace) ? (await findSecretValues(this.#db, [at])).map((row) => row.key) : []
+    const there = canSee(caller, at.namespace) ? (await findSecretValues(this.#db, [at])).map((row) => row.key) : []
     return new Failure(there.length > 0 ? 'secret.key_not_found' : 'secret.not_found', what, {
       evidence: { ...(there.length > 0 ? { keys: there } : {}), ...(elsewhere.length > 0 ? { elsewhere } : {}) },
       ...(elsewhere.length > 0
@@ -203,7 +202,9 @@ export class Secrets {
   }
 
   /** Namespaces that hold a secret of this name and that the caller may see. */
-  #elsewhere(caller: Caller, at: { namespace: string; secret: string }): Promise<string[]> {
-    return findNamespacesOfSecret(this.#db, { secret: at.secret, besides: at.namespace, namespaces: caller.namespaces })
+  async #elsewhere(caller: Caller, at: { namespace: string; secret: string }): Promise<string[]> {
+    const which = { secret: at.secret, besides: at.namespace, namespaces: reach(caller) }
+    const found = await findNamespacesOfSecret(this.#db, which)
+    return found.map((namespace) => shownNamespace(caller.organisation, namespace))
   }
 }

@@ -9,6 +9,7 @@ import { countKept, findTaker, insertSentEvent } from '../store/runs/sent-events
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
 import { type Settled, settleRun } from './settle.ts'
+import { reach } from './visible.ts'
 
 export interface EventToSend {
   name: string
@@ -26,7 +27,7 @@ export async function sendEvent(
 ): Promise<{ view: SentEventView; settled: Settled | null }> {
   const { name, payload, key } = event
   const doing = `sending event ${name} to run ${runId}`
-  const row = await findRun(ctx.db, runId, caller.namespaces)
+  const row = await findRun(ctx.db, runId, reach(caller))
   if (!row) throw new Failure('run.not_found', doing)
   if (!isEventName(name))
     throw new Failure('request.invalid', `${doing}: its name has blanks, slashes, colons or more than 256 characters`)

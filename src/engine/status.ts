@@ -3,23 +3,22 @@ import { missingFor, type Requirements } from '../domain/workflow.ts'
 import { listSessions, type SessionRow } from '../store/sessions/sessions.ts'
 import { countLiveRuns, countQueued, countServers } from '../store/status/read-status.ts'
 import type { EngineContext } from './context.ts'
+import type { Caller } from './engine.ts'
+import { canSee, canSeeWorker, reach } from './visible.ts'
 
 /** Live sessions that are looked at. */
 const SESSIONS_MAX = 1_000
 
 /** What is under way: live runs by state, queues with those who serve them, workers. Reads; changes nothing. */
-export async function readStatus(ctx: EngineContext, namespaces: readonly string[] | null): Promise<StatusView> {
+export async function readStatus(ctx: EngineContext, caller: Caller): Promise<StatusView> {
   await ctx.queues.refresh()
   const [runs, queued, servers, sessions] = await Promise.all([
-    countLiveRuns(ctx.db, namespaces),
+    countLiveRuns(ctx.db, reach(caller)),
     countQueued(ctx.db),
     countServers(ctx.db),
     listSessions(ctx.db, SESSIONS_MAX),
   ])
-  const isVisible = (namespace: string) => namespaces === null || namespaces.includes(namespace)
-  const seen = sessions.filter(
-    (s) => s.state === 'live' && (namespaces === null || (s.namespaces?.some(isVisible) ?? false)),
-  )
+  const seen = sessions.filter((s) => s.state === 'live' && canSeeWorker(caller, s.namespaces))
   const live = seen.filter((s) => !s.expired)
   const count = (state: string) => runs.find((r) => r.state === state)?.count ?? 0
   return {
@@ -32,7 +31,7 @@ export async function readStatus(ctx: EngineContext, namespaces: readonly string
     runs: { pending: count('pending'), running: count('running'), waiting: count('waiting') },
     queues: queued.flatMap(({ queueId, queued: steps, oldestMs }) => {
       const requirements = ctx.queues.all().get(queueId)
-      if (!requirements || !isVisible(requirements.namespace)) return []
+      if (!requirements || !canSee(caller, requirements.namespace)) return []
       const oldest = Math.round(oldestMs)
       return [{ ...requirements, queued: steps, oldestMs: oldest, workers: countServing(live, requirements) }]
     }),

@@ -8,6 +8,7 @@ import { findProgress, findStill, rearmSteps } from '../store/runs/read-runs.ts'
 import { endSessions, findLiveOnHost, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
 import { findDue, findHeldKinds, findOrphans, findStopping, FIRST_DUE, FIRST_STEP } from '../store/steps/find-steps.ts'
 import { pruneTombstones } from '../store/resources/resource-clock.ts'
+import { markUsed } from '../store/tokens/tokens.ts'
 import { pruneIdempotencyKeys, vacuumEmbedded } from '../store/upkeep.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
@@ -303,6 +304,7 @@ export class Ticker {
     await sweepBlobs(this.#ctx.db, { idleMs: LIMITS.blobIdleMs, limit: SWEPT_BLOBS_MAX })
     await pruneTombstones(this.#ctx.db, LIMITS.tombstoneMs, LIMITS.tickItemsMax)
     await this.#ctx.queues.refresh()
+    await markUsed(this.#ctx.db, this.#tokens.takeUsed())
     if (this.#ctx.db.kind === 'pglite') await vacuumEmbedded(this.#ctx.db)
   }
 

@@ -4,7 +4,8 @@ import type { Queryable } from '../store/db.ts'
 import { tokenHash } from '../store/tokens/tokens.ts'
 import { TokenCache } from './token-cache.ts'
 
-const ROW = { id: 'tok_1', role: 'worker', namespaces: null }
+const ROW = { id: 'tok_1', role: 'worker', organisation: '*', namespaces: null }
+const FOUND = { id: 'tok_1', role: 'worker', organisation: '*', reach: null }
 
 function scene() {
   const clock = new HandClock(0)
@@ -23,7 +24,7 @@ describe('the tokens that a server takes for good', () => {
   test('are asked for once and then confirmed by ticks', async () => {
     const { clock, cache, asked } = scene()
     for (let i = 0; i < 10; i++) {
-      expect(await cache.find('good')).toEqual(ROW)
+      expect(await cache.find('good')).toEqual(FOUND)
       cache.confirm(cache.hashes(), [])
       clock.advance(4_000)
     }
@@ -52,7 +53,7 @@ describe('the tokens that a server takes for good', () => {
     expect(cache.hashes()).toEqual([])
     good.add(tokenHash('new'))
     clock.advance(5_001)
-    expect(await cache.find('new')).toEqual(ROW)
+    expect(await cache.find('new')).toEqual(FOUND)
   })
 
   test('are forgotten when nobody uses them', async () => {

@@ -12,6 +12,8 @@ interface Known {
   row: TokenRow | null
   until: number
   usedAt: number
+  /** Used since the last time that its use was written down. */
+  isUsed: boolean
 }
 
 /**
@@ -22,6 +24,8 @@ export class TokenCache {
   readonly #db: Queryable
   readonly #clock: Clock
   readonly #known = new Map<string, Known>()
+  /** Last uses, in monotonic ms, of tokens that are remembered no more. */
+  readonly #unwritten = new Map<string, number>()
 
   constructor(db: Queryable, clock: Clock) {
     this.#db = db
@@ -35,18 +39,48 @@ export class TokenCache {
     const known = this.#known.get(hash)
     if (known && known.until > now) {
       known.usedAt = now
+      known.isUsed = true
       return known.row
     }
     const row = await findToken(this.#db, token)
     if (this.#known.size >= TOKENS_MAX) this.#known.clear()
-    this.#known.set(hash, { row, until: now + HOLDS_MS, usedAt: now })
+    this.#known.set(hash, { row, until: now + HOLDS_MS, usedAt: now, isUsed: row !== null })
     return row
+  }
+
+  /** Whether a token was found good a moment ago: told without asking the store. */
+  knows(token: string): boolean {
+    const known = this.#known.get(tokenHash(token))
+    return known !== undefined && known.row !== null && known.until > this.#clock.monotonic()
+  }
+
+  /** Ends what is remembered of a token that was revoked here. */
+  forget(id: string): void {
+    for (const [hash, known] of this.#known) if (known.row?.id === id) this.#drop(hash, known)
+  }
+
+  #drop(hash: string, known: Known): void {
+    this.#known.delete(hash)
+    if (known.isUsed) this.#unwritten.set(hash, known.usedAt)
+  }
+
+  /** The tokens that were used since this was asked last, each with how long ago. */
+  takeUsed(): { hash: string; agoMs: number }[] {
+    const now = this.#clock.monotonic()
+    const used = [...this.#unwritten].map(([hash, usedAt]) => ({ hash, agoMs: now - usedAt }))
+    this.#unwritten.clear()
+    for (const [hash, known] of this.#known) {
+      if (!known.isUsed) continue
+      known.isUsed = false
+      used.push({ hash, agoMs: now - known.usedAt })
+    }
+    return used
   }
 
   /** What the next tick is to ask about. */
   hashes(): string[] {
     const now = this.#clock.monotonic()
-    for (const [hash, known] of this.#known) if (now - known.usedAt > UNUSED_MS) this.#known.delete(hash)
+    for (const [hash, known] of this.#known) if (now - known.usedAt > UNUSED_MS) this.#drop(hash, known)
     return [...this.#known].filter(([, known]) => known.row !== null).map(([hash]) => hash)
   }
 

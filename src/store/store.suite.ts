@@ -531,8 +531,13 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
       test('are found by their secret until they are revoked or expire', async () => {
         await putToken(db, { ...admin, id: 'tok_1', secret: 'one' })
         await putToken(db, { ...admin, id: 'tok_2', secret: 'two', role: 'worker', namespaces: ['x'] })
-        expect(await findToken(db, 'one')).toEqual({ id: 'tok_1', role: 'admin', namespaces: null })
-        expect(await findToken(db, 'two')).toEqual({ id: 'tok_2', role: 'worker', namespaces: ['x'] })
+        expect(await findToken(db, 'one')).toEqual({ id: 'tok_1', role: 'admin', organisation: '*', reach: null })
+        expect(await findToken(db, 'two')).toEqual({
+          id: 'tok_2',
+          role: 'worker',
+          organisation: 'default',
+          reach: ['x'],
+        })
         expect(await findToken(db, 'three')).toBeNull()
         expect(await revokeToken(db, 'tok_1')).toBe(true)
         expect(await revokeToken(db, 'tok_1')).toBe(false)

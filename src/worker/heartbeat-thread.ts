@@ -1,5 +1,6 @@
 import { Agent as HttpAgent, request as httpRequest } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import { getCACertificates } from 'node:tls'
 import { parentPort, workerData } from 'node:worker_threads'
 import { systemClock } from '../base/clock.ts'
 import { EXCHANGE_PATHS } from '../contract/exchange.ts'
@@ -8,16 +9,22 @@ import { EXCHANGE_PATHS } from '../contract/exchange.ts'
 export interface HeartbeatThreadData {
   server: string
   token: string | null
+  /** PEM of an authority to trust beside the known ones. */
+  ca: string | null
   session: string
   heartbeatMs: number
 }
 
 // Given by `threadHeartbeats`, which is typed by the same interface.
-const { server, token, session, heartbeatMs } = workerData as HeartbeatThreadData
+const { server, token, ca, session, heartbeatMs } = workerData as HeartbeatThreadData
 const url = new URL(server.replace(/\/+$/, '') + EXCHANGE_PATHS.heartbeat)
 const isTls = url.protocol === 'https:'
 const agent = isTls
-  ? new HttpsAgent({ keepAlive: true, maxSockets: 1 })
+  ? new HttpsAgent({
+      keepAlive: true,
+      maxSockets: 1,
+      ...(ca === null ? {} : { ca: [...getCACertificates('default'), ca] }),
+    })
   : new HttpAgent({ keepAlive: true, maxSockets: 1 })
 
 /** The session's state as the server gives it; null when it could not be asked. */

@@ -42,12 +42,18 @@ export function loopHeartbeats(deps: { lane: ExchangeLane; clock: Clock; log: Lo
 }
 
 /** Heartbeats from a thread of their own, so that a step that blocks the event loop does not look dead. */
-export function threadHeartbeats(deps: { server: string; token: Secret | null; log: Log }): StartHeartbeats {
-  const { server, token, log } = deps
+export function threadHeartbeats(deps: {
+  server: string
+  token: Secret | null
+  /** PEM of an authority to trust beside the known ones. */
+  ca?: string | null
+  log: Log
+}): StartHeartbeats {
+  const { server, token, ca = null, log } = deps
   // The same file is run as it is written and as it is compiled.
   const entry = new URL(`./heartbeat-thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
   return ({ session, heartbeatMs }, onEnded) => {
-    const data: HeartbeatThreadData = { server, token: token?.reveal() ?? null, session, heartbeatMs }
+    const data: HeartbeatThreadData = { server, token: token?.reveal() ?? null, ca, session, heartbeatMs }
     const thread = new Thread(entry, { workerData: data, execArgv: [], name: 'heartbeat' })
     let stopped = false
     thread.on('message', (message: unknown) => {

@@ -35,7 +35,7 @@ async function makeRuns(count: number): Promise<{ runs: string[]; session: strin
   const definition = await putDefinition(db, compiled.definition)
   const rows = Array.from({ length: count }, () => ({
     ...{ id: ids.make('run'), namespace: 'default', workflow: name, definition, inputs: '{}', labels: '{}' },
-    ...{ nodes: 3, roots: 2, changes: '[]', idempotency: null, born: null },
+    ...{ nodes: 3, roots: 2, changes: '[]', idempotency: null, born: null, createdBy: 'tok' },
   }))
   await createRuns(db, rows, 0)
   const session = await makeSession()
@@ -198,7 +198,7 @@ async function successDuringCancel(): Promise<void> {
     ...{ log: silentLog, metrics: { count: () => {}, gauge: () => {}, observe: () => {} }, times: DEFAULT_TIMES },
     ...{ serverId: ids.make('server'), version: '0', address: null, host: 'h', isAlive: () => null },
   })
-  const caller = { actor: 't', role: 'admin' as const, namespaces: null, requestId: 'r' }
+  const caller = { actor: 't', role: 'admin' as const, organisation: '*', namespaces: null, requestId: 'r' }
   const cancel = watched(engine.cancelRun(caller, runs[0] ?? ''))
   await Promise.race([reached.promise, cancel.outcome])
   const success = watched(completeSteps(db, [reportOf(leased, runs[0], 1)], [], OPTIONS))

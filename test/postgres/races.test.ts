@@ -17,7 +17,7 @@ import { GRACE_MS, INLINE_BYTES, LEASE_MS, StoreRig, type StoredWorkflow } from 
 import { eventually } from '../support/eventually.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
 
-const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'req' }
+const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'req' }
 const CONNECTIONS = 24
 const ROUNDS = 25
 

@@ -9,7 +9,7 @@ import { openMigrated } from '../../src/store/testing/postgres.ts'
 import { resourceSuite } from '../../src/store/resources/resources.suite.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
 
-const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'req' }
+const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'req' }
 const ROUNDS = 20
 const WRITERS = 6
 

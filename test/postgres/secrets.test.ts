@@ -6,7 +6,7 @@ import { NO_SOURCES } from '../../src/engine/secret-sources.ts'
 import { type Db, KeyRing, migrate, openPostgres, SealingKey } from '../../src/store/index.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
 
-const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'req' }
+const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'req' }
 
 describeWithPostgres('secrets on PostgreSQL', (postgres) => {
   test('several servers that rotate at once encrypt each value once, while others set them', async () => {

@@ -54,7 +54,7 @@ beforeAll(async () => {
   known.session = victim.session
   known.foreign = (
     await rig.worker(engine, {
-      caller: { actor: 'tok_other', role: 'worker', namespaces: null, requestId: 'r' },
+      caller: { actor: 'tok_other', role: 'worker', organisation: '*', namespaces: null, requestId: 'r' },
     })
   ).session
   known.run = await rig.start(engine, guarded)
@@ -62,7 +62,10 @@ beforeAll(async () => {
   known.step = a.step
   known.ended = await rig.start(engine, guarded)
   known.recent = known.ended
-  await engine.cancelRun({ actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'r' }, known.ended)
+  await engine.cancelRun(
+    { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'r' },
+    known.ended,
+  )
 })
 afterAll(() => rig.close())
 

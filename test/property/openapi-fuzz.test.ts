@@ -89,6 +89,7 @@ beforeAll(async () => {
     metrics: { contentType: 'text/plain', metrics: () => '' },
   })
   await putToken(rig.db, { id: 'tok_admin', secret: 'admin-token', role: 'admin', name: 'a', namespaces: null })
+  await putToken(rig.db, { id: 'tok_spare', secret: 'spare-token', role: 'viewer', name: 's', namespaces: null })
   await putToken(rig.db, { id: 'tok_worker', secret: 'worker-token', role: 'worker', name: 'w', namespaces: null })
   await putToken(rig.db, { id: 'tok_scoped', secret: 'scoped-token', role: 'admin', name: 's', namespaces: ['other'] })
   const hash = await rig.put(engine, [{ name: 'a' }, { name: 'b', needs: ['a'] }])
@@ -100,14 +101,21 @@ beforeAll(async () => {
   await engine.takeArtifacts(worker.caller, { ...at, files: [empty], sent: false })
   const idle = await rig.put(engine, [{ name: 'a', runsOn: { nobody: 'here' } }])
   const canceled = await rig.start(engine, idle)
-  await engine.cancelRun({ actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'r' }, canceled)
+  await engine.cancelRun(
+    { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'r' },
+    canceled,
+  )
   const doomed = { ...WORKFLOW, metadata: { name: 'doomed' } }
   const documents = [WORKFLOW, doomed].flatMap((one) =>
     parseResources(JSON.stringify(one), { file: 'fuzzed', namespace: null }),
   )
-  await engine.resources.apply({ actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'r' }, documents, {
-    dryRun: false,
-  })
+  await engine.resources.apply(
+    { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'r' },
+    documents,
+    {
+      dryRun: false,
+    },
+  )
   Object.assign(known, {
     id: [run, canceled],
     hash: [hash],
@@ -119,6 +127,12 @@ beforeAll(async () => {
     doomedName: ['doomed'],
     sha256: [empty.sha256],
     ns: ['default', 'other'],
+    namespace: ['default'],
+    labelSelector: ['a=x', '!a,b notin (x, y)'],
+    fieldSelector: ['metadata.name=fuzzed'],
+    version: ['1', 'active'],
+    workflowRef: ['fuzzed', 'fuzzed@1'],
+    token: ['tok_spare'],
   })
 })
 afterAll(() => rig.close())

@@ -423,10 +423,13 @@ export class WorkerProcess {
   }
 }
 
-export const CALLER = { actor: 'tok_sim', role: 'admin', namespaces: null, requestId: 'sim' } as const satisfies Record<
-  string,
-  unknown
->
+export const CALLER = {
+  actor: 'tok_sim',
+  role: 'admin',
+  organisation: '*',
+  namespaces: null,
+  requestId: 'sim',
+} as const satisfies Record<string, unknown>
 
 const NO_ORDERS: Orders = { assignments: [], cancels: [], drain: false }
 const RETURNED = { endsAfter: 0, outcome: { kind: 'returned' } as const }

@@ -10,7 +10,7 @@ import { readManifests, textOfDocuments } from '../resource-files.ts'
 import { formatOf, manifestText, shortName, yamlOf } from '../resource-text.ts'
 import { type Line, printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
-import type { ServerFlags } from './runs.ts'
+import { connect, type ServerFlags } from './runs.ts'
 
 export interface FileFlags extends ServerFlags {
   filename?: string[]
@@ -139,8 +139,4 @@ async function readFiles(
   })
 }
 
-export const connectTo = (deps: CliDeps, flags: ServerFlags) =>
-  deps.connect({
-    ...(flags.server === undefined ? {} : { server: flags.server }),
-    ...(flags.token === undefined ? {} : { token: flags.token }),
-  })
+export const connectTo = (deps: CliDeps, flags: ServerFlags) => connect(deps, flags)

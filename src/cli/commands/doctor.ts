@@ -146,7 +146,8 @@ async function askServer(deps: CliDeps, flags: DoctorFlags): Promise<{ told: boo
 const unreached = (subject: string, failure: FailureRecord): DoctorRow =>
   rowOfFailure('fail', 'server', subject, failure)
 
-const findServer = (deps: CliDeps, flags: DoctorFlags) => deps.findServer({ server: flags.server, token: flags.token })
+const findServer = (deps: CliDeps, flags: DoctorFlags) =>
+  deps.findServer({ server: flags.server, token: flags.token, context: flags.context, ca: flags.ca })
 
 /** Whether the server that is meant would run on this host. */
 async function isLocal(deps: CliDeps, flags: DoctorFlags): Promise<boolean> {

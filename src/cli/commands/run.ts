@@ -25,6 +25,8 @@ export interface RunFlags {
   idempotencyKey?: string
   server?: string
   token?: string
+  context?: string
+  ca?: string
   detach?: boolean
   timeout?: string
   store?: string
@@ -182,19 +184,19 @@ async function openPlace(deps: CliDeps, flags: RunFlags, modules: Record<string,
   const local = { store, postgresDsn, dataDir, capacity, secretsKeyFile, secretsDir, secretsEnvPrefix }
   const given = Object.entries(local).filter(([, value]) => value !== undefined)
   const isRemote =
-    flags.server !== undefined || flags.detach === true || (given.length === 0 && deps.env['ORRERY_SERVER'])
+    flags.server !== undefined ||
+    flags.context !== undefined ||
+    flags.detach === true ||
+    (given.length === 0 && (deps.env['ORRERY_SERVER'] || deps.env['ORRERY_CONTEXT']))
   if (isRemote) {
     if (given.length > 0) {
       const names = given.map(([name]) => `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`).join(', ')
       throw usageFailure(
-        `${names} cannot be used together with ${flags.server === undefined ? '--detach' : '--server'}`,
+        `${names} cannot be used together with ${flags.server !== undefined ? '--server' : flags.context !== undefined ? '--context' : '--detach'}`,
         'The server has a store of its own; leave one of them out.',
       )
     }
-    const client = await deps.connect({
-      ...(flags.server === undefined ? {} : { server: flags.server }),
-      ...(flags.token === undefined ? {} : { token: flags.token }),
-    })
+    const client = await connectTo(deps, flags)
     return { client, embedded: false, close: async () => {} }
   }
   const config = getConfig({

@@ -19,6 +19,8 @@ import { usageFailure } from '../usage.ts'
 export interface ServerFlags {
   server?: string
   token?: string
+  context?: string
+  ca?: string
 }
 
 const RUN_STATES: readonly RunState[] = ['pending', 'running', 'waiting', 'succeeded', 'failed', 'canceled']
@@ -32,6 +34,8 @@ export const connect = (deps: CliDeps, flags: ServerFlags): Promise<Client> =>
   deps.connect({
     ...(flags.server === undefined ? {} : { server: flags.server }),
     ...(flags.token === undefined ? {} : { token: flags.token }),
+    ...(flags.context === undefined ? {} : { context: flags.context }),
+    ...(flags.ca === undefined ? {} : { ca: flags.ca }),
   })
 
 export interface ListFlags extends ServerFlags {

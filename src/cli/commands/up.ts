@@ -17,6 +17,11 @@ export interface ConfigFlags {
   secretsKeyFile?: string
   secretsDir?: string
   secretsEnvPrefix?: string
+  tlsCert?: string
+  tlsKey?: string
+  insecureHttp?: boolean
+  trustedProxy?: string[]
+  corsOrigin?: string[]
   module?: string[]
   capacity?: string
   label?: string[]
@@ -47,10 +52,18 @@ export async function readConfig(
     file = { path: full, text: await readText(deps, at, 'the configuration') }
     output.sources[full] = file.text
   }
-  const { config: _, module, label, worker, metrics, ...flags } = given
+  const { config: _, module, label, worker, metrics, trustedProxy, corsOrigin, ...flags } = given
   const list = (items: string[] | undefined) => (items && items.length > 0 ? items : undefined)
   const isOff = (value: boolean | undefined) => (value === false ? false : undefined)
-  const all = { ...flags, modules: list(module), labels: list(label), worker: isOff(worker), metrics: isOff(metrics) }
+  const all = {
+    ...flags,
+    modules: list(module),
+    labels: list(label),
+    trustedProxies: list(trustedProxy),
+    corsOrigins: list(corsOrigin),
+    worker: isOff(worker),
+    metrics: isOff(metrics),
+  }
   const present = Object.fromEntries(Object.entries(all).filter((entry) => entry[1] !== undefined))
   return getConfig({ flags: present, env: deps.env, file, cwd: deps.cwd, ...(only ? { only } : {}) })
 }
@@ -58,8 +71,23 @@ export async function readConfig(
 /** `orrery up`: a server with a worker inside, until a signal or its end. */
 export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): Promise<number> {
   const config = await readConfig(deps, output, flags)
-  const { store, dataDir, host, port, secrets, logFormat, logLevel, logFiles, metrics, capacity, labels, modules } =
-    config
+  const {
+    store,
+    dataDir,
+    host,
+    port,
+    secrets,
+    tls,
+    trustedProxies,
+    corsOrigins,
+    logFormat,
+    logLevel,
+    logFiles,
+    metrics,
+    capacity,
+    labels,
+    modules,
+  } = config
   const interrupts = new Interrupts(deps)
   try {
     const starting = deps.startUp({
@@ -68,6 +96,9 @@ export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): 
       host,
       port,
       secrets,
+      tls,
+      trustedProxies,
+      corsOrigins,
       worker: config.worker ? { capacity, labels, modules } : null,
       logFormat,
       logLevel,
@@ -120,7 +151,7 @@ function announce(output: Output, config: Config, up: UpHandle): void {
       dim('worker'),
       span(config.worker ? `${config.capacity} slots` : 'none here: orrery worker connects one from anywhere'),
     ],
-    [dim('token'), span(up.tokenFile)],
+    [dim('token'), span(up.tokenFile ?? 'kept by the server that started first: orrery token create makes more there')],
     ...(up.logFile ? [[dim('log'), span(up.logFile)]] : []),
     [dim('try'), span(`orrery run FILE --server ${up.address}`, 'accent')],
   )

@@ -23,6 +23,8 @@ export interface WorkerFlags extends Pick<
 > {
   server?: string
   token?: string
+  context?: string
+  ca?: string
   name?: string
   namespace?: string[]
   workspace?: string
@@ -43,7 +45,7 @@ const WORKER_SETTINGS = [
 
 /** `orrery worker`: takes work from a server until a signal or its end. */
 export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlags): Promise<number> {
-  const { server, token, name, namespace, workspace, ...rest } = flags
+  const { server, token, context, ca, name, namespace, workspace, ...rest } = flags
   const config = await readConfig(deps, output, rest, WORKER_SETTINGS)
   const place = workspace ?? (deps.env['ORRERY_WORKSPACE'] || undefined)
   const secret = token ?? (deps.env['ORRERY_WORKER_TOKEN'] || undefined)
@@ -51,6 +53,8 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
   try {
     const starting = deps.startWorker({
       server: server ?? null,
+      context: context ?? null,
+      ca: ca === undefined ? null : path.resolve(deps.cwd, ca),
       token: secret === undefined ? null : new Secret(secret),
       name: name ?? (deps.env['ORRERY_WORKER_NAME'] || null),
       modules: config.modules,

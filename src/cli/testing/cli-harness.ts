@@ -1,7 +1,17 @@
 import { type Deferred, deferred, HandClock, systemClock } from '../../base/index.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
+import { type Contexts, NO_CONTEXTS } from '../contexts.ts'
 import type { HostFacts } from '../../domain/installation-facts.ts'
-import type { CliDeps, EmbeddedOptions, HostQuestion, Signal, Terminal, UpOptions, WorkerOptions } from '../deps.ts'
+import type {
+  CliDeps,
+  ConnectOptions,
+  EmbeddedOptions,
+  HostQuestion,
+  Signal,
+  Terminal,
+  UpOptions,
+  WorkerOptions,
+} from '../deps.ts'
 import { runCli } from '../run-cli.ts'
 import { ScriptedClient, T0 } from './scripted-client.ts'
 
@@ -18,7 +28,8 @@ export class CliHarness {
   rows = 24
   readonly client = new ScriptedClient()
   readonly clock = new HandClock(T0)
-  readonly connects: { server?: string; token?: string }[] = []
+  readonly connects: ConnectOptions[] = []
+  contexts: Contexts = NO_CONTEXTS
   readonly ups: UpOptions[] = []
   readonly embedded: EmbeddedOptions[] = []
   readonly workers: WorkerOptions[] = []
@@ -111,6 +122,14 @@ export class CliHarness {
         check()
         this.files[path] = Buffer.concat(chunks).toString('utf8')
         return true
+      },
+      contexts: {
+        path: '/config/contexts.json',
+        read: () => Promise.resolve(this.contexts),
+        write: (contexts) => {
+          this.contexts = contexts
+          return Promise.resolve()
+        },
       },
       connect: (options) => {
         this.connects.push(options)

@@ -2,6 +2,11 @@ import type {
   ApprovalView,
   ArtifactView,
   DoctorView,
+  AuditView,
+  CanIView,
+  CreateTokenRequest,
+  TokenView,
+  WhoamiView,
   LogLine,
   PutSecretRequest,
   RotateSecretsResponse,
@@ -95,6 +100,23 @@ export function approvalView(over: Partial<ApprovalView> = {}): ApprovalView {
     decidedBy: null,
     comment: null,
     given: null,
+    ...over,
+  }
+}
+
+export function tokenView(over: Partial<TokenView> = {}): TokenView {
+  return {
+    id: 'tok_1',
+    name: 'ci',
+    role: 'operator',
+    organisation: 'default',
+    namespaces: null,
+    expiresAt: null,
+    state: 'good',
+    createdAt: at(0),
+    createdBy: null,
+    revokedAt: null,
+    lastUsedAt: null,
     ...over,
   }
 }
@@ -207,6 +229,20 @@ export class ScriptedClient implements Client {
       this.rotations.shift() ?? { activeKey: 'k1', olderKeys: [], resealed: 0, remaining: 0, unreadable: [] },
     )
   getHealth = () => this.#answer('getHealth', [], {})
+  who: WhoamiView = { id: 'tok_me', name: 'me', role: 'admin', organisation: '*', namespaces: null, expiresAt: null }
+  tokens: TokenView[] = []
+  may: CanIView = { allowed: true, required: 'operator', role: 'admin', reason: 'the token has the role admin' }
+  audit: AuditView[] = []
+  whoami = () => this.#answer('whoami', [], this.who)
+  createToken = (request: CreateTokenRequest) =>
+    this.#answer('createToken', [request], {
+      ...tokenView({ name: request.name, role: request.role }),
+      token: 'orr_once',
+    })
+  listTokens = (...args: unknown[]) => this.#answer('listTokens', args, { items: this.tokens, next: null })
+  revokeToken = (id: string) => this.#answer('revokeToken', [id], tokenView({ id, state: 'revoked' }))
+  canI = (...args: unknown[]) => this.#answer('canI', args, this.may)
+  listAudit = (...args: unknown[]) => this.#answer('listAudit', args, { items: this.audit, next: null })
 
   async *followEvents(runId: string, options: { signal?: AbortSignal } = {}): AsyncIterable<ScriptedEvent> {
     await this.#answer('followEvents', [runId], null)

@@ -1,6 +1,7 @@
 import type { JsonObject } from '../../base/json.ts'
 import { nearest } from '../../base/nearest.ts'
 import { type FailureRecord, failureRecord } from '../failure.ts'
+import { covers, isWithin, overlaps, plainNamespace } from '../tenancy.ts'
 import { type Offer, type Requirements, WORKER_PIN } from '../workflow.ts'
 import { type Lack, lacksOf } from './lacks.ts'
 
@@ -20,12 +21,11 @@ export type Verdict =
 
 const WORKERS_SHOWN = 20
 
-const serves = (worker: WorkerFacts, namespace: string): boolean =>
-  worker.namespaces === null || worker.namespaces.includes(namespace)
+const serves = (worker: WorkerFacts, namespace: string): boolean => isWithin(worker.namespaces, namespace)
 
-/** Whether whoever sees `viewer` (null: all namespaces) may know that this worker exists. */
+/** Whether whoever sees `viewer` (a reach; null: everything) may know that this worker exists. */
 const maySee = (worker: WorkerFacts, viewer: readonly string[] | null): boolean =>
-  viewer === null || worker.namespaces === null || worker.namespaces.some((n) => viewer.includes(n))
+  worker.namespaces === null || overlaps(viewer, worker.namespaces)
 
 const seconds = (ms: number): string => `${Math.round(ms / 1000)} s`
 
@@ -105,13 +105,14 @@ function outOfScope(
   viewer: readonly string[] | null,
 ): FailureRecord {
   const seen = elsewhere.filter((w) => maySee(w, viewer)).slice(0, WORKERS_SHOWN)
-  const visible = (w: WorkerFacts) => (w.namespaces ?? []).filter((n) => viewer === null || viewer.includes(n))
-  return failureRecord('dispatch.scope_mismatch', `${doing} of namespace ${namespace}`, {
+  const visible = (w: WorkerFacts) => (w.namespaces ?? []).filter((n) => covers(viewer, [n])).map(plainNamespace)
+  const name = plainNamespace(namespace)
+  return failureRecord('dispatch.scope_mismatch', `${doing} of namespace ${name}`, {
     evidence: {
-      namespace,
+      namespace: name,
       ...(seen.length > 0 ? { workers: seen.map((w) => ({ worker: w.worker, namespaces: visible(w) })) } : {}),
     },
-    remediation: `No connected worker serves namespace ${namespace}: start one with orrery worker --namespace ${namespace} and a token that may serve it.`,
+    remediation: `No connected worker serves namespace ${name}: start one with orrery worker --namespace ${name} and a token that may serve it.`,
   })
 }
 
@@ -165,7 +166,7 @@ function requirementsUnmet(doing: string, requirements: Requirements, judged: re
 /** The columns of the table worker × requirement. */
 export function requirementTexts(r: Requirements): string[] {
   return [
-    `namespace ${r.namespace}`,
+    `namespace ${plainNamespace(r.namespace)}`,
     `backend ${r.backend}`,
     ...(r.module === null ? [] : [`module ${r.module}`]),
     ...Object.entries(r.labels).map(([key, value]) =>

@@ -1,5 +1,6 @@
 import { nearest } from '../../base/nearest.ts'
 import { type Offer, type Requirements, WORKER_PIN } from '../workflow.ts'
+import { isWithin, plainNamespace } from '../tenancy.ts'
 
 /** One requirement that a worker does not meet. */
 export interface Lack {
@@ -46,7 +47,8 @@ export function lacksOf(r: Requirements, offer: Offer): Lack[] {
       near: miss?.near ?? null,
     })
   }
-  if (offer.namespaces) oneOf('namespace', r.namespace, offer.namespaces)
+  if (offer.namespaces && !isWithin(offer.namespaces, r.namespace))
+    oneOf('namespace', plainNamespace(r.namespace), offer.namespaces)
   oneOf('backend', r.backend, offer.backends)
   if (r.module !== null) oneOf('module', r.module, offer.modules)
   for (const [key, value] of Object.entries(r.labels)) {

@@ -9,6 +9,8 @@ import { API_VERSION } from '../../domain/kinds/envelope.ts'
 import type { ResourceDocument } from '../../domain/kinds/documents.ts'
 import { kindOf } from '../../domain/kinds/registry.ts'
 import { lifecycleOf } from '../../domain/kinds/workflow.ts'
+import { plainNamespace } from '../../domain/tenancy.ts'
+import { recordAudit } from '../../store/audit/audit.ts'
 import type { Queryable } from '../../store/db.ts'
 import { definitionHash, putDefinition } from '../../store/definitions/put-definition.ts'
 import { deleteResources, putResources, type ResourceWrite } from '../../store/resources/put-resources.ts'
@@ -17,7 +19,9 @@ import { advanceResourceClock, lockResourceClock, readResourceClock } from '../.
 import type { ResourceRow } from '../../store/resources/resource-rows.ts'
 import { deleteVersions, findVersion, listVersions, putVersions } from '../../store/resources/resource-versions.ts'
 import type { EngineContext } from '../context.ts'
+import { entryIn } from '../access.ts'
 import type { Caller } from '../engine.ts'
+import { canSee, reach, shownReach } from '../visible.ts'
 import { conflictOf, meets, type PlannedWrite, planWrite } from './plan-apply.ts'
 import type { Precondition, Ref, ResourceEngine, ResourceSelection } from './resource-engine.ts'
 import { findStart } from './start-of-workflow.ts'
@@ -31,10 +35,9 @@ interface Written {
   plan: PlannedWrite
 }
 
-const sees = (caller: Caller, namespace: string): boolean =>
-  caller.namespaces === null || caller.namespaces.includes(namespace)
-
-const nameOf = (ref: Ref): string => `${ref.kind} ${ref.namespace}/${ref.name}`
+/** As messages name it: its people call a namespace by its plain name. */
+const nameOf = (ref: Ref): string => `${ref.kind} ${plainNamespace(ref.namespace)}/${ref.name}`
+const keyOf = (ref: Ref): string => `${ref.kind} ${ref.namespace}/${ref.name}`
 
 export function createResources(ctx: EngineContext): ResourceEngine {
   const { db } = ctx
@@ -42,7 +45,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
   const { sealing } = ctx
 
   const notFound = async (caller: Caller, ref: Ref): Promise<Failure> => {
-    const names = sees(caller, ref.namespace) ? await listNames(db, ref, LIMITS.pageMax) : []
+    const names = canSee(caller, ref.namespace) ? await listNames(db, ref, LIMITS.pageMax) : []
     const near = nearest(ref.name, names)
     return new Failure(
       'resource.not_found',
@@ -56,7 +59,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     )
   }
   const mustFind = async (caller: Caller, ref: Ref, on: Queryable = db): Promise<ResourceRow> => {
-    const [row] = sees(caller, ref.namespace) ? await findResources(on, [ref]) : []
+    const [row] = canSee(caller, ref.namespace) ? await findResources(on, [ref]) : []
     if (!row) throw await notFound(caller, ref)
     return row
   }
@@ -65,7 +68,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     name: which.name,
     terms: which.terms,
     // A namespace that the caller may not see is one without resources.
-    namespaces: which.namespace === null ? caller.namespaces : sees(caller, which.namespace) ? [which.namespace] : [],
+    namespaces: which.namespace === null ? reach(caller) : canSee(caller, which.namespace) ? [which.namespace] : [],
   })
 
   /** Reads what is stored and plans each document, under the lock of the clock. */
@@ -74,8 +77,8 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     documents: readonly ResourceDocument[],
     { precondition, dryRun }: { precondition: Precondition | undefined; dryRun: boolean },
   ): Promise<Written[]> => {
-    const stored = new Map((await findResources(tx, documents)).map((row) => [nameOf(row as Ref), row]))
-    const formerOf = (document: ResourceDocument) => stored.get(nameOf(document)) ?? null
+    const stored = new Map((await findResources(tx, documents)).map((row) => [keyOf(row as Ref), row]))
+    const formerOf = (document: ResourceDocument) => stored.get(keyOf(document)) ?? null
     const conflicts = documents.flatMap((document) => conflictOf(document, formerOf(document)) ?? [])
     if (conflicts.length > 0) throw failureOfProblems(conflicts, 'storing resources')
     for (const document of documents)
@@ -117,6 +120,16 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         })),
       )
     await advanceResourceClock(tx, clock + rows.length)
+    await recordAudit(
+      tx,
+      rows.map(({ written: { document, plan } }) =>
+        entryIn(ctx, caller, document.namespace, {
+          action: `${kindOf(document.kind).plural}.apply`,
+          object: document.name,
+          details: { outcome: plan.outcome, generation: plan.generation },
+        }),
+      ),
+    )
     return new Map(rows.map(({ written, row }) => [written, row.resource_version]))
   }
 
@@ -137,10 +150,10 @@ export function createResources(ctx: EngineContext): ResourceEngine {
 
   return {
     async apply(caller, documents, { dryRun, precondition }) {
-      const foreign = documents.find((document) => !sees(caller, document.namespace))
+      const foreign = documents.find((document) => !canSee(caller, document.namespace))
       if (foreign)
         throw new Failure('client.forbidden', `storing ${nameOf(foreign)}`, {
-          evidence: { namespaces: caller.namespaces ?? [] },
+          evidence: { namespaces: shownReach(caller) ?? [] },
         })
       // Content-addressed: one that is left over when the rest is refused does no harm.
       if (!dryRun)
@@ -189,7 +202,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     async remove(caller, ref, { precondition, dryRun }) {
       const row = await db.transaction(async (tx) => {
         const clock = await lockResourceClock(tx)
-        const [found] = sees(caller, ref.namespace) ? await findResources(tx, [ref]) : []
+        const [found] = canSee(caller, ref.namespace) ? await findResources(tx, [ref]) : []
         if (!found) return null
         requireMet(precondition, ref, found, 'deleting')
         if (dryRun) return found
@@ -201,6 +214,8 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         await deleteVersions(tx, [found.uid])
         if (kindOf(ref.kind).isSealed) await sealing.forget(tx, ref)
         await advanceResourceClock(tx, version)
+        const action = `${kindOf(ref.kind).plural}.delete`
+        await recordAudit(tx, [entryIn(ctx, caller, ref.namespace, { action, object: ref.name })])
         return found
       })
       if (!row) throw await notFound(caller, ref)
@@ -223,7 +238,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     async getVersion(caller, ref, version): Promise<VersionWithSpec> {
       const { namespace, name } = ref
       if (version === 'active') {
-        const found = await findStart(db, { namespace, name, version: null }, caller.namespaces)
+        const found = await findStart(db, { namespace, name, version: null }, reach(caller))
         return { ...viewVersion(found.version), spec: found.version.spec }
       }
       const resource = await mustFind(caller, ref)
@@ -236,7 +251,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     },
 
     async startOf(caller, which) {
-      return (await findStart(db, which, caller.namespaces)).start
+      return (await findStart(db, which, reach(caller))).start
     },
   }
 }

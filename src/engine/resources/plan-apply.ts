@@ -3,6 +3,7 @@ import type { ApplyOutcome, ResourceStatus } from '../../contract/resource-types
 import type { Problem } from '../../domain/failure.ts'
 import type { ResourceDocument } from '../../domain/kinds/documents.ts'
 import { kindOf } from '../../domain/kinds/registry.ts'
+import { plainNamespace } from '../../domain/tenancy.ts'
 import { canonicalJson } from '../../store/definitions/put-definition.ts'
 import type { ResourceRow } from '../../store/resources/resource-rows.ts'
 import type { Precondition } from './resource-engine.ts'
@@ -67,7 +68,7 @@ export function conflictOf(document: ResourceDocument, former: ResourceRow | nul
     line,
     column,
   })
-  const what = `${document.kind} ${document.namespace}/${document.name}`
+  const what = `${document.kind} ${plainNamespace(document.namespace)}/${document.name}`
   if (uid === null && resourceVersion === null) return null
   if (former === null)
     return problem(uid === null ? 'resourceVersion' : 'uid', `${what} does not exist any more, or never did`)

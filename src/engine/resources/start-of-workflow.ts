@@ -2,6 +2,7 @@ import type { JsonObject } from '../../base/json.ts'
 import { nearest } from '../../base/nearest.ts'
 import { Failure } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { isWithin, plainNamespace } from '../../domain/tenancy.ts'
 import type { Queryable } from '../../store/db.ts'
 import { findResources, listNames, listResources } from '../../store/resources/read-resources.ts'
 import type { ResourceRow } from '../../store/resources/resource-rows.ts'
@@ -24,7 +25,7 @@ export async function findStart(
   which: WorkflowName,
   namespaces: readonly string[] | null,
 ): Promise<{ resource: ResourceRow; version: VersionRow; start: WorkflowStart }> {
-  const sees = namespaces === null || namespaces.includes(which.namespace)
+  const sees = isWithin(namespaces, which.namespace)
   const [resource] = sees
     ? await findResources(db, [{ kind: 'Workflow', namespace: which.namespace, name: which.name }])
     : []
@@ -34,7 +35,7 @@ export async function findStart(
   if (!version && which.version !== null)
     throw new Failure('workflow.not_found', `looking for version ${which.version} of workflow ${nameOf(which)}`, {
       evidence: { latest: resource.generation },
-      remediation: `Its versions go up to ${resource.generation}: orrery describe workflow ${which.name} -n ${which.namespace} lists them.`,
+      remediation: `Its versions go up to ${resource.generation}: orrery describe workflow ${which.name} -n ${plainNamespace(which.namespace)} lists them.`,
     })
   const refusal = version ? refusalOf(version, published) : 'draft'
   if (!version || refusal !== null) {
@@ -65,7 +66,7 @@ function refusalOf(version: VersionRow, published: VersionRow | null): 'draft' |
   return version.lifecycle === 'archived' || published?.lifecycle === 'archived' ? 'archived' : null
 }
 
-const nameOf = (which: WorkflowName): string => `${which.namespace}/${which.name}`
+const nameOf = (which: WorkflowName): string => `${plainNamespace(which.namespace)}/${which.name}`
 
 async function notFound(
   db: Queryable,
@@ -75,14 +76,18 @@ async function notFound(
   const names = seen.sees ? await listNames(db, { kind: 'Workflow', namespace: which.namespace }, LIMITS.pageMax) : []
   const near = nearest(which.name, names)
   const filter = { kind: 'Workflow', namespaces: seen.namespaces, name: which.name, terms: [] }
-  const elsewhere = (await listResources(db, filter, { after: null, limit: ELSEWHERE_MAX })).map((r) => r.namespace)
+  const elsewhere = (await listResources(db, filter, { after: null, limit: ELSEWHERE_MAX })).map((r) =>
+    plainNamespace(r.namespace),
+  )
   const evidence: JsonObject = {
     ...(near === null ? {} : { nearest: near }),
     ...(elsewhere.length > 0 ? { namespaces: elsewhere } : {}),
   }
   const hint =
     near !== null
-      ? { remediation: `Did you mean ${near}? orrery get workflows -n ${which.namespace} lists what there is.` }
+      ? {
+          remediation: `Did you mean ${near}? orrery get workflows -n ${plainNamespace(which.namespace)} lists what there is.`,
+        }
       : elsewhere.length > 0
         ? { remediation: `There is a workflow of this name in namespace ${elsewhere.join(', ')}: name it with -n.` }
         : {}

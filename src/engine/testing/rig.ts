@@ -21,12 +21,24 @@ import type { EngineDeps, EngineTimes } from '../context.ts'
 import { createEngine, DEFAULT_TIMES, type RunningEngine } from '../create-engine.ts'
 import type { Caller } from '../engine.ts'
 
-export const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', namespaces: null, requestId: 'req' }
-export const WORKER: Caller = { actor: 'tok_worker', role: 'worker', namespaces: null, requestId: 'req' }
+export const ADMIN: Caller = {
+  actor: 'tok_admin',
+  role: 'admin',
+  organisation: '*',
+  namespaces: null,
+  requestId: 'req',
+}
+export const WORKER: Caller = {
+  actor: 'tok_worker',
+  role: 'worker',
+  organisation: '*',
+  namespaces: null,
+  requestId: 'req',
+}
 
 const START_MS = Date.UTC(2026, 0, 1)
 const TABLES =
-  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version, approval, sent_event, run_deadline, stop_wish, secret_value'
+  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version, approval, sent_event, run_deadline, stop_wish, secret_value, audit'
 
 /** What goes wrong with the statement of a name: before it is sent, or after it was done and before its answer comes back. */
 export interface Faults {

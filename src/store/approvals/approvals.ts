@@ -33,7 +33,7 @@ export async function findApproval(
   namespaces: readonly string[] | null,
 ): Promise<ApprovalRow | null> {
   const rows = await db.query<ApprovalRow>(
-    `select * from approval where id = $1 and ($2::text[] is null or namespace = any($2::text[]))`,
+    `select * from approval where id = $1 and in_reach(namespace, $2::text[])`,
     [id, namespaces],
     { name: 'find_approval' },
   )
@@ -55,7 +55,7 @@ export interface ApprovalFilter {
 export async function listApprovals(db: Queryable, f: ApprovalFilter): Promise<ApprovalRow[]> {
   return db.query<ApprovalRow>(
     `select * from approval
-      where ($1::text[] is null or namespace = any($1::text[])) and (cardinality($2::text[]) = 0 or state::text = any($2::text[]))
+      where in_reach(namespace, $1::text[]) and (cardinality($2::text[]) = 0 or state::text = any($2::text[]))
         and ($3::text is null or run_id = $3) and ($4::text is null or step = $4) and ($5::text is null or id < $5)
       order by id desc limit $6`,
     [f.namespaces, f.states, f.runId, f.step, f.before, f.limit],

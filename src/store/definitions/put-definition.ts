@@ -27,8 +27,12 @@ export function canonicalJson(value: unknown): string {
 export const definitionHash = (definition: Definition): string =>
   createHash('sha256').update(canonicalJson(definition)).digest('base64url')
 
-/** Keeps a definition under its hash. Twice is safe. */
-export async function putDefinition(db: Db, definition: Definition): Promise<string> {
+/** Keeps a definition under its hash. Twice is safe. `onNew` is called in the transaction that makes it, and only then. */
+export async function putDefinition(
+  db: Db,
+  definition: Definition,
+  onNew: (tx: Queryable, hash: string) => Promise<void> = () => Promise.resolve(),
+): Promise<string> {
   const hash = definitionHash(definition)
   const known = await db.query(`select 1 from definition where hash = $1`, [hash], { name: 'definition_known' })
   if (known.length > 0) return hash
@@ -62,6 +66,7 @@ export async function putDefinition(db: Db, definition: Definition): Promise<str
         nodes.map((n) => n.queueTimeoutMs),
       ],
     )
+    await onNew(tx, hash)
   })
   return hash
 }

@@ -11,7 +11,7 @@ export async function findResources(db: Queryable, refs: readonly ResourceRef[])
   )
 }
 
-/** Which resources; a list of namespaces that is null takes all. */
+/** Which resources; `namespaces` is a reach. */
 export interface ResourceFilter {
   kind: string
   namespaces: readonly string[] | null
@@ -48,7 +48,7 @@ export async function listResources(
 ): Promise<ResourceRow[]> {
   return db.query<ResourceRow>(
     `select ${RESOURCE_COLUMNS} from resource
-      where kind = $1 and ($2::text[] is null or namespace = any($2)) and ($3::text is null or name = $3) and deleted_at is null
+      where kind = $1 and in_reach(namespace, $2::text[]) and ($3::text is null or name = $3) and deleted_at is null
         and (namespace, name) > ($6, $7) and ${MEETS}
       order by namespace, name limit $8`,
     [...filterParams(filter), page.after?.namespace ?? '', page.after?.name ?? '', page.limit],
@@ -63,7 +63,7 @@ export async function listChanges(
 ): Promise<ResourceRow[]> {
   return db.query<ResourceRow>(
     `select ${RESOURCE_COLUMNS} from resource
-      where resource_version > $4 and kind = $1 and ($2::text[] is null or namespace = any($2)) and ($3::text is null or name = $3)
+      where resource_version > $4 and kind = $1 and in_reach(namespace, $2::text[]) and ($3::text is null or name = $3)
       order by resource_version limit $5`,
     [filter.kind, filter.namespaces, filter.name, page.after, page.limit],
     { name: 'list_resource_changes' },

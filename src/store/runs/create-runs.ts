@@ -18,6 +18,8 @@ export interface RunRow {
   born: { node: number; session: string } | null
   /** The `traceparent` of its request, of which the run is a part; none when its trace is its own. */
   trace?: string | null
+  /** Id of the token that asked for it; null of a child. */
+  createdBy: string | null
 }
 
 /** A root step that was born leased to a session. */
@@ -39,9 +41,9 @@ const sqlFor = (keyed: boolean): string => `
 with i as materialized (
   select u.*, c.now, (select w.id from session w where w.id = u.wanted and w.state = 'live') as session
     from (select clock_now() as now offset 0) c,
-         unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::text[], $10::int[], $11::text[], $13::text[]
-                ${keyed ? ', $14::text[], $15::text[], $16::text[]' : ''})
-      as u(id, namespace, workflow, definition, inputs, labels, nodes, roots, changes, born, wanted, trace ${keyed ? ', scope, key, fingerprint' : ''})
+         unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::text[], $10::int[], $11::text[], $13::text[], $14::text[]
+                ${keyed ? ', $15::text[], $16::text[], $17::text[]' : ''})
+      as u(id, namespace, workflow, definition, inputs, labels, nodes, roots, changes, born, wanted, trace, created_by ${keyed ? ', scope, key, fingerprint' : ''})
 ),
 ${
   keyed
@@ -56,8 +58,8 @@ n as materialized (select * from i where key is null or id in (select run_id fro
     : 'n as (select * from i),'
 }
 runs as (
-  insert into run (id, namespace, workflow, definition, state, open, active, total, inputs, labels, trace, created_at, moved_at)
-  select id, namespace, workflow, definition, 'pending', nodes, roots, nodes, inputs::jsonb, labels::jsonb, trace, now, now from n
+  insert into run (id, namespace, workflow, definition, state, open, active, total, inputs, labels, trace, created_at, moved_at, created_by)
+  select id, namespace, workflow, definition, 'pending', nodes, roots, nodes, inputs::jsonb, labels::jsonb, trace, now, now, created_by from n
 ),
 steps as (
   insert into step (run_id, node, state, queue_id, need, total, fence, session, due_at, queued_at, leased_at)
@@ -102,6 +104,7 @@ export async function createRuns(db: Queryable, rows: readonly RunRow[], graceMs
       rows.map((r) => r.born?.session ?? null),
       graceMs,
       rows.map((r) => r.trace ?? null),
+      rows.map((r) => r.createdBy),
       ...(keyed
         ? [
             rows.map((r) => r.idempotency?.scope ?? null),

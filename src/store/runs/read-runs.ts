@@ -31,14 +31,14 @@ export interface RunReadRow {
 export const RUN_COLUMNS = `id, namespace, workflow, definition, state, stop, epoch, open, active, bad, total, labels, failure, created_at, started_at, ended_at, parent_run, parent_node, parent_path,
   (extract(epoch from clock_now() - moved_at) * 1000)::float8 as still_ms`
 
-/** A run, or null when there is none in these namespaces (null: all). */
+/** A run, or null when there is none within this reach. */
 export async function findRun(
   db: Queryable,
   id: string,
   namespaces: readonly string[] | null,
 ): Promise<RunReadRow | null> {
   const rows = await db.query<RunReadRow>(
-    `select ${RUN_COLUMNS}, inputs from run where id = $1 and ($2::text[] is null or namespace = any($2::text[]))`,
+    `select ${RUN_COLUMNS}, inputs from run where id = $1 and in_reach(namespace, $2::text[])`,
     [id, namespaces],
     { name: 'find_run' },
   )
@@ -87,7 +87,7 @@ export async function listRuns(db: Queryable, f: RunFilter): Promise<Omit<RunRea
   const live = f.states.length > 0 && f.states.every((s) => s === 'pending' || s === 'running' || s === 'waiting')
   return db.query(
     `select ${RUN_COLUMNS} from run
-      where ($1::text[] is null or namespace = any($1::text[])) and ($2::text is null or workflow = $2)
+      where in_reach(namespace, $1::text[]) and ($2::text is null or workflow = $2)
         and (cardinality($3::text[]) = 0 or (case when state = 'running' and active = 0 then 'waiting' else state::text end) = any($3::text[]))
         and ($4::text is null or id < $4) ${live ? 'and ended_at is null' : ''}
       order by id desc limit $5`,

@@ -81,7 +81,7 @@ export async function findNamespacesOfSecret(
 ): Promise<string[]> {
   const rows = await db.query<{ namespace: string }>(
     `select distinct namespace from secret_value
-      where secret = $1 and namespace <> $2 and ($3::text[] is null or namespace = any($3)) order by namespace limit 20`,
+      where secret = $1 and namespace <> $2 and in_reach(namespace, $3::text[]) order by namespace limit 20`,
     [secret, besides, namespaces],
   )
   return rows.map((row) => row.namespace)

@@ -7,7 +7,7 @@ export async function countLiveRuns(
 ): Promise<{ state: 'pending' | 'running' | 'waiting'; count: number }[]> {
   return db.query(
     `select case when state = 'running' and active = 0 then 'waiting' else state::text end as state, count(*)::int as count
-       from run where ended_at is null and ($1::text[] is null or namespace = any($1::text[])) group by 1`,
+       from run where ended_at is null and in_reach(namespace, $1::text[]) group by 1`,
     [namespaces],
     { name: 'count_live_runs' },
   )

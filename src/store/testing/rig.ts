@@ -62,6 +62,7 @@ export class StoreRig {
       changes: '[{"of":"run","to":"pending"}]',
       idempotency: null,
       born: null,
+      createdBy: 'tok',
       ...rest,
     }
   }
