@@ -71,8 +71,9 @@ function parametersOf(route: Route, schemas: JsonObject): Json[] {
     parameters.push({ name: name ?? '', in: 'path', required: true, schema: { type: 'string' } })
   if (route.query) {
     const query = takeSchema(route.query, schemas)
+    const required = (query['required'] ?? []) as string[]
     for (const [name, schema] of Object.entries((query['properties'] ?? {}) as JsonObject))
-      parameters.push({ name, in: 'query', schema })
+      parameters.push({ name, in: 'query', ...(required.includes(name) ? { required: true } : {}), schema })
   }
   for (const [name, description] of Object.entries(route.headers ?? {}))
     parameters.push({ name, in: 'header', description, schema: { type: 'string' } })
