@@ -43,7 +43,8 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
     const ids = createIds(systemClock, systemRandom)
     const admin = { given: env['ORRERY_ADMIN_TOKEN'], file: join(dataDir, 'admin.token') }
     const isAdminHere = await ensureFirstAdmin(db, { ...admin, ids, random: systemRandom })
-    const tokenFile = isAdminHere ? admin.file : null
+    // One that the environment gives is kept in no file.
+    const tokenFile = isAdminHere && admin.given === undefined ? admin.file : null
     const scheme = tls ? 'https' : 'http'
     const parts = await startServer({
       db,

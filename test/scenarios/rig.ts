@@ -325,16 +325,19 @@ export interface Up {
   dataDir: string
 }
 
+/** Administrator of the servers that scenarios start. */
+const UP_TOKEN = 'administrator-of-scenarios-0123456789'
+
 /** `orrery up` as people start it, on a free port; ended when the test is over. */
 export async function startUp(
   args: readonly string[],
   options: { dataDir?: string; env?: Record<string, string> } = {},
 ): Promise<Up> {
   const dataDir = options.dataDir ?? join(makeDir(), 'data')
-  const up = startOrrery(
-    ['up', '--json', '--port', '0', '--data-dir', dataDir, ...args],
-    options.env ? { env: options.env } : {},
-  )
+  // Given to all of them: only the first server of a database makes an administrator of its own.
+  const token = options.env?.['ORRERY_ADMIN_TOKEN'] ?? UP_TOKEN
+  const env = { ...options.env, ORRERY_ADMIN_TOKEN: token }
+  const up = startOrrery(['up', '--json', '--port', '0', '--data-dir', dataDir, ...args], { env })
   onTestFinished(async () => {
     await up.kill9()
     endAllBelow(dataDir)
@@ -345,8 +348,7 @@ export async function startUp(
       .stdout()
       .split('\n')
       .find((line) => line.includes('"type":"up"')) ?? '{}'
-  const { address, tokenFile }: { address: string; tokenFile: string } = JSON.parse(told)
-  const token = readFileSync(tokenFile, 'utf8').trim()
+  const { address }: { address: string } = JSON.parse(told)
   return {
     process: up,
     address,

@@ -151,7 +151,13 @@ function announce(output: Output, config: Config, up: UpHandle): void {
       dim('worker'),
       span(config.worker ? `${config.capacity} slots` : 'none here: orrery worker connects one from anywhere'),
     ],
-    [dim('token'), span(up.tokenFile ?? 'kept by the server that started first: orrery token create makes more there')],
+    [
+      dim('token'),
+      span(
+        up.tokenFile ??
+          'of ORRERY_ADMIN_TOKEN, or kept by the server that started first: orrery token create makes more',
+      ),
+    ],
     ...(up.logFile ? [[dim('log'), span(up.logFile)]] : []),
     [dim('try'), span(`orrery run FILE --server ${up.address}`, 'accent')],
   )
