@@ -334,9 +334,9 @@ export async function startUp(
   options: { dataDir?: string; env?: Record<string, string> } = {},
 ): Promise<Up> {
   const dataDir = options.dataDir ?? join(makeDir(), 'data')
-  // Given to all of them: only the first server of a database makes an administrator of its own.
-  const token = options.env?.['ORRERY_ADMIN_TOKEN'] ?? UP_TOKEN
-  const env = { ...options.env, ORRERY_ADMIN_TOKEN: token }
+  // Only the first server of a database makes an administrator of its own: where others may follow all are given one.
+  const given = options.env?.['ORRERY_ADMIN_TOKEN'] ?? (args.includes('postgres') ? UP_TOKEN : null)
+  const env = { ...options.env, ...(given === null ? {} : { ORRERY_ADMIN_TOKEN: given }) }
   const up = startOrrery(['up', '--json', '--port', '0', '--data-dir', dataDir, ...args], { env })
   onTestFinished(async () => {
     await up.kill9()
@@ -348,7 +348,8 @@ export async function startUp(
       .stdout()
       .split('\n')
       .find((line) => line.includes('"type":"up"')) ?? '{}'
-  const { address }: { address: string } = JSON.parse(told)
+  const { address, tokenFile }: { address: string; tokenFile: string } = JSON.parse(told)
+  const token = given ?? readFileSync(tokenFile, 'utf8').trim()
   return {
     process: up,
     address,
