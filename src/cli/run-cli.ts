@@ -3,7 +3,7 @@ import { Failure } from '../domain/failure.ts'
 import { FAILURES } from '../domain/failures.ts'
 import type { CliDeps } from './deps.ts'
 import { Output } from './output.ts'
-import { buildProgram } from './program.ts'
+import { buildProgram } from './program/program.ts'
 import { failureOfParsing } from './usage.ts'
 
 /** Runs one command line (without node and script) and gives its exit code. Never throws. */

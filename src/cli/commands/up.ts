@@ -1,6 +1,7 @@
 import path from 'node:path'
 import { Failure } from '../../domain/failure.ts'
-import { type Config, getConfig, type SettingName } from '../config.ts'
+import { type Config, getConfig } from '../config.ts'
+import type { SettingName } from '../settings.ts'
 import type { CliDeps, UpHandle } from '../deps.ts'
 import { readText } from '../inputs.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'

@@ -1,6 +1,6 @@
 import { Secret } from '../../base/index.ts'
 import path from 'node:path'
-import type { SettingName } from '../config.ts'
+import type { SettingName } from '../settings.ts'
 import type { CliDeps, WorkerHandle } from '../deps.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'

@@ -1,32 +1,23 @@
-import type { Command, Option } from 'commander'
-import { ADDRESS_ORDER, TOKEN_ORDER } from '../client/unreachable.ts'
-import type { AuditFlags } from './commands/audit.ts'
-import type { CanIFlags, LoginFlags } from './commands/auth.ts'
-import type { SetContextFlags } from './commands/contexts.ts'
-import type { ServerFlags } from './commands/runs.ts'
-import type { CreateTokenFlags, ListTokensFlags } from './commands/tokens.ts'
-import type { ProgramOptions } from './program.ts'
-
-/** How the program writes its options and examples. */
-export interface Parts {
-  withServer(command: Command): Command
-  many(flags: string, description: string): Option
-  json(): Option
-  examples(...lines: string[]): string
-}
+import type { Command } from 'commander'
+import { ADDRESS_ORDER, TOKEN_ORDER } from '../../client/unreachable.ts'
+import type { AuditFlags } from '../commands/audit.ts'
+import type { CanIFlags, LoginFlags } from '../commands/auth.ts'
+import type { SetContextFlags } from '../commands/contexts.ts'
+import type { ServerFlags } from '../commands/runs.ts'
+import type { CreateTokenFlags, ListTokensFlags } from '../commands/tokens.ts'
+import { examples, json, many, type ProgramOptions, withServer } from './options.ts'
 
 const HOW_FOUND = `\n${ADDRESS_ORDER}\n${TOKEN_ORDER}`
 
 /** Who may ask what of which server: tokens, logging in, contexts, the audit log. */
-export function addAccess(program: Command, options: ProgramOptions, parts: Parts): void {
-  addTokens(program, options, parts)
-  addAuth(program, options, parts)
-  addContexts(program, options, parts)
-  addAudit(program, options, parts)
+export function addAccess(program: Command, options: ProgramOptions): void {
+  addTokens(program, options)
+  addAuth(program, options)
+  addContexts(program, options)
+  addAudit(program, options)
 }
 
-function addTokens(program: Command, { deps, output, done }: ProgramOptions, parts: Parts): void {
-  const { withServer, many, examples } = parts
+function addTokens(program: Command, { deps, output, done }: ProgramOptions): void {
   const tokens = program
     .command('token')
     .summary('make, list and revoke tokens')
@@ -51,24 +42,23 @@ function addTokens(program: Command, { deps, output, done }: ProgramOptions, par
       ),
     )
     .action(async (flags: CreateTokenFlags) =>
-      done(await (await import('./commands/tokens.ts')).createToken(deps, output, flags)),
+      done(await (await import('../commands/tokens.ts')).createToken(deps, output, flags)),
     )
   withServer(tokens.command('list').description('Lists the tokens that you may see, the newest first.'))
     .option('--all', 'those too that have expired or were revoked')
     .addHelpText('after', examples('orrery token list', 'orrery token list --all'))
     .action(async (flags: ListTokensFlags) =>
-      done(await (await import('./commands/tokens.ts')).listTokens(deps, output, flags)),
+      done(await (await import('../commands/tokens.ts')).listTokens(deps, output, flags)),
     )
   withServer(tokens.command('revoke').description('Ends a token: no server takes it after a second.'))
     .argument('<token>', 'its id, or its name when no other has it')
     .addHelpText('after', examples('orrery token revoke ci'))
     .action(async (name: string, flags: ServerFlags) =>
-      done(await (await import('./commands/tokens.ts')).revokeToken(deps, output, name, flags)),
+      done(await (await import('../commands/tokens.ts')).revokeToken(deps, output, name, flags)),
     )
 }
 
-function addAuth(program: Command, { deps, output, done }: ProgramOptions, parts: Parts): void {
-  const { withServer, json, examples } = parts
+function addAuth(program: Command, { deps, output, done }: ProgramOptions): void {
   const auth = program
     .command('auth')
     .summary('log in, log out, say who you are')
@@ -84,7 +74,7 @@ function addAuth(program: Command, { deps, output, done }: ProgramOptions, parts
         'orrery auth login --name prod --token T',
       ),
     )
-    .action(async (flags: LoginFlags) => done(await (await import('./commands/auth.ts')).login(deps, output, flags)))
+    .action(async (flags: LoginFlags) => done(await (await import('../commands/auth.ts')).login(deps, output, flags)))
   auth
     .command('logout')
     .description('Forgets the token of a context. The token itself stays good until it is revoked.')
@@ -92,11 +82,11 @@ function addAuth(program: Command, { deps, output, done }: ProgramOptions, parts
     .addOption(json())
     .addHelpText('after', examples('orrery auth logout'))
     .action(async (flags: { context?: string }) =>
-      done(await (await import('./commands/auth.ts')).logout(deps, output, flags)),
+      done(await (await import('../commands/auth.ts')).logout(deps, output, flags)),
     )
   withServer(auth.command('whoami').description('Says whose the token is, its role, and what it sees.'))
     .addHelpText('after', examples('orrery auth whoami', 'orrery auth whoami --context prod'))
-    .action(async (flags: ServerFlags) => done(await (await import('./commands/auth.ts')).whoami(deps, output, flags)))
+    .action(async (flags: ServerFlags) => done(await (await import('../commands/auth.ts')).whoami(deps, output, flags)))
   withServer(program.command('can-i').summary('say whether you may do something'))
     .description('Says whether the token may do VERB with RESOURCE; exit code 0 for yes, 1 for no.')
     .argument('<verb>', 'such as get, list, create, cancel, revoke')
@@ -104,11 +94,11 @@ function addAuth(program: Command, { deps, output, done }: ProgramOptions, parts
     .option('--namespace <name>', 'in this namespace')
     .addHelpText('after', examples('orrery can-i cancel runs', 'orrery can-i create tokens --namespace team'))
     .action(async (verb: string, resource: string, flags: CanIFlags) =>
-      done(await (await import('./commands/auth.ts')).canI(deps, output, { verb, resource }, flags)),
+      done(await (await import('../commands/auth.ts')).canI(deps, output, { verb, resource }, flags)),
     )
 }
 
-function addContexts(program: Command, { deps, output, done }: ProgramOptions, { json, examples }: Parts): void {
+function addContexts(program: Command, { deps, output, done }: ProgramOptions): void {
   const contexts = program
     .command('context')
     .summary('name servers and choose one')
@@ -118,7 +108,7 @@ function addContexts(program: Command, { deps, output, done }: ProgramOptions, {
       'after',
       examples('orrery context set prod --server https://orrery.example', 'orrery context use prod'),
     )
-  const load = () => import('./commands/contexts.ts')
+  const load = () => import('../commands/contexts.ts')
   contexts
     .command('list')
     .description('Lists the contexts; * marks the one in use.')
@@ -160,7 +150,7 @@ function addContexts(program: Command, { deps, output, done }: ProgramOptions, {
     .action(async (name: string) => done(await (await load()).deleteContext(deps, output, name)))
 }
 
-function addAudit(program: Command, { deps, output, done }: ProgramOptions, { withServer, examples }: Parts): void {
+function addAudit(program: Command, { deps, output, done }: ProgramOptions): void {
   withServer(program.command('audit').summary('say who changed what'))
     .description('Shows changes, refusals and uses of secrets, the newest first.')
     .option('--actor <id>', 'of this token alone')
@@ -172,6 +162,6 @@ function addAudit(program: Command, { deps, output, done }: ProgramOptions, { wi
     .option('--limit <n>', 'how many at most', '50')
     .addHelpText('after', examples('orrery audit', 'orrery audit --action tokens.create', 'orrery audit --denied'))
     .action(async (flags: AuditFlags) =>
-      done(await (await import('./commands/audit.ts')).listAudit(deps, output, flags)),
+      done(await (await import('../commands/audit.ts')).listAudit(deps, output, flags)),
     )
 }

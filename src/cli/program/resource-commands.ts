@@ -1,26 +1,17 @@
 import { type Command, Option } from 'commander'
-import type { DeleteFlags } from './commands/delete.ts'
-import type { FileFlags } from './commands/apply.ts'
-import type { GetFlags } from './commands/get.ts'
-import type { ServerFlags } from './commands/runs.ts'
-import type { ProgramOptions } from './program.ts'
+import type { DeleteFlags } from '../commands/delete.ts'
+import type { FileFlags } from '../commands/apply.ts'
+import type { GetFlags } from '../commands/get.ts'
+import type { ServerFlags } from '../commands/runs.ts'
+import { examples, json, many, type ProgramOptions, withServer } from './options.ts'
 
-/** What the commands of resources share with the others. */
-interface Parts {
-  withServer(command: Command): Command
-  examples(...lines: string[]): string
-}
-
-const collect = (value: string, previous: string[] = []): string[] => [...previous, value]
-const files = (): Option =>
-  new Option('-f, --filename <file>', 'file, directory, or - for standard input (repeatable)').argParser(collect)
+const files = (): Option => many('-f, --filename <file>', 'file, directory, or - for standard input (repeatable)')
 const namespace = (text: string): Option => new Option('-n, --namespace <name>', text)
 const format = (): Option => new Option('-o, --output <format>', 'table, wide, json or yaml')
 const KINDS = 'kind, such as workflow (wf) or secret (sec); KIND/NAME works too'
 
 /** The commands that declare, show and change resources. */
-export function addResources(program: Command, { deps, output, done }: ProgramOptions, parts: Parts): void {
-  const { withServer, examples } = parts
+export function addResources(program: Command, { deps, output, done }: ProgramOptions): void {
   withServer(program.command('apply').summary('store resources from files'))
     .description('Checks the resources of files here and stores them on a server: all of them, or none.')
     .addOption(files())
@@ -30,7 +21,7 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
     .addOption(format())
     .addHelpText('after', examples('orrery apply -f flow.yaml', 'orrery apply -f manifests --recursive --dry-run'))
     .action(async (flags: FileFlags) =>
-      done(await (await import('./commands/apply.ts')).applyFiles(deps, output, flags)),
+      done(await (await import('../commands/apply.ts')).applyFiles(deps, output, flags)),
     )
 
   program
@@ -40,10 +31,10 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
     .argument('<files...>', 'files, directories, or - for standard input')
     .option('-R, --recursive', 'look into the directories below a directory too')
     .addOption(namespace('where documents go that name no namespace'))
-    .addOption(new Option('--json', 'print JSON, for programs'))
+    .addOption(json())
     .addHelpText('after', examples('orrery validate flow.yaml', 'orrery validate manifests --recursive'))
     .action(async (paths: string[], flags: { recursive?: boolean; namespace?: string }) =>
-      done(await (await import('./commands/apply.ts')).validateFiles(deps, output, paths, flags)),
+      done(await (await import('../commands/apply.ts')).validateFiles(deps, output, paths, flags)),
     )
 
   withServer(program.command('diff').summary('show what apply would change'))
@@ -55,7 +46,7 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
     .addOption(namespace('where documents go that name no namespace'))
     .addHelpText('after', examples('orrery diff -f flow.yaml'))
     .action(async (flags: FileFlags) =>
-      done(await (await import('./commands/apply.ts')).diffFiles(deps, output, flags)),
+      done(await (await import('../commands/apply.ts')).diffFiles(deps, output, flags)),
     )
 
   withServer(program.command('get').summary('list resources, or print some'))
@@ -72,7 +63,7 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
       examples('orrery get workflows', 'orrery get wf report -o yaml', 'orrery get workflows -A -l team=core --watch'),
     )
     .action(async (kind: string, names: string[], flags: GetFlags) =>
-      done(await (await import('./commands/get.ts')).getResources(deps, output, { kind, names }, flags)),
+      done(await (await import('../commands/get.ts')).getResources(deps, output, { kind, names }, flags)),
     )
 
   withServer(program.command('describe').summary('show all that is known of a resource'))
@@ -82,7 +73,7 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
     .addOption(namespace('its namespace (default: default)'))
     .addHelpText('after', examples('orrery describe workflow report', 'orrery describe wf/report'))
     .action(async (kind: string, names: string[], flags: ServerFlags & { namespace?: string }) =>
-      done(await (await import('./commands/get.ts')).describeResource(deps, output, { kind, names }, flags)),
+      done(await (await import('../commands/get.ts')).describeResource(deps, output, { kind, names }, flags)),
     )
 
   withServer(program.command('edit').summary('change a resource in an editor'))
@@ -92,7 +83,7 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
     .addOption(namespace('its namespace (default: default)'))
     .addHelpText('after', examples('orrery edit workflow report', 'EDITOR="code --wait" orrery edit wf/report'))
     .action(async (kind: string, names: string[], flags: ServerFlags & { namespace?: string }) =>
-      done(await (await import('./commands/edit.ts')).editResource(deps, output, { kind, names }, flags)),
+      done(await (await import('../commands/edit.ts')).editResource(deps, output, { kind, names }, flags)),
     )
 
   withServer(program.command('delete').summary('delete resources'))
@@ -106,6 +97,6 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
     .option('--ignore-not-found', 'what is not there is no failure')
     .addHelpText('after', examples('orrery delete workflow report', 'orrery delete -f flow.yaml --ignore-not-found'))
     .action(async (kind: string | undefined, names: string[], flags: DeleteFlags) =>
-      done(await (await import('./commands/delete.ts')).deleteResources(deps, output, { kind, names }, flags)),
+      done(await (await import('../commands/delete.ts')).deleteResources(deps, output, { kind, names }, flags)),
     )
 }

@@ -1,0 +1,51 @@
+import { type Command, Option } from 'commander'
+import type { CliDeps } from '../deps.ts'
+import type { Output } from '../output.ts'
+
+// What a command does is imported when it runs, so that --help loads nothing but the table of commands.
+
+export interface ProgramOptions {
+  deps: CliDeps
+  output: Output
+  /** Receives the exit code of the command that ran. */
+  done(exit: number): void
+}
+
+const collect = (value: string, previous: string[] = []): string[] => [...previous, value]
+export const many = (flags: string, description: string): Option => new Option(flags, description).argParser(collect)
+
+export const json = (): Option => new Option('--json', 'print JSON, for programs')
+
+export const examples = (...lines: string[]): string => `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}`
+
+export function withServer(command: Command): Command {
+  return command
+    .option('--server <url>', 'server to ask (ORRERY_SERVER; else the context in use, else the local one)')
+    .option('--token <token>', 'token to show it (ORRERY_TOKEN; else that of the context, else the local one)')
+    .option('--context <name>', 'server that you named: orrery context (ORRERY_CONTEXT)')
+    .option('--ca <file>', 'authority to trust beside the known ones, PEM (ORRERY_CA)')
+    .addOption(json())
+}
+
+export function withLog(command: Command): Command {
+  return command
+    .option('--log-format <format>', 'text or json (ORRERY_LOG_FORMAT, default text)')
+    .option('--log-level <level>', 'debug, info, warn or error (ORRERY_LOG_LEVEL, default info)')
+    .option('--log-dir <dir>', 'keep the log in files too, server.log and worker.log (ORRERY_LOG_DIR)')
+    .option('--log-file-size <MiB>', 'size at which such a file is put aside (ORRERY_LOG_FILE_SIZE, default 64)')
+    .option('--log-files-kept <n>', 'how many of those are kept (ORRERY_LOG_FILES_KEPT, default 5)')
+}
+
+export function withStore(command: Command): Command {
+  return command
+    .option('--store <kind>', 'embedded or postgres (ORRERY_STORE, default embedded)')
+    .option('--postgres-dsn <dsn>', 'address of PostgreSQL (ORRERY_POSTGRES_DSN)')
+    .option('--data-dir <dir>', 'where the embedded store keeps its data (ORRERY_DATA_DIR)')
+}
+
+export function withSecrets(command: Command): Command {
+  return command
+    .option('--secrets-dir <dir>', 'files of secrets: DIR/NAMESPACE/NAME/KEY (ORRERY_SECRETS_DIR)')
+    .option('--secrets-key-file <file>', 'keys that encrypt stored secrets (ORRERY_SECRETS_KEY_FILE)')
+    .option('--secrets-env-prefix <prefix>', 'variables of secrets begin so (default ORRERY_SECRET_)')
+}
