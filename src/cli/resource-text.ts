@@ -1,4 +1,3 @@
-import { stringify } from 'yaml'
 import { formatDuration } from '../base/index.ts'
 import type { ResourceView } from '../contract/resource-types.ts'
 import { manifestOf } from '../domain/kinds/documents.ts'
@@ -6,17 +5,7 @@ import { findKindByWord, type KindName, kindOf, KINDS } from '../domain/kinds/re
 import type { Cell, Column } from './table.ts'
 import { printableLine } from './terminal-text.ts'
 import { usageFailure } from './usage.ts'
-
-export type ResourceFormat = 'table' | 'wide' | 'json' | 'yaml'
-const FORMATS: readonly ResourceFormat[] = ['table', 'wide', 'json', 'yaml']
-
-/** What `-o` says, or what `--json` says for it. */
-export function formatOf(given: string | undefined, json: boolean): ResourceFormat {
-  if (given === undefined) return json ? 'json' : 'table'
-  const format = FORMATS.find((known) => known === given)
-  if (format) return format
-  throw usageFailure(`-o ${given} is no format`, `Formats are ${FORMATS.join(', ')}.`)
-}
+import { yamlOf } from './yaml-text.ts'
 
 /** The kind behind a word such as workflow, workflows or wf. */
 export function kindOfWord(word: string): KindName {
@@ -39,36 +28,32 @@ export function namesOf(word: string, names: readonly string[]): { kind: KindNam
 export const shortName = (of: { kind: KindName; namespace: string; name: string }): string =>
   `${of.kind.toLowerCase()}/${of.name}${of.namespace === 'default' ? '' : ` in ${of.namespace}`}`
 
-// No line breaks inside texts: what is compared and edited line by line must not change when the width does.
-const YAML = { lineWidth: 0 } as const
-
-export const yamlOf = (value: unknown): string => stringify(value, YAML)
-
 /** A resource as somebody would write it. */
 export const manifestText = ({ kind, metadata, spec }: ResourceView): string =>
   yamlOf(manifestOf({ kind, ...metadata, spec }))
 
-export function columnsOf(kind: KindName, options: { wide: boolean; namespaces: boolean }): Column[] {
+export function columnsOf(kind: KindName, options: { namespaces: boolean }): Column[] {
   return [
     ...(options.namespaces ? [{ title: 'NAMESPACE' }] : []),
     { title: 'NAME' },
-    ...kindOf(kind)
-      .columns.filter((column) => options.wide || !column.wide)
-      .map(({ title, align }) => ({ title, ...(align ? { align } : {}) })),
+    ...kindOf(kind).columns.map(({ title, align, wide }) => ({
+      title,
+      ...(align ? { align } : {}),
+      ...(wide ? { wide } : {}),
+    })),
     { title: 'AGE', align: 'right' },
-    ...(options.wide ? [{ title: 'LABELS' }] : []),
+    { title: 'LABELS', wide: true },
   ]
 }
 
-export function rowOf(resource: ResourceView, options: { wide: boolean; namespaces: boolean; nowMs: number }): Cell[] {
+export function rowOf(resource: ResourceView, options: { namespaces: boolean; nowMs: number }): Cell[] {
   const { metadata } = resource
-  const columns = kindOf(resource.kind).columns.filter((column) => options.wide || !column.wide)
   const texts = [
     ...(options.namespaces ? [metadata.namespace] : []),
     metadata.name,
-    ...columns.map((column) => column.text(resource)),
+    ...kindOf(resource.kind).columns.map((column) => column.text(resource)),
     formatDuration(Math.max(0, options.nowMs - Date.parse(metadata.createdAt))),
-    ...(options.wide ? [labelsText(metadata.labels)] : []),
+    labelsText(metadata.labels),
   ]
   return texts.map((text) => ({ text: printableLine(text) }))
 }

@@ -2,17 +2,23 @@ import { CommanderError, type Command } from 'commander'
 import { Failure } from '../domain/failure.ts'
 import { FAILURES } from '../domain/failures.ts'
 import type { CliDeps } from './deps.ts'
+import { type Format, guessFormat } from './formats.ts'
 import { Output } from './output.ts'
+import { isFormatOption } from './program/options.ts'
 import { buildProgram } from './program/program.ts'
 import { failureOfParsing } from './usage.ts'
 
 /** Runs one command line (without node and script) and gives its exit code. Never throws. */
 export async function runCli(argv: readonly string[], deps: CliDeps): Promise<number> {
-  const end = argv.indexOf('--')
-  const json = argv.slice(0, end < 0 ? argv.length : end).includes('--json')
-  const output = new Output(deps, { json })
+  const output = new Output(deps, { format: guessFormat(argv) })
   let exit = 0
   const program = buildProgram({ deps, output, done: (code) => void (exit = code) })
+  let isUnderstood = false
+  program.hook('preAction', async (_program, command) => {
+    isUnderstood = true
+    output.format = formatOf(command)
+    if (output.format === 'yaml') output.toYaml = (await import('./yaml-text.ts')).yamlOf
+  })
   for (const command of commandsOf(program)) {
     command.exitOverride().configureOutput({
       writeOut: (text) => deps.stdout.write(text),
@@ -31,11 +37,22 @@ export async function runCli(argv: readonly string[], deps: CliDeps): Promise<nu
       if (error.code === 'commander.help') return FAILURES['request.invalid'].exit
       return tell(deps, output, failureOfParsing(error.message, commandAt(program, argv)))
     }
-    return tell(deps, output, error instanceof Failure ? error : failureOfBug(deps, error))
+    const failure = error instanceof Failure ? error : failureOfBug(deps, error)
+    // Whatever a command line is refused for, nothing was done yet: that is wrong usage.
+    const code = isUnderstood ? failure.code : 'request.invalid'
+    return tell(deps, output, failure, FAILURES[code].exit)
   }
 }
 
 const commandsOf = (command: Command): Command[] => [command, ...command.commands.flatMap(commandsOf)]
+
+/** The format that the flags of a command ask for. */
+function formatOf(command: Command): Format {
+  const { output, json } = command.opts<{ output?: string; json?: boolean }>()
+  const given = command.options.some(isFormatOption) ? output : undefined
+  // Its own parser took it, so it is one of the formats.
+  return (given as Format | undefined) ?? (json ? 'json' : 'table')
+}
 
 /** The command that the words lead to, as far as they do. */
 function commandAt(program: Command, argv: readonly string[]): { name: string; commands: string[] } {
@@ -61,10 +78,14 @@ function failureOfBug(deps: CliDeps, error: unknown): Failure {
 }
 
 /** Says the failure and gives its exit code: one JSON line, or text without a stack. */
-async function tell(deps: CliDeps, output: Output, failure: Failure): Promise<number> {
+async function tell(
+  deps: CliDeps,
+  output: Output,
+  failure: Failure,
+  exit: number = FAILURES[failure.code].exit,
+): Promise<number> {
   const record = failure.toRecord()
-  const { exit } = FAILURES[record.code]
-  if (output.json) {
+  if (output.format === 'json') {
     deps.stderr.write(`${JSON.stringify({ failure: record, exit })}\n`)
     return exit
   }

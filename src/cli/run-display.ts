@@ -36,15 +36,15 @@ const FINAL_HEIGHT = 60
 type DisplayDeps = Pick<CliDeps, 'stdout' | 'clock' | 'colour'>
 
 export function createRunDisplay(deps: DisplayDeps, output: Output, run: RunView): RunDisplay {
-  if (output.json) return jsonDisplay(output, run)
+  if (output.isData) return jsonDisplay(output, run)
   return deps.stdout.isTty ? treeDisplay(deps, run) : lineDisplay(output, run)
 }
 
 function jsonDisplay(output: Output, run: RunView): RunDisplay {
-  output.printJson({ type: 'run', run })
+  output.printData({ type: 'run', run })
   return {
-    event: ({ seq, at, changes }) => output.printJson({ type: 'event', runId: run.id, seq, at, changes }),
-    canceling: () => output.printJson({ type: 'canceling', runId: run.id }),
+    event: ({ seq, at, changes }) => output.printData({ type: 'event', runId: run.id, seq, at, changes }),
+    canceling: () => output.printData({ type: 'canceling', runId: run.id }),
     end: () => {},
     abandon: () => {},
   }

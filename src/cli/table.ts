@@ -3,6 +3,10 @@ import { displayWidth, fitLine, type Line, padEnd, padStart, span, type Style } 
 export interface Column {
   title: string
   align?: 'left' | 'right'
+  /** Shown with `-o wide` alone. */
+  wide?: boolean
+  /** What `-o name` prints: a name that other commands take. */
+  isName?: boolean
 }
 
 export interface Cell {
@@ -13,17 +17,25 @@ export interface Cell {
 const GAP = '  '
 
 /** Rows under a head, each column as wide as its widest cell; lines are cut at `width`, null cuts nothing. */
-export function tableLines(columns: Column[], rows: Cell[][], options: { width: number | null }): Line[] {
-  const widths = columns.map((column, i) =>
-    Math.max(displayWidth(column.title), ...rows.map((row) => displayWidth(row[i]?.text ?? ''))),
+export function tableLines(
+  columns: readonly Column[],
+  rows: readonly Cell[][],
+  options: { width: number | null; wide?: boolean },
+): Line[] {
+  const shown = columns.map((column) => options.wide === true || column.wide !== true)
+  const visible = <T>(items: readonly T[]): T[] => items.filter((_, i) => shown[i])
+  const titles = visible(columns)
+  const cells = rows.map(visible)
+  const widths = titles.map((column, i) =>
+    Math.max(displayWidth(column.title), ...cells.map((row) => displayWidth(row[i]?.text ?? ''))),
   )
-  const lineOf = (cells: Cell[]): Line => {
-    const line = cells.flatMap((cell, i): Line => {
+  const lineOf = (row: Cell[]): Line => {
+    const line = row.flatMap((cell, i): Line => {
       const width = widths[i] ?? 0
-      const text = columns[i]?.align === 'right' ? padStart(cell.text, width) : padEnd(cell.text, width)
+      const text = titles[i]?.align === 'right' ? padStart(cell.text, width) : padEnd(cell.text, width)
       return [...(i === 0 ? [] : [span(GAP)]), span(text, cell.style)]
     })
     return options.width === null ? line : fitLine(line, options.width)
   }
-  return [lineOf(columns.map((c) => ({ text: c.title, style: 'dim' }))), ...rows.map(lineOf)]
+  return [lineOf(titles.map((c) => ({ text: c.title, style: 'dim' }))), ...cells.map(lineOf)]
 }

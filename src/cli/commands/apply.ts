@@ -7,9 +7,10 @@ import type { CliDeps } from '../deps.ts'
 import { diffLines, shorten } from '../line-diff.ts'
 import type { Output } from '../output.ts'
 import { readManifests, textOfDocuments } from '../resource-files.ts'
-import { formatOf, manifestText, shortName, yamlOf } from '../resource-text.ts'
+import { manifestText, shortName } from '../resource-text.ts'
 import { type Line, printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
+import { yamlOf } from '../yaml-text.ts'
 import { connect, type ServerFlags } from './runs.ts'
 
 export interface FileFlags extends ServerFlags {
@@ -17,19 +18,16 @@ export interface FileFlags extends ServerFlags {
   recursive?: boolean
   namespace?: string
   dryRun?: boolean
-  output?: string
 }
 
 const CONTEXT_LINES = 3
 
 /** `orrery apply -f FILE…`: everything is checked here, then stored on the server in one go. */
 export async function applyFiles(deps: CliDeps, output: Output, flags: FileFlags): Promise<number> {
-  const format = formatOf(flags.output, output.json)
   const documents = await readFiles(deps, output, flags, 'apply')
   const client = await connectTo(deps, flags)
   const answer = await client.resources.apply(textOfDocuments(documents), { dryRun: flags.dryRun ?? false })
-  if (format === 'json') output.printJson(answer)
-  else if (format === 'yaml') output.print(yamlOf(answer).trimEnd())
+  if (output.isData) output.printData(answer)
   else output.print(...answer.resources.map((row) => outcomeLine(row, answer.dryRun)))
   return 0
 }
@@ -55,9 +53,9 @@ export async function validateFiles(
     recursive: flags.recursive ?? false,
     namespace: flags.namespace ?? null,
   })
-  if (output.json) {
+  if (output.isData) {
     const resources = documents.map(({ kind, namespace, name, place }) => ({ kind, namespace, name, ...place }))
-    output.printJson({ valid: true, resources })
+    output.printData({ valid: true, resources })
     return 0
   }
   output.print(...documents.map((document): Line => [span(`${shortName(document)} `), span('valid', 'good')]))
@@ -78,8 +76,8 @@ export async function diffFiles(deps: CliDeps, output: Output, flags: FileFlags)
     })
     differences.push({ document, before, after: yamlOf(visible(document)) })
   }
-  if (output.json)
-    output.printJson({
+  if (output.isData)
+    output.printData({
       differences: differences.map(({ document: { kind, namespace, name }, before, after }) => ({
         kind,
         namespace,

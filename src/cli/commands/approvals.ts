@@ -9,18 +9,11 @@ import { failureLines } from '../failure-text.ts'
 import { parseJson, readText } from '../inputs.ts'
 import type { Output } from '../output.ts'
 import { resolveRunId } from '../run-ids.ts'
-import { tableLines } from '../table.ts'
 import { printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
-import type { ServerFlags } from './runs.ts'
+import { connect, type ServerFlags } from './runs.ts'
 
 const STATES: readonly ApprovalState[] = ['pending', 'approved', 'denied', 'expired', 'canceled']
-
-const connect = (deps: CliDeps, flags: ServerFlags): Promise<Client> =>
-  deps.connect({
-    ...(flags.server === undefined ? {} : { server: flags.server }),
-    ...(flags.token === undefined ? {} : { token: flags.token }),
-  })
 
 /** JSON of a flag, or of the file that it names with @. */
 async function jsonOf(deps: CliDeps, flag: string, text: string): Promise<Json> {
@@ -57,7 +50,7 @@ export async function decide(
         ...(inputs === undefined ? {} : { inputs: inputs as JsonObject }),
       })
     : await client.deny(approval.id, comment)
-  if (output.json) output.printJson(decided)
+  if (output.isData) output.printData(decided)
   else {
     output.print([
       span(`${printableLine(step)} is `),
@@ -103,23 +96,31 @@ export async function list(deps: CliDeps, output: Output, flags: ApprovalListFla
     ...(flags.run === undefined ? {} : { run: await resolveRunId(client, flags.run) }),
     ...(flags.namespace === undefined ? {} : { namespace: flags.namespace }),
   })
-  if (output.json) {
-    output.printJson({ approvals: page.items, next: page.next })
+  if (output.isData) {
+    output.printData({ approvals: page.items, next: page.next })
     return 0
   }
   if (page.items.length === 0) {
     output.remark(`No approval is ${states.join(' or ')}.`)
     return 0
   }
-  const columns = ['RUN', 'STEP', 'STATE', 'EXPIRES', 'ASKS'].map((title) => ({ title }))
+  const columns = [
+    ...['RUN', 'STEP', 'STATE', 'EXPIRES', 'ASKS'].map((title) => ({ title })),
+    ...['NAMESPACE', 'WORKFLOW', 'APPROVERS', 'DECIDED BY', 'COMMENT'].map((title) => ({ title, wide: true })),
+  ]
   const rows = page.items.map((a) => [
     { text: a.run },
     { text: printableLine(a.step) },
     { text: a.state, style: a.state === 'pending' ? ('warn' as const) : ('dim' as const) },
     { text: a.expiresAt === null ? 'never' : `${a.expiresAt.slice(0, 19)}Z` },
     { text: printableLine(a.message) },
+    { text: a.namespace },
+    { text: printableLine(a.workflow) },
+    { text: printableLine(a.approvers?.join(',') ?? 'anybody') },
+    { text: printableLine(a.decidedBy ?? '-') },
+    { text: printableLine(a.comment ?? '-') },
   ])
-  output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+  output.printTable(columns, rows)
   output.remark('  orrery runs approve RUN STEP, orrery runs deny RUN STEP')
   return 0
 }
@@ -146,7 +147,7 @@ export async function send(
   const run = await resolveRunId(client, id)
   const options = flags.key === undefined ? {} : { idempotencyKey: flags.key }
   const sent = await client.sendEvent(run, { name: event, payload }, options)
-  if (output.json) output.printJson(sent)
+  if (output.isData) output.printData(sent)
   else if (sent.step !== null)
     output.print(`${printableLine(sent.step)} of ${run} took ${printableLine(event)} and goes on`)
   else output.print(`${run} keeps ${printableLine(event)} until a step waits for it`)
@@ -156,8 +157,8 @@ export async function send(
 export async function nudge(deps: CliDeps, output: Output, id: string, flags: ServerFlags): Promise<number> {
   const client = await connect(deps, flags)
   const { run, changed, waiting } = await client.nudgeRun(await resolveRunId(client, id))
-  if (output.json) {
-    output.printJson({ run, changed, waiting })
+  if (output.isData) {
+    output.printData({ run, changed, waiting })
     return 0
   }
   for (const { of, to } of changed) output.print(`${printableLine(of)} is ${to}`)

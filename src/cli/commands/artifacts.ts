@@ -7,7 +7,6 @@ import { Failure } from '../../domain/failure.ts'
 import type { CliDeps } from '../deps.ts'
 import type { Output } from '../output.ts'
 import { resolveRunId } from '../run-ids.ts'
-import { tableLines } from '../table.ts'
 import { printableLine } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
 import { connect, type ServerFlags } from './runs.ts'
@@ -25,8 +24,8 @@ export async function listArtifacts(deps: CliDeps, output: Output, id: string, f
   const client = await connect(deps, flags)
   const runId = await resolveRunId(client, id)
   const artifacts = await allArtifacts(client, runId)
-  if (output.json) {
-    output.printJson({ artifacts })
+  if (output.isData) {
+    output.printData({ artifacts })
     return 0
   }
   if (artifacts.length === 0) {
@@ -39,16 +38,18 @@ export async function listArtifacts(deps: CliDeps, output: Output, id: string, f
     { title: 'SIZE', align: 'right' as const },
     { title: 'SHA-256' },
     { title: 'KEPT FOR', align: 'right' as const },
+    { title: 'CREATED', wide: true },
   ]
   const now = deps.clock.now()
   const rows = artifacts.map((artifact) => [
     { text: printableLine(artifact.step) },
     { text: printableLine(artifact.name) },
     { text: sizeText(artifact.bytes) },
-    { text: artifact.sha256.slice(0, 12) },
+    { text: output.format === 'wide' ? artifact.sha256 : artifact.sha256.slice(0, 12) },
     { text: formatDuration(Math.max(0, Date.parse(artifact.expiresAt) - now)) },
+    { text: artifact.createdAt },
   ])
-  output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+  output.printTable(columns, rows)
   return 0
 }
 
@@ -81,7 +82,7 @@ export async function getArtifact(
   if (!(await deps.writeFile(target, content, { force: flags.force === true, check }))) {
     throw usageFailure(`${target} is there already`, 'Name another file with -o, or write over it with --force.')
   }
-  if (output.json) output.printJson({ ...artifact, file: target })
+  if (output.isData) output.printData({ ...artifact, file: target })
   else output.print(`${printableLine(target)}  ${sizeText(artifact.bytes)}`)
   return 0
 }

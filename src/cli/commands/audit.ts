@@ -1,7 +1,6 @@
 import type { CliDeps } from '../deps.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { Output } from '../output.ts'
-import { tableLines } from '../table.ts'
 import { printableLine } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
 import { connect, type ServerFlags } from './runs.ts'
@@ -32,8 +31,8 @@ export async function listAudit(deps: CliDeps, output: Output, flags: AuditFlags
     ...(since === undefined ? {} : { since }),
     ...(flags.denied ? { outcome: 'denied' as const } : {}),
   })
-  if (output.json) {
-    output.printJson({ entries: page.items, next: page.next })
+  if (output.isData) {
+    output.printData({ entries: page.items, next: page.next })
     return 0
   }
   if (page.items.length === 0) {
@@ -41,6 +40,7 @@ export async function listAudit(deps: CliDeps, output: Output, flags: AuditFlags
     return 0
   }
   const columns = ['AT', 'WHO', 'ACTION', 'OBJECT', 'NAMESPACE', 'OUTCOME', 'FROM'].map((title) => ({ title }))
+  const more = ['ID', 'ROLE', 'REQUEST', 'DETAILS'].map((title) => ({ title, wide: true }))
   const rows = page.items.map((entry) => [
     { text: entry.at },
     { text: printableLine(entry.actor.name ?? entry.actor.id) },
@@ -49,8 +49,12 @@ export async function listAudit(deps: CliDeps, output: Output, flags: AuditFlags
     { text: entry.namespace ?? '-' },
     { text: entry.outcome, style: entry.outcome === 'denied' ? ('warn' as const) : ('good' as const) },
     { text: entry.address ?? '-' },
+    { text: entry.id },
+    { text: entry.actor.role ?? '-' },
+    { text: printableLine(entry.requestId ?? '-') },
+    { text: entry.details ? printableLine(JSON.stringify(entry.details)) : '-' },
   ])
-  output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+  output.printTable([...columns, ...more], rows)
   if (page.next !== null) output.remark(`Older entries are not shown; --limit goes up to ${LIMITS.pageMax}.`)
   return 0
 }

@@ -26,7 +26,7 @@ export async function login(deps: CliDeps, output: Output, flags: LoginFlags): P
   const ca = flags.ca === undefined ? former?.ca : path.resolve(deps.cwd, flags.ca)
   const context = { server: client.address, token, ...(ca === undefined ? {} : { ca }) }
   await deps.contexts.write({ current: name, contexts: { ...all.contexts, [name]: context } })
-  if (output.json) output.printJson({ context: name, server: client.address, who, file: deps.contexts.path })
+  if (output.isData) output.printData({ context: name, server: client.address, who, file: deps.contexts.path })
   else {
     output.print([span(`${printableLine(who.name)} `, 'bold'), span(`is logged in at ${client.address}`)])
     output.print(`  ${who.role} of ${reachText(who)}; kept as context ${name}, which is in use now`)
@@ -53,13 +53,13 @@ export async function logout(deps: CliDeps, output: Output, flags: { context?: s
   const all = await deps.contexts.read()
   const name = flags.context ?? (deps.env['ORRERY_CONTEXT'] || all.current)
   if (name === null || !Object.hasOwn(all.contexts, name) || all.contexts[name]?.token === undefined) {
-    if (output.json) output.printJson({ context: name, forgotten: false })
+    if (output.isData) output.printData({ context: name, forgotten: false })
     else output.remark(name === null ? 'No context is in use; nothing to forget.' : `Context ${name} keeps no token.`)
     return 0
   }
   const { token: _, ...rest } = all.contexts[name]
   await deps.contexts.write(withContext(all, name, rest))
-  if (output.json) output.printJson({ context: name, forgotten: true })
+  if (output.isData) output.printData({ context: name, forgotten: true })
   else {
     output.print(`context ${name} keeps no token any more`)
     output.remark('The token itself stays good; orrery token revoke ends it.')
@@ -75,7 +75,7 @@ export const withContext = (all: Contexts, name: string, context: Contexts['cont
 export async function whoami(deps: CliDeps, output: Output, flags: ServerFlags): Promise<number> {
   const client = await connect(deps, flags)
   const who = await client.whoami()
-  if (output.json) output.printJson({ ...who, server: client.address })
+  if (output.isData) output.printData({ ...who, server: client.address })
   else output.print(...whoLines(who, client.address))
   return 0
 }
@@ -103,7 +103,7 @@ export async function canI(
   const client = await connect(deps, flags)
   const { namespace } = flags
   const answer = await client.canI({ ...what, ...(namespace === undefined ? {} : { namespace }) })
-  if (output.json) output.printJson(answer)
+  if (output.isData) output.printData(answer)
   else output.print([span(answer.allowed ? 'yes' : 'no', answer.allowed ? 'good' : 'bad'), span(`  ${answer.reason}`)])
   return answer.allowed ? 0 : FAILURES['run.failed'].exit
 }

@@ -2,7 +2,6 @@ import path from 'node:path'
 import { getContext, isContextName, type ServerContext } from '../contexts.ts'
 import type { CliDeps } from '../deps.ts'
 import type { Output } from '../output.ts'
-import { tableLines } from '../table.ts'
 import { usageFailure } from '../usage.ts'
 import { badName, withContext } from './auth.ts'
 
@@ -12,15 +11,19 @@ const shown = ({ server, token, ca }: ServerContext) => ({ server, hasToken: tok
 export async function listContexts(deps: CliDeps, output: Output): Promise<number> {
   const { current, contexts } = await deps.contexts.read()
   const entries = Object.entries(contexts).sort(([a], [b]) => (a < b ? -1 : 1))
-  if (output.json) {
-    output.printJson({ current, contexts: entries.map(([name, context]) => ({ name, ...shown(context) })) })
+  if (output.isData) {
+    output.printData({ current, contexts: entries.map(([name, context]) => ({ name, ...shown(context) })) })
     return 0
   }
   if (entries.length === 0) {
     output.remark('No contexts yet. orrery auth login --server URL makes one, or orrery context set NAME --server URL.')
     return 0
   }
-  const columns = ['', 'NAME', 'SERVER', 'TOKEN', 'CA'].map((title) => ({ title }))
+  const columns = [
+    { title: '' },
+    { title: 'NAME', isName: true },
+    ...['SERVER', 'TOKEN', 'CA'].map((title) => ({ title })),
+  ]
   const rows = entries.map(([name, { server, token, ca }]) => [
     { text: name === current ? '*' : '' },
     { text: name },
@@ -28,7 +31,7 @@ export async function listContexts(deps: CliDeps, output: Output): Promise<numbe
     { text: token === undefined ? 'none' : 'kept' },
     { text: ca ?? '-' },
   ])
-  output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+  output.printTable(columns, rows)
   return 0
 }
 
@@ -36,7 +39,7 @@ export async function useContext(deps: CliDeps, output: Output, name: string): P
   const all = await deps.contexts.read()
   const { server } = getContext(all, name, 'orrery context use')
   await deps.contexts.write({ ...all, current: name })
-  if (output.json) output.printJson({ current: name, server })
+  if (output.isData) output.printData({ current: name, server })
   else output.print(`context ${name} is in use: ${server}`)
   const stronger = ['ORRERY_SERVER', 'ORRERY_CONTEXT'].find((variable) => deps.env[variable])
   if (stronger !== undefined) output.remark(`${stronger} is set and wins over it.`)
@@ -47,12 +50,12 @@ export async function showContext(deps: CliDeps, output: Output, given: string |
   const all = await deps.contexts.read()
   const name = given ?? (deps.env['ORRERY_CONTEXT'] || all.current)
   if (name === null) {
-    if (output.json) output.printJson({ name: null })
+    if (output.isData) output.printData({ name: null })
     else output.remark('No context is in use. orrery context list shows those that there are.')
     return 0
   }
   const context = getContext(all, name, given === undefined ? 'in use' : 'orrery context show')
-  if (output.json) output.printJson({ name, ...shown(context), file: deps.contexts.path })
+  if (output.isData) output.printData({ name, ...shown(context), file: deps.contexts.path })
   else {
     output.print(`context ${name}${name === all.current ? ', in use' : ''}`)
     output.print(`  server  ${context.server}`, `  token   ${context.token === undefined ? 'none' : 'kept, not shown'}`)
@@ -84,7 +87,7 @@ export async function setContext(deps: CliDeps, output: Output, name: string, fl
   const context = { server, ...(token === undefined ? {} : { token }), ...(ca === undefined ? {} : { ca }) }
   const next = withContext(all, name, context)
   await deps.contexts.write({ ...next, current: next.current ?? name })
-  if (output.json) output.printJson({ name, ...shown(context) })
+  if (output.isData) output.printData({ name, ...shown(context) })
   else output.print(`context ${name} is ${former ? 'changed' : 'made'}: ${server}`)
   return 0
 }
@@ -95,7 +98,7 @@ export async function deleteContext(deps: CliDeps, output: Output, name: string)
   const { [name]: _, ...contexts } = all.contexts
   const current = all.current === name ? null : all.current
   await deps.contexts.write({ current, contexts })
-  if (output.json) output.printJson({ deleted: name, current })
+  if (output.isData) output.printData({ deleted: name, current })
   else {
     output.print(`context ${name} is deleted`)
     if (current === null) output.remark('No context is in use now: orrery context use NAME.')

@@ -35,11 +35,11 @@ export async function deleteResources(
       outcome = 'absent'
     }
     outcomes.push({ ...ref, outcome })
-    if (output.json) continue
+    if (output.isData) continue
     const remark = dryRun ? [span(' (dry run: nothing was deleted)', 'dim')] : []
     output.print([span(`${shortName(ref)} `), span(outcome, outcome === 'deleted' ? 'accent' : 'dim'), ...remark])
   }
-  if (output.json) output.printJson({ dryRun, resources: outcomes })
+  if (output.isData) output.printData({ dryRun, resources: outcomes })
   return 0
 }
 

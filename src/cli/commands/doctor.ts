@@ -18,7 +18,7 @@ import { SETTING_VARIABLES } from '../settings.ts'
 import type { CliDeps } from '../deps.ts'
 import type { Output } from '../output.ts'
 import { doctorLines } from '../doctor-text.ts'
-import type { ServerFlags } from './runs.ts'
+import { connect, type ServerFlags } from './runs.ts'
 
 export interface DoctorFlags extends ServerFlags {
   config?: string
@@ -55,7 +55,7 @@ export async function runDoctor(deps: CliDeps, output: Output, flags: DoctorFlag
   if (!server.told && (await isLocal(deps, flags))) rows.push(...(await examineHere(deps, config)))
   const ordered = inOrder(rows)
   const exit = exitOf(ordered)
-  if (output.json) output.printJson({ exit, rows: ordered })
+  if (output.isData) output.printData({ exit, rows: ordered })
   else output.print(...doctorLines(ordered, { width: output.width }))
   return exit
 }
@@ -67,8 +67,9 @@ async function readConfigFacts(
 ): Promise<{ facts: ConfigFacts; config: Config | null }> {
   const at = flags.config ?? (deps.env['ORRERY_CONFIG'] || undefined)
   const full = at === undefined ? null : path.resolve(deps.cwd, at)
-  const { config: _, server: __, token: ___, ...given } = flags
-  const settings = Object.entries(given).filter(([name]) => name !== 'json')
+  const { store, postgresDsn, dataDir, host, port } = flags
+  const given = { store, postgresDsn, dataDir, host, port }
+  const settings = Object.entries(given).filter(([, value]) => value !== undefined)
   const unknownVariables = misspelt(Object.keys(deps.env))
   const refused = (problems: ConfigFacts['problems']) => ({
     facts: { file: full, given: {}, problems, unknownVariables },
@@ -111,10 +112,7 @@ async function askServer(deps: CliDeps, flags: DoctorFlags): Promise<{ told: boo
   const { address, addressFrom } = await findServer(deps, flags)
   const subject = `${address} (${addressFrom})`
   try {
-    const client = await deps.connect({
-      ...(flags.server === undefined ? {} : { server: flags.server }),
-      ...(flags.token === undefined ? {} : { token: flags.token }),
-    })
+    const client = await connect(deps, flags)
     const { version } = await client.getHealth()
     const cli = checkVersions({
       cli: deps.version,

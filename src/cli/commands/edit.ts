@@ -36,7 +36,7 @@ export async function editResource(
   const client = await connectTo(deps, flags)
   const ref = { kind, namespace: flags.namespace ?? DEFAULT_NAMESPACE, name }
   const stored = await edit({ deps, client, ref }, output)
-  if (output.json) output.printJson({ resource: stored })
+  if (output.isData) output.printData({ resource: stored })
   else output.print(`${shortName(ref)} ${stored ? 'edited' : 'unchanged'}`)
   return 0
 }

@@ -8,10 +8,9 @@ import type { Output } from '../output.ts'
 import { reasonLines } from '../reason-text.ts'
 import { resolveRunId } from '../run-ids.ts'
 import { stepFailureLines } from '../run-report.ts'
-import { tableLines } from '../table.ts'
 import { printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
-import type { ServerFlags } from './runs.ts'
+import { connect, type ServerFlags } from './runs.ts'
 
 const PAGES_MAX = 200
 /** Steps of a run that are listed with their reasons. */
@@ -40,10 +39,7 @@ export async function explainTarget(
   target: Target,
   flags: ServerFlags,
 ): Promise<number> {
-  const client = await deps.connect({
-    ...(flags.server === undefined ? {} : { server: flags.server }),
-    ...(flags.token === undefined ? {} : { token: flags.token }),
-  })
+  const client = await connect(deps, flags)
   const run = await client.getRun(await resolveRunId(client, target.run))
   if (target.kind === 'run') explainRun(deps, output, run)
   else explainStep(deps, output, run, await findStep(client, run, target.step))
@@ -68,9 +64,9 @@ async function findStep(client: Client, run: RunView, name: string): Promise<Ste
 
 function explainRun(deps: CliDeps, output: Output, run: RunView): void {
   const open = run.stepList.filter((step) => step.reason !== null)
-  if (output.json) {
+  if (output.isData) {
     const steps = open.map(({ name, state, reason }) => ({ name, state, reason }))
-    output.printJson({ run: run.id, state: run.state, reason: run.reason, failure: run.failure, steps })
+    output.printData({ run: run.id, state: run.state, reason: run.reason, failure: run.failure, steps })
     return
   }
   const { width } = output
@@ -94,14 +90,15 @@ function explainRun(deps: CliDeps, output: Output, run: RunView): void {
       { text: printableLine(s.reason?.message ?? '') },
     ])
   const columns = ['STEP', 'STATE', 'WAITS FOR', 'WHY'].map((title) => ({ title }))
-  output.print([], ...tableLines(columns, rows, { width: output.tableWidth }))
+  output.print([])
+  output.printTable(columns, rows)
   if (open.length > STEPS_SHOWN) output.remark(`… ${open.length - STEPS_SHOWN} more: orrery runs show ${run.id}`)
 }
 
 function explainStep(deps: CliDeps, output: Output, run: RunView, step: StepView): void {
-  if (output.json) {
+  if (output.isData) {
     const { name, state, reason, failure } = step
-    output.printJson({ run: run.id, step: name, state, reason, failure })
+    output.printData({ run: run.id, step: name, state, reason, failure })
     return
   }
   const { width } = output

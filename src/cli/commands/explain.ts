@@ -1,7 +1,6 @@
 import { nearest } from '../../base/index.ts'
 import { FAILURES, type FailureCode, type FailureRow, isFailureCode } from '../../domain/failures.ts'
 import type { Output } from '../output.ts'
-import { tableLines } from '../table.ts'
 import { type Line, span, wrap } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
 
@@ -33,8 +32,8 @@ export function explain(output: Output, code: string | undefined): number {
     )
   }
   const row: FailureRow = FAILURES[code]
-  if (output.json) {
-    output.printJson({ code, ...row })
+  if (output.isData) {
+    output.printData({ code, ...row })
     return 0
   }
   output.print([span(code, 'bold')], [span(`  ${row.title}`)], [])
@@ -57,11 +56,19 @@ function factLines(label: string, text: string, width: number): Line[] {
 }
 
 function listCodes(output: Output, codes: FailureCode[]): number {
-  if (output.json) {
-    output.printJson({ codes: codes.map((code) => ({ code, ...FAILURES[code] })) })
+  if (output.isData) {
+    output.printData({ codes: codes.map((code) => ({ code, ...FAILURES[code] })) })
     return 0
   }
-  const rows = codes.map((code) => [{ text: code }, { text: FAILURES[code].title }])
-  output.print(...tableLines([{ title: 'CODE' }, { title: 'WHAT HAPPENED' }], rows, { width: output.tableWidth }))
+  const rows = codes.map((code) => {
+    const { title, exit, status, retry }: FailureRow = FAILURES[code]
+    return [{ text: code }, { text: title }, { text: String(exit) }, { text: String(status) }, { text: RETRY[retry] }]
+  })
+  const columns = [
+    { title: 'CODE', isName: true },
+    { title: 'WHAT HAPPENED' },
+    ...['EXIT', 'HTTP', 'AGAIN'].map((title) => ({ title, wide: true })),
+  ]
+  output.printTable(columns, rows)
   return 0
 }

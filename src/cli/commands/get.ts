@@ -7,10 +7,11 @@ import { LIMITS } from '../../domain/limits.ts'
 import type { CliDeps } from '../deps.ts'
 import { Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
-import { columnsOf, formatOf, labelsText, namesOf, type ResourceFormat, rowOf, yamlOf } from '../resource-text.ts'
+import { columnsOf, labelsText, namesOf, rowOf } from '../resource-text.ts'
 import { tableLines } from '../table.ts'
 import { type Line, padEnd, printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
+import { yamlOf } from '../yaml-text.ts'
 import { connectTo } from './apply.ts'
 import type { ServerFlags } from './runs.ts'
 
@@ -18,7 +19,6 @@ export interface GetFlags extends ServerFlags {
   selector?: string
   namespace?: string
   allNamespaces?: boolean
-  output?: string
   watch?: boolean
 }
 
@@ -30,30 +30,35 @@ export async function getResources(
   flags: GetFlags,
 ): Promise<number> {
   const { kind, names } = namesOf(given.kind, given.names)
-  const format = formatOf(flags.output, output.json)
   if (flags.allNamespaces && flags.namespace !== undefined)
     throw usageFailure('--all-namespaces cannot be used together with --namespace', 'Leave one of them out.')
   if (names.length > 0 && (flags.selector !== undefined || flags.allNamespaces))
     throw usageFailure('a name cannot be used together with --selector or --all-namespaces', 'Leave one of them out.')
   if (flags.watch && names.length > 1) throw usageFailure('--watch follows one resource, or all of a kind')
   const client = await connectTo(deps, flags)
-  if (flags.watch) return watch(deps, output, client, { kind, name: names[0], format, flags })
+  if (flags.watch) return watch(deps, output, client, { kind, name: names[0], flags })
   const namespace = flags.namespace ?? DEFAULT_NAMESPACE
   const items =
     names.length > 0
       ? await Promise.all(names.map((name) => client.resources.get({ kind, namespace, name })))
       : await listAll(client, kind, flags)
   const one = names.length === 1 ? items[0] : undefined
-  if (format === 'json') output.printJson(one ?? { apiVersion: API_VERSION, kind: 'List', items })
-  else if (format === 'yaml') output.print(items.map(yamlOf).join('---\n').trimEnd())
+  if (output.format === 'json') output.printData(one ?? { apiVersion: API_VERSION, kind: 'List', items })
+  else if (output.format === 'yaml') for (const item of items) output.printData(item)
   else if (items.length === 0) output.remark(emptyRemark(kind, flags))
+  else if (output.format === 'name') output.print(...items.map(nameOf))
   else {
-    const shape = { wide: format === 'wide', namespaces: flags.allNamespaces ?? false, nowMs: deps.clock.now() }
-    const rows = items.map((item) => rowOf(item, shape))
-    output.print(...tableLines(columnsOf(kind, shape), rows, { width: output.tableWidth }))
+    const shape = { namespaces: flags.allNamespaces ?? false, nowMs: deps.clock.now() }
+    output.printTable(
+      columnsOf(kind, shape),
+      items.map((item) => rowOf(item, shape)),
+    )
   }
   return 0
 }
+
+/** As other commands take it. */
+const nameOf = ({ kind, metadata }: ResourceView): string => `${kind.toLowerCase()}/${metadata.name}`
 
 async function listAll(client: Client, kind: KindName, flags: GetFlags): Promise<ResourceView[]> {
   const items: ResourceView[] = []
@@ -87,27 +92,28 @@ async function watch(
   deps: CliDeps,
   output: Output,
   client: Client,
-  what: { kind: KindName; name: string | undefined; format: ResourceFormat; flags: GetFlags },
+  what: { kind: KindName; name: string | undefined; flags: GetFlags },
 ): Promise<number> {
-  const { kind, name, format, flags } = what
+  const { kind, name, flags } = what
   const interrupts = new Interrupts(deps)
   const stop = new AbortController()
   void interrupts.first.then(() => stop.abort())
-  const shape = { wide: format === 'wide', namespaces: flags.allNamespaces ?? false }
+  const shape = { namespaces: flags.allNamespaces ?? false }
+  const wide = output.format === 'wide'
   const events = client.resources.watch(kind, {
     ...selectionOf(flags),
     ...(name === undefined ? {} : { fieldSelector: `metadata.name=${name}` }),
     signal: stop.signal,
   })
-  let head: Line[] | null = tableLines([{ title: 'EVENT   ' }, ...columnsOf(kind, shape)], [], { width: null })
+  let head: Line[] | null = tableLines([{ title: 'EVENT   ' }, ...columnsOf(kind, shape)], [], { width: null, wide })
   try {
     for await (const { type, resource } of events) {
-      if (format === 'json') output.printJson({ type, resource })
-      else if (format === 'yaml') output.print(`# ${type}\n${yamlOf(resource)}---`)
+      if (output.isData) output.printData({ type, resource })
+      else if (output.format === 'name') output.print(nameOf(resource))
       else {
         const titles = [{ title: 'EVENT   ' }, ...columnsOf(kind, shape)]
         const row = [{ text: type }, ...rowOf(resource, { ...shape, nowMs: deps.clock.now() })]
-        const [, line = []] = tableLines(titles, [row], { width: output.tableWidth })
+        const [, line = []] = tableLines(titles, [row], { width: output.tableWidth, wide })
         output.print(...(head ?? []), line)
         head = null
       }
@@ -146,8 +152,8 @@ export async function describeResource(
     kind === 'Workflow'
       ? (await client.listRuns({ namespace: ref.namespace, workflow: name, limit: RUNS_SHOWN })).items
       : []
-  if (output.json) {
-    output.printJson({ resource, versions, runs })
+  if (output.isData) {
+    output.printData({ resource, versions, runs })
     return 0
   }
   const now = deps.clock.now()

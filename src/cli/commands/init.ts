@@ -37,8 +37,8 @@ export async function initProject(deps: CliDeps, output: Output, directory: stri
     })
   }
   const relative = path.relative(deps.cwd, target)
-  if (output.json) {
-    output.printJson({ directory: target, template: flags.template, files: files.map((file) => file.path) })
+  if (output.isData) {
+    output.printData({ directory: target, template: flags.template, files: files.map((file) => file.path) })
     return 0
   }
   output.print([span('made '), span(printableLine(relative === '' ? '.' : relative), 'bold')])

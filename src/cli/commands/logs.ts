@@ -35,7 +35,8 @@ export async function showComponentLogs(deps: CliDeps, output: Output, flags: Co
     for await (const { line, fields } of readLogs(dir, filter, options)) {
       if (stopping.signal.aborted) break
       shown++
-      if (output.json) deps.stdout.write(`${line}\n`)
+      if (output.format === 'json') deps.stdout.write(`${line}\n`)
+      else if (output.isData) output.printData(fields)
       else deps.stdout.write(`${String(fields['component']).padEnd(6)} ${textOfLine(line, { withStacks: false })}`)
     }
     if (shown === 0 && !flags.follow) output.remark(`no line in ${dir} fits`)

@@ -6,7 +6,7 @@ import type { CliDeps } from '../deps.ts'
 import { failureLines } from '../failure-text.ts'
 import { readInputs, readText } from '../inputs.ts'
 import type { Output } from '../output.ts'
-import { type Cell, tableLines } from '../table.ts'
+import type { Cell } from '../table.ts'
 import { printableLine, span, truncate } from '../terminal-text.ts'
 
 export interface PlanFlags {
@@ -23,8 +23,8 @@ export async function plan(deps: CliDeps, output: Output, file: string, flags: P
   const given = await readInputs(deps, { inputs: flags.inputs, input: flags.input ?? [], schema: definition.inputs })
   const planned = planOf(definition, checkInputs(definition, given))
   const failing = planned.steps.filter((step) => step.verdict.is === 'fails')
-  if (output.json) {
-    output.printJson(planned)
+  if (output.isData) {
+    output.printData(planned)
     return failing.length > 0 ? 1 : 0
   }
   const { width } = output
@@ -41,7 +41,7 @@ export async function plan(deps: CliDeps, output: Output, file: string, flags: P
     ])
   output.print([])
   const columns = ['STAGE', 'STEP', 'KIND', 'NEEDS', 'RUNS', 'WHERE'].map((title) => ({ title }))
-  output.print(...tableLines(columns, planned.steps.map(cellsOf), { width: output.tableWidth }))
+  output.printTable(columns, planned.steps.map(cellsOf))
   for (const { name, verdict } of failing)
     if (verdict.is === 'fails')
       output.print([], [span(`step ${printableLine(name)} would fail`)], ...failureLines(verdict.failure, { width }))

@@ -171,7 +171,7 @@ describe('commands for resources, against a real server', () => {
     expect(cli.err).toContain('nearest  one')
     expect(await run('get', 'wf', '-o', 'xml')).toMatchObject({
       exit: 2,
-      err: expect.stringContaining('Formats are table, wide, json, yaml'),
+      err: expect.stringContaining('accepted  table, wide, json, yaml, name'),
     })
     expect((await run('get', 'wf', '-l', 'a<b')).err).toContain('is no requirement')
     expect((await run('get', 'wf', '-A', '-n', 'ops')).err).toContain('cannot be used together')

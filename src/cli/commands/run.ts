@@ -228,7 +228,7 @@ async function openPlace(deps: CliDeps, flags: RunFlags, modules: Record<string,
 }
 
 function detached(output: Output, client: Client, run: RunView): number {
-  if (output.json) output.printJson({ type: 'run', run })
+  if (output.isData) output.printData({ type: 'run', run })
   else {
     output.print(run.id)
     output.remark(`runs at ${client.address}`, `  orrery runs show ${run.id}`, `  orrery runs logs ${run.id} -f`)
@@ -312,8 +312,8 @@ function conclude(
     : isRunEnded(run.state)
       ? exitOfRun(run)
       : FAILURES['run.failed'].exit
-  if (f.output.json) {
-    f.output.printJson({
+  if (f.output.isData) {
+    f.output.printData({
       type: 'outcome',
       runId: run.id,
       state: run.state,

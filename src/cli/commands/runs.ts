@@ -11,7 +11,7 @@ import { addActivation, progressOf } from '../progress.ts'
 import { isCalm, stepReasonLines } from '../reason-text.ts'
 import { resolveRunId } from '../run-ids.ts'
 import { findFailedSteps, outputsOf, stepFailureLines } from '../run-report.ts'
-import { tableLines } from '../table.ts'
+import { labelsText } from '../resource-text.ts'
 import { type Line, padEnd, printable, printableLine, span, truncate } from '../terminal-text.ts'
 import { styleOfRun, treeLines } from '../tree.ts'
 import { usageFailure } from '../usage.ts'
@@ -58,8 +58,8 @@ export async function listRuns(deps: CliDeps, output: Output, flags: ListFlags):
     ...(flags.workflow === undefined ? {} : { workflow: flags.workflow }),
     ...(flags.namespace === undefined ? {} : { namespace: flags.namespace }),
   })
-  if (output.json) {
-    output.printJson({ runs: page.items, next: page.next })
+  if (output.isData) {
+    output.printData({ runs: page.items, next: page.next })
     return 0
   }
   if (page.items.length === 0) {
@@ -72,21 +72,21 @@ export async function listRuns(deps: CliDeps, output: Output, flags: ListFlags):
     return 0
   }
   const columns = [
-    { title: 'ID' },
+    { title: 'ID', isName: true },
+    { title: 'NAMESPACE', wide: true },
     { title: 'WORKFLOW' },
     { title: 'STATE' },
     { title: 'STEPS', align: 'right' as const },
     { title: 'CREATED' },
     { title: 'TOOK', align: 'right' as const },
     { title: 'FAILURE' },
+    { title: 'STARTED', wide: true },
+    { title: 'LABELS', wide: true },
   ]
   const now = deps.clock.now()
-  output.print(
-    ...tableLines(
-      columns,
-      page.items.map((run) => runRow(run, now)),
-      { width: output.tableWidth },
-    ),
+  output.printTable(
+    columns,
+    page.items.map((run) => runRow(run, now)),
   )
   if (page.next !== null) output.remark(`Older runs are not shown; --limit goes up to ${LIMITS.pageMax}.`)
   return 0
@@ -108,12 +108,15 @@ function runRow(run: RunSummary, nowMs: number) {
   const ended = run.endedAt ? Date.parse(run.endedAt) : nowMs
   return [
     { text: run.id },
+    { text: printableLine(run.namespace) },
     { text: printableLine(run.workflow) },
     { text: state, style: styleOfRun(state) },
     { text: `${run.steps.total - run.steps.open}/${run.steps.total}` },
     { text: `${formatDuration(Math.max(0, nowMs - Date.parse(run.createdAt)))} ago` },
     { text: formatDuration(Math.max(0, ended - began)) },
     { text: run.failure?.code ?? '' },
+    { text: run.startedAt ?? '-' },
+    { text: printableLine(labelsText(run.labels)) || '-' },
   ]
 }
 
@@ -123,8 +126,8 @@ const stateText = (run: RunSummary): string =>
 export async function showRun(deps: CliDeps, output: Output, id: string, flags: ServerFlags): Promise<number> {
   const client = await connect(deps, flags)
   const run = await client.getRun(await resolveRunId(client, id))
-  if (output.json) {
-    output.printJson(run)
+  if (output.isData) {
+    output.printData(run)
     return 0
   }
   const failed = await findFailedSteps(client, run, SHOWN_FAILURES)
@@ -193,7 +196,7 @@ export async function showLogs(deps: CliDeps, output: Output, id: string, flags:
     })
     for await (const line of lines) {
       isEmpty = false
-      if (output.json) output.printJson(line)
+      if (output.isData) output.printData(line)
       else output.print(...logLines(line))
     }
   } catch (error) {
@@ -201,7 +204,7 @@ export async function showLogs(deps: CliDeps, output: Output, id: string, flags:
   } finally {
     interrupts.stop()
   }
-  if (isEmpty && !output.json && !stop.signal.aborted) {
+  if (isEmpty && !output.isData && !stop.signal.aborted) {
     const of = flags.step === undefined ? runId : `step ${flags.step} of ${runId}`
     output.remark(`No log lines of ${of}${flags.follow ? '' : ' yet; -f waits for them'}.`)
   }
@@ -219,7 +222,7 @@ function logLines(line: LogLine): Line[] {
 export async function cancelRun(deps: CliDeps, output: Output, id: string, flags: ServerFlags): Promise<number> {
   const client = await connect(deps, flags)
   const run = await client.cancelRun(await resolveRunId(client, id))
-  if (output.json) output.printJson(run)
+  if (output.isData) output.printData(run)
   else if (run.state === 'canceled') output.print(`${run.id} is canceled`)
   else {
     output.print(`${run.id} is canceling: idle steps stop at once, running ones when their worker confirms`)
@@ -238,8 +241,8 @@ export async function retryRun(deps: CliDeps, output: Output, id: string, flags:
     before.stepList.filter((step) => states.includes(step.state)).map((step) => step.name)
   const again = names(['failed', 'blocked', 'canceled'])
   const kept = names(['succeeded', 'skipped'])
-  if (output.json) {
-    output.printJson({ run, runsAgain: again, kept })
+  if (output.isData) {
+    output.printData({ run, runsAgain: again, kept })
     return 0
   }
   output.print([span(`${run.id} `), span('runs again', 'accent'), span(`  attempt ${run.epoch} at the whole`, 'dim')])
@@ -274,7 +277,7 @@ export async function skipStep(
   }
   const client = await connect(deps, flags)
   const run = await client.skipStep(await resolveRunId(client, target.id), target.step, parsed.json)
-  if (output.json) output.printJson(run)
+  if (output.isData) output.printData(run)
   else {
     const value = truncate(printableLine(JSON.stringify(parsed.json)), 60)
     output.print(`${printableLine(target.step)} is skipped with the output ${value}; ${run.id} is ${stateText(run)}`)
@@ -285,32 +288,35 @@ export async function skipStep(
 export async function listWorkers(deps: CliDeps, output: Output, flags: ServerFlags): Promise<number> {
   const client = await connect(deps, flags)
   const workers = await client.listWorkers()
-  if (output.json) {
-    output.printJson({ workers })
+  if (output.isData) {
+    output.printData({ workers })
     return 0
   }
   if (workers.length === 0) {
     output.remark(`No worker is known at ${client.address}. Start one: orrery worker --server ${client.address}`)
     return 0
   }
-  const columns = ['WORKER', 'STATE', 'BUSY', 'HEARTBEAT', 'MODULES', 'LABELS', 'VERSION'].map((title) => ({ title }))
+  const columns = [
+    { title: 'WORKER', isName: true },
+    ...['STATE', 'BUSY', 'HEARTBEAT', 'MODULES', 'LABELS', 'VERSION'].map((title) => ({ title })),
+    { title: 'BACKENDS', wide: true },
+    { title: 'CLOCK', wide: true },
+    { title: 'SESSION', wide: true },
+  ]
   const rows = workers.map((worker) => [
     { text: printableLine(worker.worker) },
     { text: worker.state, style: worker.state === 'live' ? ('good' as const) : ('warn' as const) },
     { text: `${worker.held}/${worker.capacity}` },
     { text: `${formatDuration(Math.max(0, worker.heartbeatAgoMs))} ago` },
     { text: printableLine(worker.modules.join(',')) || '-' },
-    {
-      text:
-        printableLine(
-          Object.entries(worker.labels)
-            .map(([key, value]) => `${key}=${value}`)
-            .join(','),
-        ) || '-',
-    },
+    { text: printableLine(labelsText(worker.labels)) || '-' },
     { text: printableLine(worker.version) },
+    { text: printableLine(worker.backends.join(',')) || '-' },
+    { text: `${worker.clockSkewMs} ms` },
+    { text: worker.session },
   ])
-  output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+  output.printTable(columns, rows)
+  if (output.format === 'name') return 0
   for (const problem of workers.flatMap((worker) => worker.problems)) {
     output.print([], ...failureLines(problem, { width: output.width, next: [`orrery explain ${problem.code}`] }))
   }

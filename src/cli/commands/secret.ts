@@ -10,13 +10,11 @@ import { SECRET_SETTINGS } from '../settings.ts'
 import type { CliDeps } from '../deps.ts'
 import { readText } from '../inputs.ts'
 import type { Output } from '../output.ts'
-import { tableLines } from '../table.ts'
 import { printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
+import { connect, type ServerFlags } from './runs.ts'
 
-export interface SecretFlags {
-  server?: string
-  token?: string
+export interface SecretFlags extends ServerFlags {
   store?: string
   postgresDsn?: string
   dataDir?: string
@@ -36,14 +34,19 @@ async function withSecrets(
   const local = { store, postgresDsn, dataDir, secretsKeyFile, secretsDir, secretsEnvPrefix }
   const given = Object.entries(local).filter(([, value]) => value !== undefined)
   if (given.length === 0) {
-    const to = Object.entries({ server: flags.server, token: flags.token }).filter(([, value]) => value !== undefined)
-    const wasNamed = flags.server !== undefined || Boolean(deps.env['ORRERY_SERVER'])
-    return work(await deps.connect(Object.fromEntries(to))).catch((error: unknown) => {
+    const wasNamed =
+      [flags.server, flags.context].some((named) => named !== undefined) ||
+      Boolean(deps.env['ORRERY_SERVER'] || deps.env['ORRERY_CONTEXT'])
+    return work(await connect(deps, flags)).catch((error: unknown) => {
       throw wasNamed ? error : withoutServer(error)
     })
   }
-  if (flags.server !== undefined)
-    throw usageFailure('a store was named beside --server', 'The server has a store of its own; leave one of them out.')
+  const server = flags.server === undefined ? (flags.context === undefined ? null : '--context') : '--server'
+  if (server !== null)
+    throw usageFailure(
+      `a store was named beside ${server}`,
+      'The server has a store of its own; leave one of them out.',
+    )
   const config = getConfig({
     flags: Object.fromEntries(given),
     env: deps.env,
@@ -94,7 +97,7 @@ export async function setSecret(
   const values = await readValues(deps, checkName(name), pairs, flags)
   return withSecrets(deps, flags, async (client) => {
     const view = await client.putSecret(flags.namespace, name, { values, replace: flags.replace === true })
-    if (output.json) output.printJson(view)
+    if (output.isData) output.printData(view)
     else {
       output.print(`secret ${nameOf(view)} is set; it has ${keysText(view.keys)}`)
       for (const [key, value] of Object.entries(values))
@@ -179,8 +182,8 @@ export async function listSecrets(deps: CliDeps, output: Output, flags: SecretFl
       secrets.push(...page.items)
       cursor = page.next
     } while (cursor !== null)
-    if (output.json) {
-      output.printJson({ secrets })
+    if (output.isData) {
+      output.printData({ secrets })
       return 0
     }
     if (secrets.length === 0) {
@@ -193,9 +196,14 @@ export async function listSecrets(deps: CliDeps, output: Output, flags: SecretFl
       { text: printableLine(secret.keys.join(', ')) },
       { text: `${formatDuration(Math.max(0, now - Date.parse(secret.updatedAt)))} ago` },
       { text: secret.sealedBy.join(', ') },
+      { text: secret.namespace },
     ])
-    const columns = ['NAME', 'KEYS', 'SET', 'ENCRYPTED BY'].map((title) => ({ title }))
-    output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+    const columns = [
+      { title: 'NAME', isName: true },
+      ...['KEYS', 'SET', 'ENCRYPTED BY'].map((title) => ({ title })),
+      { title: 'NAMESPACE', wide: true },
+    ]
+    output.printTable(columns, rows)
     return 0
   })
 }
@@ -209,8 +217,8 @@ export async function showSecret(deps: CliDeps, output: Output, name: string, fl
   checkName(name)
   return withSecrets(deps, flags, async (client) => {
     const detail = await client.getSecret(flags.namespace, name, flags.key ? { keys: flags.key } : {})
-    if (output.json) {
-      output.printJson(detail)
+    if (output.isData) {
+      output.printData(detail)
       return 0
     }
     const now = deps.clock.now()
@@ -249,7 +257,7 @@ export async function deleteSecret(
   checkName(name)
   return withSecrets(deps, flags, async (client) => {
     const { deleted } = await client.deleteSecret(flags.namespace, name, keys.length > 0 ? { keys } : {})
-    if (output.json) output.printJson({ namespace: flags.namespace, name, deleted })
+    if (output.isData) output.printData({ namespace: flags.namespace, name, deleted })
     else
       output.print(
         `${keysText(deleted)} of secret ${nameOf({ namespace: flags.namespace, name })} ${deleted.length === 1 ? 'is' : 'are'} deleted`,
@@ -269,7 +277,7 @@ export async function rotateSecrets(deps: CliDeps, output: Output, flags: Rotate
     let last: RotateSecretsResponse = await client.rotateSecrets({ newKey: flags.newKey === true })
     for (let stuck = 0; ; last = await client.rotateSecrets()) {
       done += last.resealed
-      if (!output.json && last.resealed > 0)
+      if (!output.isData && last.resealed > 0)
         output.remark(`  ${done} of ${done + last.remaining} encrypted by key ${last.activeKey}`)
       if (last.remaining === 0) break
       // Another server holds what remains just now.
@@ -279,7 +287,7 @@ export async function rotateSecrets(deps: CliDeps, output: Output, flags: Rotate
       if (stuck > 0) await deps.clock.sleep(STUCK_MS)
     }
     const lost = last.unreadable.reduce((sum, one) => sum + one.values, 0)
-    if (output.json) output.printJson({ ...last, resealed: done })
+    if (output.isData) output.printData({ ...last, resealed: done })
     else if (lost === 0) {
       output.print(`all stored secrets are encrypted by key ${last.activeKey}; ${done} were encrypted anew`)
       if (last.olderKeys.length > 0)
@@ -301,7 +309,7 @@ const STUCK_MS = 200
 /** A new key on standard output, and on nothing else. */
 export function generateKey(output: Output): number {
   const key = randomBytes(32).toString('base64')
-  if (output.json) output.printJson({ key })
+  if (output.isData) output.printData({ key })
   else {
     output.print(key)
     output.remark(

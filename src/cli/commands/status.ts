@@ -22,7 +22,7 @@ const INTERVAL_MAX_S = 3_600
 export async function showStatus(deps: CliDeps, output: Output, flags: ServerFlags): Promise<number> {
   const client = await connect(deps, flags)
   const status = await client.getStatus()
-  if (output.json) output.printJson(status)
+  if (output.isData) output.printData(status)
   else output.print(...statusLines(status, client.address, output.width))
   return status.queues.some((queue) => queue.workers === 0) ? 1 : 0
 }
@@ -44,8 +44,8 @@ export async function showTop(deps: CliDeps, output: Output, flags: TopFlags): P
     ])
     return { status, runs: runs.items }
   }
-  if (output.json) {
-    output.printJson(await look())
+  if (output.isData) {
+    output.printData(await look())
     return 0
   }
   const lines = ({ status, runs }: Awaited<ReturnType<typeof look>>, width: number): Line[] => [

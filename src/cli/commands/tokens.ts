@@ -7,7 +7,6 @@ import { LIMITS } from '../../domain/limits.ts'
 import { type Role, ROLES } from '../../domain/roles.ts'
 import type { CliDeps } from '../deps.ts'
 import type { Output } from '../output.ts'
-import { tableLines } from '../table.ts'
 import { printableLine } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
 import { connect, type ServerFlags } from './runs.ts'
@@ -31,8 +30,8 @@ export async function createToken(deps: CliDeps, output: Output, flags: CreateTo
   }
   const client = await connect(deps, flags)
   const made = await client.createToken(request)
-  if (output.json) {
-    output.printJson(made)
+  if (output.isData) {
+    output.printData(made)
     return 0
   }
   output.print(made.token)
@@ -78,8 +77,8 @@ export interface ListTokensFlags extends ServerFlags {
 export async function listTokens(deps: CliDeps, output: Output, flags: ListTokensFlags): Promise<number> {
   const client = await connect(deps, flags)
   const tokens = await allTokens(client, flags.all === true)
-  if (output.json) {
-    output.printJson({ tokens })
+  if (output.isData) {
+    output.printData({ tokens })
     return 0
   }
   if (tokens.length === 0) {
@@ -91,7 +90,12 @@ export async function listTokens(deps: CliDeps, output: Output, flags: ListToken
   const now = deps.clock.now()
   const ago = (time: string | null) =>
     time === null ? '-' : `${formatDuration(Math.max(0, now - Date.parse(time)))} ago`
-  const columns = ['ID', 'NAME', 'ROLE', 'SEES', 'STATE', 'CREATED', 'USED', 'EXPIRES'].map((title) => ({ title }))
+  const columns = [
+    { title: 'ID', isName: true },
+    ...['NAME', 'ROLE', 'SEES', 'STATE', 'CREATED', 'USED', 'EXPIRES'].map((title) => ({ title })),
+    { title: 'ORGANISATION', wide: true },
+    { title: 'MADE BY', wide: true },
+  ]
   const rows = tokens.map((token) => [
     { text: token.id },
     { text: printableLine(token.name) },
@@ -101,8 +105,10 @@ export async function listTokens(deps: CliDeps, output: Output, flags: ListToken
     { text: ago(token.createdAt) },
     { text: ago(token.lastUsedAt) },
     { text: token.expiresAt ?? 'never' },
+    { text: printableLine(token.organisation) },
+    { text: token.createdBy ?? '-' },
   ])
-  output.print(...tableLines(columns, rows, { width: output.tableWidth }))
+  output.printTable(columns, rows)
   return 0
 }
 
@@ -121,7 +127,7 @@ async function allTokens(client: Client, all: boolean): Promise<TokenView[]> {
 export async function revokeToken(deps: CliDeps, output: Output, name: string, flags: ServerFlags): Promise<number> {
   const client = await connect(deps, flags)
   const revoked = await client.revokeToken(await resolveToken(client, name))
-  if (output.json) output.printJson(revoked)
+  if (output.isData) output.printData(revoked)
   else output.print(`${revoked.id} (${printableLine(revoked.name)}) is revoked; no server takes it after a second`)
   return 0
 }

@@ -140,8 +140,8 @@ function recordAsCause(cause: NonNullable<Parameters<typeof failureOf>[0]['cause
 
 function announce(output: Output, config: Config, up: UpHandle): void {
   const store = config.store.kind
-  if (output.json) {
-    output.printJson({ type: 'up', address: up.address, tokenFile: up.tokenFile, logFile: up.logFile, store })
+  if (output.isData) {
+    output.printData({ type: 'up', address: up.address, tokenFile: up.tokenFile, logFile: up.logFile, store })
     return
   }
   const dim = (label: string) => span(`  ${label.padEnd(8)}`, 'dim')

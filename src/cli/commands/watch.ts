@@ -88,7 +88,7 @@ export async function watchRun(deps: CliDeps, output: Output, id: string, flags:
     const ended = await client.getRun(run.id)
     const failed = ended.state === 'failed' ? await findFailedSteps(client, ended, SHOWN_FAILURES) : []
     display.end(ended, failed)
-    if (output.json) output.printJson(outcomeOf(ended))
+    if (output.isData) output.printData(outcomeOf(ended))
     else output.print(...outcomeLines(ended, failed, { width: output.width }))
     return exitOfRun(ended)
   } catch (error) {
@@ -121,7 +121,7 @@ export async function waitForRuns(deps: CliDeps, output: Output, ids: string[], 
   const waitFor = async (runId: string): Promise<number> => {
     const run = await untilEnded(client, runId, leaving.signal)
     open.delete(runId)
-    if (output.json) output.printJson(outcomeOf(run))
+    if (output.isData) output.printData(outcomeOf(run))
     else {
       const code = run.failure ? [span(`  ${run.failure.code}`, 'dim')] : []
       output.print([span(`${run.id}  `), span(run.state, styleOfRun(run.state)), ...code])
@@ -188,13 +188,13 @@ function printerOf(
 ): (event: RunEvent & { terminal: boolean }) => void {
   const progress = progressOf(run)
   rewind(progress)
-  if (!options.raw && !output.json) output.print([span(`${run.id}  `), span(printableLine(run.workflow))])
+  if (!options.raw && !output.isData) output.print([span(`${run.id}  `), span(printableLine(run.workflow))])
   return (event) => {
     const told = applyEvent(progress, event)
     if (event.seq <= options.afterSeq) return
     const { terminal: _, ...plain } = event
     if (options.raw) output.printJson(plain)
-    else if (output.json) output.printJson({ type: 'event', runId: run.id, ...plain })
+    else if (output.isData) output.printData({ type: 'event', runId: run.id, ...plain })
     else output.print(...told.map(toldLine))
   }
 }

@@ -89,8 +89,8 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
 }
 
 function announce(output: Output, { name, address, metricsAddress }: WorkerHandle, capacity: number): void {
-  if (output.json)
-    return output.printJson({ type: 'worker', name, address, ...(metricsAddress ? { metricsAddress } : {}) })
+  if (output.isData)
+    return output.printData({ type: 'worker', name, address, ...(metricsAddress ? { metricsAddress } : {}) })
   const slots = `${capacity} slot${capacity === 1 ? '' : 's'}`
   output.print([span(`worker ${name}`, 'bold'), span(` takes work from ${address}  `), span(slots, 'dim')])
   if (metricsAddress) output.print(`metrics at ${metricsAddress}`)

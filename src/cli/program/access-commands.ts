@@ -5,7 +5,7 @@ import type { CanIFlags, LoginFlags } from '../commands/auth.ts'
 import type { SetContextFlags } from '../commands/contexts.ts'
 import type { ServerFlags } from '../commands/runs.ts'
 import type { CreateTokenFlags, ListTokensFlags } from '../commands/tokens.ts'
-import { examples, json, many, type ProgramOptions, withServer } from './options.ts'
+import { examples, formats, json, many, withServer, type ProgramOptions } from './options.ts'
 
 const HOW_FOUND = `\n${ADDRESS_ORDER}\n${TOKEN_ORDER}`
 
@@ -44,7 +44,7 @@ function addTokens(program: Command, { deps, output, done }: ProgramOptions): vo
     .action(async (flags: CreateTokenFlags) =>
       done(await (await import('../commands/tokens.ts')).createToken(deps, output, flags)),
     )
-  withServer(tokens.command('list').description('Lists the tokens that you may see, the newest first.'))
+  withServer(tokens.command('list').description('Lists the tokens that you may see, the newest first.'), 'name')
     .option('--all', 'those too that have expired or were revoked')
     .addHelpText('after', examples('orrery token list', 'orrery token list --all'))
     .action(async (flags: ListTokensFlags) =>
@@ -79,6 +79,7 @@ function addAuth(program: Command, { deps, output, done }: ProgramOptions): void
     .command('logout')
     .description('Forgets the token of a context. The token itself stays good until it is revoked.')
     .option('--context <name>', 'context to log out of (default: the one in use)')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery auth logout'))
     .action(async (flags: { context?: string }) =>
@@ -112,6 +113,7 @@ function addContexts(program: Command, { deps, output, done }: ProgramOptions): 
   contexts
     .command('list')
     .description('Lists the contexts; * marks the one in use.')
+    .addOption(formats('name'))
     .addOption(json())
     .addHelpText('after', examples('orrery context list'))
     .action(async () => done(await (await load()).listContexts(deps, output)))
@@ -119,6 +121,7 @@ function addContexts(program: Command, { deps, output, done }: ProgramOptions): 
     .command('use')
     .description('Takes a context into use.')
     .argument('<name>', 'name of the context')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery context use prod'))
     .action(async (name: string) => done(await (await load()).useContext(deps, output, name)))
@@ -126,6 +129,7 @@ function addContexts(program: Command, { deps, output, done }: ProgramOptions): 
     .command('show')
     .description('Shows a context; of its token only whether there is one.')
     .argument('[name]', 'name of the context (default: the one in use)')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery context show', 'orrery context show prod'))
     .action(async (name: string | undefined) => done(await (await load()).showContext(deps, output, name)))
@@ -136,6 +140,7 @@ function addContexts(program: Command, { deps, output, done }: ProgramOptions): 
     .option('--server <url>', 'address of the server')
     .option('--token <token>', 'token to show it')
     .option('--ca <file>', 'authority to trust beside the known ones, PEM')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery context set prod --server https://orrery.example --ca company-ca.pem'))
     .action(async (name: string, flags: SetContextFlags) =>
@@ -145,6 +150,7 @@ function addContexts(program: Command, { deps, output, done }: ProgramOptions): 
     .command('delete')
     .description('Forgets a context with its token. The token itself stays good.')
     .argument('<name>', 'name of the context')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery context delete prod'))
     .action(async (name: string) => done(await (await load()).deleteContext(deps, output, name)))

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { InitFlags } from '../commands/init.ts'
 import type { ServerFlags } from '../commands/runs.ts'
-import { examples, json, withServer, type ProgramOptions } from './options.ts'
+import { examples, formats, json, withServer, type ProgramOptions } from './options.ts'
 
 export function addExplain(program: Command, { deps, output, done }: ProgramOptions): void {
   const command = program
@@ -11,7 +11,7 @@ export function addExplain(program: Command, { deps, output, done }: ProgramOpti
       'Says why a run or a step is not running, and what to do. Of a failure code: what it means; without an argument, lists all codes.',
     )
     .argument('[what]', 'run/RUN, step/RUN/STEP, a code such as step.timed_out, or a group such as step')
-  withServer(command)
+  withServer(command, 'name')
     .addHelpText(
       'after',
       examples('orrery explain run/RUN', "orrery explain 'step/RUN/measure[3]'", 'orrery explain step.timed_out'),
@@ -31,6 +31,7 @@ export function addInit(program: Command, { deps, output, done }: ProgramOptions
     .description('Makes a project that runs at once. Files that are there already are never touched.')
     .argument('[dir]', 'where to make it', '.')
     .option('--template <name>', 'hello (functions in TypeScript) or commands (no code)', 'hello')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery init', 'orrery init nightly --template commands'))
     .action(async (directory: string, flags: InitFlags) =>
@@ -65,12 +66,13 @@ export function addVersion(program: Command, { deps, output, done }: ProgramOpti
     .command('version')
     .summary('print the version')
     .description('Prints the version; with --json also those of Node.js and the platform.')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery version', 'orrery version --json'))
     .action(() => {
       const { version } = deps
-      if (output.json) {
-        output.printJson({ version, node: process.versions.node, platform: process.platform, arch: process.arch })
+      if (output.isData) {
+        output.printData({ version, node: process.versions.node, platform: process.platform, arch: process.arch })
       } else output.print(`orrery ${version}`)
       done(0)
     })

@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander'
 import type { CliDeps } from '../deps.ts'
+import { type Format, parseFormat } from '../formats.ts'
 import type { Output } from '../output.ts'
 
 // What a command does is imported when it runs, so that --help loads nothing but the table of commands.
@@ -16,16 +17,32 @@ export const many = (flags: string, description: string): Option => new Option(f
 
 export const json = (): Option => new Option('--json', 'print JSON, for programs')
 
+/** `-o`: how the result is printed. `name` is for lists of what other commands take by name. */
+export function formats(...more: 'name'[]): Option {
+  const accepted: readonly Format[] = ['table', 'wide', 'json', 'yaml', ...more]
+  const option = new Option('-o, --output <format>', `${accepted.slice(0, -1).join(', ')} or ${accepted.at(-1)}`)
+  return option.choices(accepted).argParser((text) => parseFormat(text, accepted))
+}
+
+/** Some commands have an `-o` that names a file, or an `--output` of their own. */
+export const isFormatOption = (option: Option): boolean =>
+  option.long === '--output' && option.argChoices?.includes('table') === true
+
 export const examples = (...lines: string[]): string => `\nExamples:\n${lines.map((line) => `  $ ${line}`).join('\n')}`
 
-export function withServer(command: Command): Command {
+/** Which server is asked, and as whom. */
+export function withConnection(command: Command): Command {
   return command
     .option('--server <url>', 'server to ask (ORRERY_SERVER; else the context in use, else the local one)')
     .option('--token <token>', 'token to show it (ORRERY_TOKEN; else that of the context, else the local one)')
     .option('--context <name>', 'server that you named: orrery context (ORRERY_CONTEXT)')
     .option('--ca <file>', 'authority to trust beside the known ones, PEM (ORRERY_CA)')
-    .addOption(json())
 }
+
+export const withServer = (command: Command, ...more: 'name'[]): Command =>
+  withConnection(command)
+    .addOption(formats(...more))
+    .addOption(json())
 
 export function withLog(command: Command): Command {
   return command

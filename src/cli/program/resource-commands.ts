@@ -3,11 +3,10 @@ import type { DeleteFlags } from '../commands/delete.ts'
 import type { FileFlags } from '../commands/apply.ts'
 import type { GetFlags } from '../commands/get.ts'
 import type { ServerFlags } from '../commands/runs.ts'
-import { examples, json, many, type ProgramOptions, withServer } from './options.ts'
+import { examples, formats, json, many, withServer, type ProgramOptions } from './options.ts'
 
 const files = (): Option => many('-f, --filename <file>', 'file, directory, or - for standard input (repeatable)')
 const namespace = (text: string): Option => new Option('-n, --namespace <name>', text)
-const format = (): Option => new Option('-o, --output <format>', 'table, wide, json or yaml')
 const KINDS = 'kind, such as workflow (wf) or secret (sec); KIND/NAME works too'
 
 /** The commands that declare, show and change resources. */
@@ -18,7 +17,6 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
     .option('-R, --recursive', 'look into the directories below a directory too')
     .option('--dry-run', 'say what would be stored, and store nothing')
     .addOption(namespace('where documents go that name no namespace (default: default)'))
-    .addOption(format())
     .addHelpText('after', examples('orrery apply -f flow.yaml', 'orrery apply -f manifests --recursive --dry-run'))
     .action(async (flags: FileFlags) =>
       done(await (await import('../commands/apply.ts')).applyFiles(deps, output, flags)),
@@ -31,6 +29,7 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
     .argument('<files...>', 'files, directories, or - for standard input')
     .option('-R, --recursive', 'look into the directories below a directory too')
     .addOption(namespace('where documents go that name no namespace'))
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery validate flow.yaml', 'orrery validate manifests --recursive'))
     .action(async (paths: string[], flags: { recursive?: boolean; namespace?: string }) =>
@@ -49,14 +48,13 @@ export function addResources(program: Command, { deps, output, done }: ProgramOp
       done(await (await import('../commands/apply.ts')).diffFiles(deps, output, flags)),
     )
 
-  withServer(program.command('get').summary('list resources, or print some'))
+  withServer(program.command('get').summary('list resources, or print some'), 'name')
     .description('Lists the resources of a kind, or prints those that are named.')
     .argument('<kind>', KINDS)
     .argument('[names...]', 'names; without any, all of the namespace')
     .option('-l, --selector <selector>', 'labels, such as team=core,tier!=web')
     .addOption(namespace('namespace to look in (default: default)'))
     .option('-A, --all-namespaces', 'look in all namespaces that the token may see')
-    .addOption(format())
     .option('-w, --watch', 'go on with what changes, until interrupted')
     .addHelpText(
       'after',

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { PlanFlags } from '../commands/plan.ts'
 import type { RunFlags } from '../commands/run.ts'
-import { examples, json, many, withSecrets, withServer, withStore, type ProgramOptions } from './options.ts'
+import { examples, formats, json, many, withSecrets, withServer, withStore, type ProgramOptions } from './options.ts'
 
 export function addRun(program: Command, { deps, output, done }: ProgramOptions): void {
   const command = program
@@ -47,6 +47,7 @@ export function addPlan(program: Command, { deps, output, done }: ProgramOptions
     .argument('<file>', 'manifest of the workflow; - reads standard input')
     .addOption(many('--input <name=value>', 'one input; @FILE reads the value from a file (repeatable)'))
     .option('--inputs <file>', 'JSON file of inputs; --input wins over it')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('orrery plan flow.yaml', 'orrery plan flow.yaml --input count=3 --json'))
     .action(async (file: string, flags: PlanFlags) =>

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { GetArtifactFlags } from '../commands/artifacts.ts'
 import type { ListFlags, LogFlags, ServerFlags, SkipFlags } from '../commands/runs.ts'
 import type { EventFlags, TimedFlags } from '../commands/watch.ts'
-import { examples, many, withServer, type ProgramOptions } from './options.ts'
+import { examples, json, many, withConnection, withServer, type ProgramOptions } from './options.ts'
 
 export function addRuns(program: Command, { deps, output, done }: ProgramOptions): void {
   const runs = program
@@ -10,7 +10,7 @@ export function addRuns(program: Command, { deps, output, done }: ProgramOptions
     .summary('list, show, cancel and mend runs')
     .description('Lists, shows, cancels and mends runs. A run may be named by an end of its id that fits no other.')
     .addHelpText('after', examples('orrery runs list --state failed', 'orrery runs show RUN', 'orrery runs retry RUN'))
-  withServer(runs.command('list').description('Lists runs, the newest first.'))
+  withServer(runs.command('list').description('Lists runs, the newest first.'), 'name')
     .addOption(many('--state <state>', 'runs in this state alone (repeatable)'))
     .option('--workflow <name>', 'runs of this workflow alone')
     .option('--namespace <name>', 'runs of this namespace alone')
@@ -57,7 +57,10 @@ export function addRuns(program: Command, { deps, output, done }: ProgramOptions
     .action(async (id: string, flags: ServerFlags) =>
       done(await (await import('../commands/runs.ts')).retryRun(deps, output, id, flags)),
     )
-  withServer(runs.command('skip').description('Skips a step that waits, failed or is blocked; what needs it goes on.'))
+  withConnection(
+    runs.command('skip').description('Skips a step that waits, failed or is blocked; what needs it goes on.'),
+  )
+    .addOption(json())
     .argument('<run>', 'id of the run')
     .argument('<step>', 'name of the step')
     .option('--output <json>', 'output to use instead, or @FILE', 'null')
@@ -99,7 +102,10 @@ export function addArtifacts(program: Command, { deps, output, done }: ProgramOp
     .action(async (id: string, flags: ServerFlags) =>
       done(await (await import('../commands/artifacts.ts')).listArtifacts(deps, output, id, flags)),
     )
-  withServer(artifacts.command('get').description('Fetches one file; its checksum is checked before it gets its name.'))
+  withConnection(
+    artifacts.command('get').description('Fetches one file; its checksum is checked before it gets its name.'),
+  )
+    .addOption(json())
     .argument('<run>', 'id of the run')
     .argument('<step>', 'name of the step, such as build or measure[3]')
     .argument('<name>', 'name of the file, as the list shows it')

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { RotateFlags, SecretFlags, SetFlags, ShowFlags } from '../commands/secret.ts'
-import { examples, json, many, withSecrets, withServer, withStore, type ProgramOptions } from './options.ts'
+import { examples, formats, json, many, withSecrets, withServer, withStore, type ProgramOptions } from './options.ts'
 
 export function addSecret(program: Command, { deps, output, done }: ProgramOptions): void {
   const secret = program
@@ -13,8 +13,8 @@ export function addSecret(program: Command, { deps, output, done }: ProgramOptio
       'after',
       examples('orrery secret set github token=@token.txt', 'orrery secret list', 'orrery secret show github'),
     )
-  const add = (name: string, description: string): Command =>
-    withServer(withSecrets(withStore(secret.command(name).description(description)))).option(
+  const add = (name: string, description: string, ...more: 'name'[]): Command =>
+    withServer(withSecrets(withStore(secret.command(name).description(description))), ...more).option(
       '-n, --namespace <name>',
       'namespace of the secret',
       'default',
@@ -36,7 +36,7 @@ export function addSecret(program: Command, { deps, output, done }: ProgramOptio
     .action(async (name: string, pairs: string[], flags: SetFlags) =>
       done(await (await import('../commands/secret.ts')).setSecret(deps, output, { name, pairs }, flags)),
     )
-  add('list', 'Lists stored secrets and their keys.')
+  add('list', 'Lists stored secrets and their keys.', 'name')
     .addHelpText('after', examples('orrery secret list', 'orrery secret list --namespace staging --json'))
     .action(async (flags: SecretFlags) =>
       done(await (await import('../commands/secret.ts')).listSecrets(deps, output, flags)),
@@ -64,6 +64,7 @@ export function addSecret(program: Command, { deps, output, done }: ProgramOptio
   secret
     .command('generate-key')
     .description('Prints a new key for --secrets-key-file or ORRERY_SECRETS_KEY.')
+    .addOption(formats())
     .addOption(json())
     .addHelpText('after', examples('(umask 077; orrery secret generate-key > secrets.key)'))
     .action(async () => done((await import('../commands/secret.ts')).generateKey(output)))

@@ -5,7 +5,17 @@ import type { ServerFlags } from '../commands/runs.ts'
 import type { TopFlags } from '../commands/status.ts'
 import type { ConfigFlags } from '../commands/up.ts'
 import type { WorkerFlags } from '../commands/worker.ts'
-import { examples, json, many, withLog, withSecrets, withServer, withStore, type ProgramOptions } from './options.ts'
+import {
+  examples,
+  formats,
+  json,
+  many,
+  withLog,
+  withSecrets,
+  withServer,
+  withStore,
+  type ProgramOptions,
+} from './options.ts'
 
 export function addUp(program: Command, { deps, output, done }: ProgramOptions): void {
   const command = program
@@ -38,6 +48,7 @@ export function addUp(program: Command, { deps, output, done }: ProgramOptions):
       .option('--no-worker', 'a server alone (ORRERY_WORKER=false)')
       .option('--no-metrics', 'no /metrics (ORRERY_METRICS=false)'),
   )
+    .addOption(formats())
     .addOption(json())
     .addHelpText(
       'after',
@@ -50,9 +61,9 @@ export function addUp(program: Command, { deps, output, done }: ProgramOptions):
         'orrery up --host 0.0.0.0 --insecure-http --trusted-proxy 10.0.0.0/8',
       ),
     )
-    .action(async (flags: ConfigFlags & { json?: boolean }) => {
+    .action(async (flags: ConfigFlags & { json?: boolean; output?: string }) => {
       const { runUp } = await import('../commands/up.ts')
-      const { json: _, ...rest } = flags
+      const { json: _, output: __, ...rest } = flags
       done(await runUp(deps, output, rest))
     })
 }
@@ -79,9 +90,9 @@ export function addWorker(program: Command, { deps, output, done }: ProgramOptio
         'orrery worker --label gpu=yes --capacity 2',
       ),
     )
-    .action(async (flags: WorkerFlags & { json?: boolean }) => {
+    .action(async (flags: WorkerFlags & { json?: boolean; output?: string }) => {
       const { runWorker } = await import('../commands/worker.ts')
-      const { json: _, ...rest } = flags
+      const { json: _, output: __, ...rest } = flags
       done(await runWorker(deps, output, rest))
     })
 }
@@ -94,6 +105,7 @@ export function addWorkers(program: Command, { deps, output, done }: ProgramOpti
     .addHelpText('after', examples('orrery workers list', 'orrery workers list --json'))
   withServer(
     workers.command('list', { isDefault: true }).description('Lists workers: state, slots, heartbeat, modules.'),
+    'name',
   )
     .addHelpText('after', examples('orrery workers list'))
     .action(async (flags: ServerFlags) =>
@@ -141,6 +153,7 @@ export function addLogs(program: Command, { deps, output, done }: ProgramOptions
     .option('--level <level>', 'not below this level: debug, info, warn or error')
     .option('-f, --follow', 'go on with what is written from now on')
     .option('--log-dir <dir>', 'directory of the files (ORRERY_LOG_DIR)')
+    .addOption(formats())
     .addOption(json())
     .addHelpText(
       'after',

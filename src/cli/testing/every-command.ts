@@ -1,0 +1,179 @@
+import type { Command } from 'commander'
+import type { Client } from '../../client/client.ts'
+import type { ResourceView } from '../../contract/resource-types.ts'
+import { systemClock } from '../../base/index.ts'
+import { Output } from '../output.ts'
+import { buildProgram } from '../program/program.ts'
+import { CliHarness } from './cli-harness.ts'
+import { approvalView, at, RUN_ID, runView, stepView, tokenView } from './scripted-client.ts'
+
+/** A command that does something, by the words that lead to it. */
+export interface Leaf {
+  path: string
+  command: Command
+}
+
+/** Every command of the program that does something, hidden ones left out. */
+export function everyCommand(): Leaf[] {
+  const terminal = { write: () => {}, isTty: false, columns: 80, rows: 24 }
+  const output = new Output({ stdout: terminal, stderr: terminal, colour: false }, { format: 'table' })
+  // Nothing of it is called: the program is only looked at.
+  const deps = { version: '0', clock: systemClock } as Parameters<typeof buildProgram>[0]['deps']
+  return leavesOf(buildProgram({ deps, output, done: () => {} }), [])
+}
+
+function leavesOf(command: Command, words: string[]): Leaf[] {
+  if (command.commands.length === 0) return [{ path: words.join(' '), command }]
+  return command.commands
+    .filter((child) => !child.name().startsWith('__'))
+    .flatMap((child) => leavesOf(child, [...words, child.name()]))
+}
+
+const FLOW = `apiVersion: orrery.dev/v1
+kind: Workflow
+metadata: { name: demo }
+spec:
+  steps:
+    - { name: build, command: 'true' }
+`
+
+/** What each command is given so that it does its work in `demoWorld`; those that need nothing are left out. */
+export const WORDS: Record<string, string[]> = {
+  run: ['flow.yaml'],
+  plan: ['flow.yaml'],
+  'runs show': [RUN_ID],
+  'runs watch': [RUN_ID],
+  'runs wait': [RUN_ID],
+  'runs logs': [RUN_ID],
+  'runs cancel': [RUN_ID],
+  'runs retry': [RUN_ID],
+  'runs skip': [RUN_ID, 'build'],
+  'runs approve': [RUN_ID, 'ship'],
+  'runs deny': [RUN_ID, 'ship'],
+  'runs send': [RUN_ID, 'paid'],
+  'runs nudge': [RUN_ID],
+  events: [RUN_ID, '--once'],
+  'artifacts list': [RUN_ID],
+  'artifacts get': [RUN_ID, 'build', 'app.tar'],
+  apply: ['-f', 'flow.yaml'],
+  validate: ['flow.yaml'],
+  diff: ['-f', 'flow.yaml'],
+  get: ['workflows'],
+  describe: ['workflow', 'demo'],
+  edit: ['workflow', 'demo'],
+  delete: ['workflow', 'demo'],
+  'secret set': ['github', 'token=abcdefgh'],
+  'secret show': ['github'],
+  'secret delete': ['github'],
+  'token create': ['--name', 'ci', '--role', 'viewer'],
+  'token revoke': ['tok_1'],
+  'can-i': ['list', 'runs'],
+  'context use': ['prod'],
+  'context show': ['prod'],
+  'context set': ['prod', '--server', 'https://orrery.example'],
+  'context delete': ['prod'],
+  completion: ['bash'],
+}
+
+const RESOURCE: ResourceView = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Workflow',
+  metadata: {
+    name: 'demo',
+    namespace: 'default',
+    uid: 'uid_1',
+    labels: { team: 'core' },
+    annotations: {},
+    generation: 2,
+    resourceVersion: '7',
+    createdAt: at(0),
+    updatedAt: at(0),
+  },
+  spec: { steps: [{ name: 'build', command: 'false' }] },
+  status: { phase: 'active', conditions: [], observedGeneration: 2 },
+}
+
+/** Of what the scripted client gives as the content of app.tar. */
+const SHA_256 = 'aada01ee80bd7e6dd53850f0fbdade030dba384de430b87d48302619a71e6615'
+
+/** A server and a directory in which every command finds something. */
+export function demoWorld(): CliHarness {
+  const cli = new CliHarness()
+  const { client } = cli
+  cli.files['/srv/flow.yaml'] = FLOW
+  cli.stdinText = 'orr_token\n'
+  cli.contexts = { current: 'prod', contexts: { prod: { server: 'https://orrery.example', token: 'orr_kept' } } }
+  // What up and worker start ends by itself.
+  cli.ended.resolve({ failure: null })
+  const run = runView({
+    state: 'succeeded',
+    startedAt: at(0),
+    endedAt: at(40),
+    steps: { total: 1, open: 0, bad: 0 },
+    stepList: [stepView({ state: 'succeeded', output: { size: 3 } })],
+  })
+  client.runs = [run]
+  client.list = [run]
+  client.steps = run.stepList
+  client.emit(40, [{ of: 'run', to: 'succeeded' }], { terminal: true })
+  client.logs = [{ step: 'build', at: at(5), stream: 'stdout', text: 'made\n' } as (typeof client.logs)[number]]
+  client.artifacts = [
+    { step: 'build', name: 'app.tar', bytes: 9, sha256: SHA_256, createdAt: at(0), expiresAt: at(60_000) },
+  ]
+  client.approvals = [approvalView()]
+  client.tokens = [tokenView()]
+  client.secrets = [{ namespace: 'default', name: 'github', keys: ['token'], sealedBy: ['k1'], updatedAt: at(0) }]
+  client.workers = [
+    {
+      worker: 'box',
+      session: 'ses_1',
+      state: 'live',
+      capacity: 2,
+      held: 1,
+      labels: { gpu: 'yes' },
+      modules: ['tools'],
+      backends: ['process'],
+      version: '1.2.3',
+      heartbeatAgoMs: 5,
+      clockSkewMs: 0,
+      problems: [],
+    },
+  ]
+  client.audit = [
+    {
+      id: 'aud_1',
+      at: at(0),
+      actor: { id: 'tok_1', name: 'ci', role: 'operator' },
+      organisation: 'default',
+      namespace: 'default',
+      action: 'runs.cancel',
+      object: RUN_ID,
+      outcome: 'done',
+      address: '127.0.0.1',
+      requestId: 'req_1',
+      details: null,
+    },
+  ]
+  client.resources = resourcesOf(RESOURCE)
+  return cli
+}
+
+function resourcesOf(resource: ResourceView): Client['resources'] {
+  const { kind } = resource
+  const { name, namespace } = resource.metadata
+  const version = { version: 2, lifecycle: 'active', createdAt: at(0), createdBy: 'ci' }
+  const answers: Record<keyof Client['resources'], unknown> = {
+    apply: { dryRun: false, resources: [{ kind, namespace, name, outcome: 'configured', generation: 2 }] },
+    get: resource,
+    list: { apiVersion: resource.apiVersion, kind: 'List', items: [resource], next: null },
+    put: resource,
+    remove: resource,
+    watch: null,
+    listVersions: { items: [version], next: null },
+    getVersion: { ...version, spec: resource.spec },
+  }
+  // Each answers the same to whatever it is asked.
+  return Object.fromEntries(
+    Object.entries(answers).map(([method, answer]) => [method, () => Promise.resolve(answer)]),
+  ) as unknown as Client['resources']
+}
