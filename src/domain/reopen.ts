@@ -1,4 +1,6 @@
-import { type BesideRows, letGo, nothingBeside, type RunCore, type StepChange } from './advance.ts'
+import { type BesideRows, letGo, nothingBeside } from './advance/beside-rows.ts'
+import type { RunCore } from './advance/happenings.ts'
+import type { StepChange } from './advance/result.ts'
 import type { FailureRecord } from './failure.ts'
 import { isStepGood, isStepTerminal } from './machines.ts'
 import { isJoinImpossible, isJoinMet, keyText, type Step, type StepKey } from './step.ts'

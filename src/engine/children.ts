@@ -1,5 +1,7 @@
 import type { Json } from '../base/json.ts'
-import type { BesideRows, ChildEnd, Happening, StoredWorkflow } from '../domain/advance.ts'
+import type { BesideRows } from '../domain/advance/beside-rows.ts'
+import type { ChildEnd, Happening } from '../domain/advance/happenings.ts'
+import type { StoredWorkflow } from '../domain/advance/needs.ts'
 import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { ChildNode } from '../domain/workflow.ts'

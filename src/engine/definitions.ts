@@ -1,4 +1,4 @@
-import { dependentsOf } from '../domain/advance.ts'
+import { dependentsOf } from '../domain/advance/dependents.ts'
 import { Failure } from '../domain/failure.ts'
 import {
   type Definition,

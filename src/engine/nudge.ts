@@ -1,5 +1,5 @@
 import type { Nudged } from '../contract/api-types.ts'
-import type { Anything } from '../domain/advance.ts'
+import type { Anything } from '../domain/advance/happenings.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { findMissingApprovals } from '../store/approvals/approvals.ts'

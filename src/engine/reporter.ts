@@ -1,5 +1,5 @@
 import type { Report, ReportAck, ReportRequest, ReportResponse } from '../contract/exchange.ts'
-import type { Happening } from '../domain/advance.ts'
+import type { Happening } from '../domain/advance/happenings.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { appendSegments, type NewSegment } from '../store/logs/logs.ts'

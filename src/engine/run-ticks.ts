@@ -1,4 +1,4 @@
-import type { Anything } from '../domain/advance.ts'
+import type { Anything } from '../domain/advance/happenings.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { findMissingApprovals } from '../store/approvals/approvals.ts'

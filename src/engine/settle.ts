@@ -1,12 +1,7 @@
-import {
-  advance,
-  type AdvanceResult,
-  type Anything,
-  type Given,
-  type Happening,
-  isKeyed,
-  type Need,
-} from '../domain/advance.ts'
+import { advance } from '../domain/advance/advance.ts'
+import { type Anything, type Happening, isKeyed } from '../domain/advance/happenings.ts'
+import type { Given, Need } from '../domain/advance/needs.ts'
+import type { AdvanceResult } from '../domain/advance/result.ts'
 import type { JsonObject } from '../base/json.ts'
 import type { Scope } from '../domain/expression.ts'
 import { LIMITS } from '../domain/limits.ts'

@@ -1,4 +1,4 @@
-import type { Anything } from '../domain/advance.ts'
+import type { Anything } from '../domain/advance/happenings.ts'
 import { Failure } from '../domain/failure.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'

@@ -1,4 +1,4 @@
-import type { Happening } from '../domain/advance.ts'
+import type { Happening } from '../domain/advance/happenings.ts'
 import { failureRecord, type FailureRecord } from '../domain/failure.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'

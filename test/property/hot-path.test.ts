@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Report } from '../../src/contract/exchange.ts'
-import type { Happening } from '../../src/domain/advance.ts'
+import type { Happening } from '../../src/domain/advance/happenings.ts'
 import { failureRecord } from '../../src/domain/failure.ts'
 import { displayName, keyText, pathOf, type StepKey } from '../../src/domain/step.ts'
 import { definitionOf } from '../../src/domain/testing/definitions.ts'

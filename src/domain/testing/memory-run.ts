@@ -1,18 +1,11 @@
 import { assert } from '../../base/assert.ts'
 import type { JsonObject, Json } from '../../base/json.ts'
 import { type Random, seededRandom } from '../../base/random.ts'
-import {
-  advance,
-  type AdvanceResult,
-  type Anything,
-  dependentsOf,
-  type Given,
-  type Happening,
-  type KeptEvent,
-  type Need,
-  type RunCore,
-  type StoredWorkflow,
-} from '../advance.ts'
+import { advance } from '../advance/advance.ts'
+import { dependentsOf } from '../advance/dependents.ts'
+import type { Anything, Happening, RunCore } from '../advance/happenings.ts'
+import type { Given, KeptEvent, Need, StoredWorkflow } from '../advance/needs.ts'
+import type { AdvanceResult } from '../advance/result.ts'
 import type { Scope } from '../expression.ts'
 import { failureRecord } from '../failure.ts'
 import type { FailureCode } from '../failures.ts'

@@ -1,5 +1,5 @@
 import type { Json } from '../../base/json.ts'
-import type { KeptEvent } from '../../domain/advance.ts'
+import type { KeptEvent } from '../../domain/advance/needs.ts'
 import type { Queryable } from '../db.ts'
 
 export interface NewSentEvent {

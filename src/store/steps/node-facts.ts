@@ -1,4 +1,4 @@
-import { dependentsOf } from '../../domain/advance.ts'
+import { dependentsOf } from '../../domain/advance/dependents.ts'
 import { type Definition, isDecided } from '../../domain/workflow.ts'
 
 /** What the recording of a success has to know of the node that ended: the statement itself reads no definitions. */

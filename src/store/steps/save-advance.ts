@@ -1,4 +1,5 @@
-import type { AdvanceResult, RunCore } from '../../domain/advance.ts'
+import type { RunCore } from '../../domain/advance/happenings.ts'
+import type { AdvanceResult } from '../../domain/advance/result.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { Step } from '../../domain/step.ts'
 import type { Queryable } from '../db.ts'

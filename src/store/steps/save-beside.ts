@@ -1,4 +1,4 @@
-import type { BesideRows } from '../../domain/advance.ts'
+import type { BesideRows } from '../../domain/advance/beside-rows.ts'
 import type { Queryable } from '../db.ts'
 import type { LockedRun } from './save-advance.ts'
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { seededRandom } from '../base/random.ts'
-import { failureRecord } from './failure.ts'
-import { LIMITS } from './limits.ts'
-import type { Step } from './step.ts'
-import { definitionOf, NO_RETRY, type NodeSpec } from './testing/definitions.ts'
-import { MemoryRun } from './testing/memory-run.ts'
+import { seededRandom } from '../../base/random.ts'
+import { failureRecord } from '../failure.ts'
+import { LIMITS } from '../limits.ts'
+import type { Step } from '../step.ts'
+import { definitionOf, NO_RETRY, type NodeSpec } from '../testing/definitions.ts'
+import { MemoryRun } from '../testing/memory-run.ts'
 
 const runOf = (specs: NodeSpec[], extra: Parameters<typeof definitionOf>[1] = {}) =>
   new MemoryRun(definitionOf(specs, extra))

@@ -1,0 +1,28 @@
+import type { JsonObject } from '../../base/json.ts'
+import type { Question } from '../begin.ts'
+import type { Step, StepKey } from '../step.ts'
+import type { Decision } from './happenings.ts'
+import type { StoredWorkflow } from './needs.ts'
+
+/** Rows beside the steps that are to be written with them. */
+export interface BesideRows {
+  /** Approvals to ask for; one that is there already stays. */
+  asked: (StepKey & Question & { id: string; fence: number; expiresAt: number | null })[]
+  /** Approvals that have ended. Only those still pending change. */
+  answered: { id: string; state: 'approved' | 'denied' | 'expired' | 'canceled'; decision: Decision | null }[]
+  /** Events that steps have taken. */
+  taken: (StepKey & { id: string })[]
+  /** Runs to start below this one. */
+  children: (StepKey & { runId: string; fence: number; workflow: StoredWorkflow; inputs: JsonObject })[]
+  /** Runs below that nobody waits for any more. */
+  orphans: string[]
+}
+
+export const nothingBeside = (): BesideRows => ({ asked: [], answered: [], taken: [], children: [], orphans: [] })
+
+/** What has to be let go of when a step no longer waits for what it waited for. */
+export function letGo(before: Step, beside: BesideRows): void {
+  if (before.state !== 'waiting' || before.on === null) return
+  if (before.waits === 'approval') beside.answered.push({ id: before.on, state: 'canceled', decision: null })
+  else if (before.waits === 'child') beside.orphans.push(before.on)
+}

@@ -1,0 +1,46 @@
+import type { Json, JsonObject } from '../../base/json.ts'
+import type { Scope } from '../expression.ts'
+import type { Failure } from '../failure.ts'
+import type { Step, StepKey } from '../step.ts'
+import type { ChildNode } from '../workflow.ts'
+
+/** What `advance` must be given before it can go on. */
+export type Need =
+  | { type: 'steps'; keys: StepKey[] }
+  | { type: 'idle_steps' }
+  /** The first activation of this forEach that failed. */
+  | { type: 'failed_activation'; node: number }
+  /** The first activations of this forEach, from a path on, that were not let into the queue. */
+  | { type: 'pending_activations'; node: number; from: string; limit: number }
+  /** Activations of this node that have not ended. */
+  | { type: 'open_activations'; node: number }
+  /** What these activations gave. */
+  | { type: 'outputs'; keys: StepKey[] }
+  /** Steps that wait for an event of this name. */
+  | { type: 'event_waits'; name: string }
+  /** Events of this name that no step has taken, oldest first. */
+  | { type: 'events'; name: string }
+  /** The workflow that a step wants to run. */
+  | { type: 'workflow'; ref: ChildNode['ref'] }
+  /** Scope of expressions: outputs and states of these nodes, and the run's inputs. */
+  | { type: 'scope'; nodes: number[] }
+
+export interface Given {
+  steps?: Step[]
+  scope?: Pick<Scope, 'inputs' | 'steps'>
+  outputs?: (StepKey & { output: Json })[]
+  events?: KeptEvent[]
+  workflow?: StoredWorkflow | Failure
+}
+
+export interface KeptEvent {
+  id: string
+  payload: Json
+}
+
+/** A workflow as far as starting a run of it has to know. */
+export interface StoredWorkflow {
+  hash: string
+  name: string
+  inputs: JsonObject | null
+}
