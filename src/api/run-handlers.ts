@@ -132,7 +132,12 @@ export async function listRuns(x: Exchange): Promise<Answer> {
 }
 
 export async function getRun(x: Exchange): Promise<Answer> {
-  return x.respondJson(200, shown(x.caller, await x.deps.engine.getRun(x.caller, x.param('id'))))
+  const { engine } = x.deps
+  const id = x.param('id')
+  const waitMs = preferWaitMs(x.header('prefer'))
+  if (waitMs === null) return x.respondJson(200, shown(x.caller, await engine.getRun(x.caller, id)))
+  const run = await engine.waitForRun(x.caller, id, waitMs, x.signal)
+  return x.respondJson(200, shown(x.caller, run), { 'preference-applied': 'wait' })
 }
 
 export async function listSteps(x: Exchange): Promise<Answer> {

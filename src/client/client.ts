@@ -33,6 +33,7 @@ import type {
   WorkerView,
 } from '../contract/api-types.ts'
 import type { ResourceClient } from './resource-client.ts'
+import type { WaitOptions } from './wait.ts'
 
 /** `run` is there when the request waited, or repeated an earlier one under its idempotency key. */
 export interface CreatedRun {
@@ -48,6 +49,7 @@ export interface Client {
   readonly address: string
   readonly resources: ResourceClient
   putDefinition(request: CreateDefinitionRequest): Promise<DefinitionView>
+  getDefinition(hash: string): Promise<DefinitionView>
   /** `waitMs`: answer when the run has ended or the time is over; the server waits LIMITS.waitMaxMs at most. */
   createRun(
     request: CreateRunRequest,
@@ -55,6 +57,11 @@ export interface Client {
   ): Promise<CreatedRun>
   createRuns(request: CreateRunsRequest, options?: { idempotencyKey?: string }): Promise<CreateRunsResponse>
   getRun(runId: string): Promise<RunView>
+  /**
+   * Resolves when the run has ended, however long that takes. Lost connections and restarts of the server are waited out, `absenceMs`
+   * at a time (five minutes when absent). Throws `client.wait_timed_out` after `timeoutMs`; the run goes on.
+   */
+  waitForRun(runId: string, options?: WaitOptions): Promise<RunView>
   listRuns(query?: {
     namespace?: string
     workflow?: string
@@ -111,6 +118,12 @@ export interface Client {
   /** Encrypts one batch anew. */
   rotateSecrets(request?: { newKey?: boolean }): Promise<RotateSecretsResponse>
   getHealth(): Promise<JsonObject>
+  /** Throws `storage.unreachable` and the like while the server cannot work. */
+  getReadiness(): Promise<JsonObject>
+  /** The server's metrics, in the format of Prometheus. */
+  getMetrics(): Promise<string>
+  /** The server's own description of its API, OpenAPI 3.1. */
+  getOpenApi(): Promise<JsonObject>
   whoami(): Promise<WhoamiView>
   /** The answer is the only time that the token is told. */
   createToken(request: CreateTokenRequest): Promise<TokenCreated>
@@ -127,4 +140,6 @@ export interface Client {
     cursor?: string
     limit?: number
   }): Promise<Page<AuditView>>
+  /** Frees kept connections. What is under way goes on. */
+  close(): void
 }

@@ -9,7 +9,8 @@ import { followEvents, followLogs } from './follow.ts'
 import { silenceFor } from './http-transport.ts'
 import { queryText } from './query-text.ts'
 import { createResourceClient } from './resource-client.ts'
-import type { Transport } from './transport.ts'
+import type { Transport, TransportStream } from './transport.ts'
+import { waitForRun } from './wait.ts'
 
 export interface ClientOptions {
   transport: Transport
@@ -42,6 +43,7 @@ export function createClient(options: ClientOptions): Client {
     address: options.transport.address,
     resources: createResourceClient(deps),
     putDefinition: (request) => post('/v1/definitions', request),
+    getDefinition: (hash) => get(`/v1/definitions/${encodeURIComponent(hash)}`),
     createRun: async (request, { idempotencyKey, waitMs, signal } = {}) => {
       const answer = (await asker.ask('POST', '/v1/runs', {
         body: request,
@@ -62,6 +64,7 @@ export function createClient(options: ClientOptions): Client {
         repeatable: idempotencyKey !== undefined,
       }) as Promise<never>,
     getRun: (runId) => get(runPath(runId)),
+    waitForRun: (runId, wait = {}) => waitForRun(deps, runId, wait),
     listRuns: ({ namespace, workflow, states, cursor, limit } = {}) =>
       get(`/v1/runs${queryText({ namespace, workflow, state: states, cursor, limit })}`),
     listSteps: (runId, { cursor, limit } = {}) => get(`${runPath(runId)}/steps${queryText({ cursor, limit })}`),
@@ -101,6 +104,9 @@ export function createClient(options: ClientOptions): Client {
       asker.ask('DELETE', secretPath(namespace, name) + queryText({ key: keys })) as Promise<never>,
     rotateSecrets: (request = {}) => post('/v1/secrets:rotate', request),
     getHealth: () => get('/healthz'),
+    getReadiness: () => get('/readyz'),
+    getMetrics: () => textOf(asker.open('/metrics', { headers: { accept: 'text/plain' } })),
+    getOpenApi: () => get('/openapi.json'),
     whoami: () => get('/v1/whoami'),
     createToken: (request) => post('/v1/tokens', request),
     listTokens: ({ all, cursor, limit } = {}) =>
@@ -108,7 +114,14 @@ export function createClient(options: ClientOptions): Client {
     revokeToken: (id) => post(`/v1/tokens/${encodeURIComponent(id)}:revoke`),
     canI: (request) => post('/v1/can-i', request),
     listAudit: (query = {}) => get(`/v1/audit${queryText({ ...query })}`),
+    close: () => options.transport.close(),
   }
+}
+
+async function textOf(stream: Promise<TransportStream>): Promise<string> {
+  let text = ''
+  for await (const chunk of (await stream).body) text += chunk
+  return text
 }
 
 async function* bytesOf(body: AsyncIterable<string>): AsyncIterable<Uint8Array> {

@@ -1,54 +1,49 @@
-import { backoffMs, type BackoffPolicy } from '../base/backoff.ts'
-import type { Clock } from '../base/clock.ts'
-import type { Random } from '../base/random.ts'
 import type { LogLine, RunEvent } from '../contract/api-types.ts'
 import { errorOfRecord } from '../contract/problem.ts'
 import { SseParser } from '../contract/sse.ts'
-import { Failure, type FailureRecord } from '../domain/failure.ts'
-import { FAILURES } from '../domain/failures.ts'
+import type { FailureRecord } from '../domain/failure.ts'
+import { Absence, type AbsenceDeps } from './absence.ts'
 import type { Asker } from './ask.ts'
 import { STREAM_SILENCE_MS } from './http-transport.ts'
+import { unreachable } from './unreachable.ts'
 
-export interface FollowDeps {
+export interface FollowDeps extends AbsenceDeps {
   asker: Asker
-  clock: Clock
-  random: Random
 }
 
-const RECONNECT: BackoffPolicy = { initialMs: 100, maxMs: 5_000, factor: 2, jitter: 0.5 }
-/** Connections in a row that brought nothing before following gives up: some minutes of absence. */
-const RECONNECT_MAX = 60
+/** A stream that stood for so long shows that the server is there. */
+const STEADY_MS = 5_000
 
 export type Part<T> = { kind: 'item'; item: T } | { kind: 'ended' }
 
 /**
  * Opens a stream again whenever it is cut, from where it stood. The first connection must succeed; afterwards everything that
- * may pass by itself is waited out.
+ * may pass by itself is waited out, for as long as a server may be away.
  */
 export async function* reconnecting<T>(
   deps: FollowDeps,
   connect: () => Promise<AsyncIterable<Part<T>>>,
   signal: AbortSignal | undefined,
+  { hasAnswered = false }: { hasAnswered?: boolean } = {},
 ): AsyncIterable<T> {
-  let fruitless = 0
-  for (let first = true; ; first = false) {
-    let failure: Failure | null = null
-    let connected = false
+  const absence = new Absence(deps)
+  for (let first = !hasAnswered; ; first = false) {
+    let connectedAt: number | null = null
     try {
       const parts = await connect()
-      connected = true
+      connectedAt = deps.clock.monotonic()
       for await (const part of parts) {
         if (part.kind === 'ended') return
-        fruitless = 0
+        absence.brought()
         yield part.item
       }
+      throw unreachable('http', deps.asker.transport, 'reading a stream', { error: 'it ended before its last item' })
     } catch (error) {
-      const passes = error instanceof Failure && FAILURES[error.code].retry === 'later'
-      if (!passes || (first && !connected)) throw error
-      failure = error
+      if (first && connectedAt === null) throw error
+      // One that is cut at once is as good as none; one that was merely silent is not.
+      if (connectedAt !== null && deps.clock.monotonic() - connectedAt > STEADY_MS) absence.answered()
+      await absence.outlast(error, signal)
     }
-    if (++fruitless > RECONNECT_MAX && failure !== null) throw failure
-    await deps.clock.sleep(backoffMs(RECONNECT, fruitless, deps.random), signal)
   }
 }
 

@@ -10,8 +10,9 @@ import type {
   VersionWithSpec,
 } from '../contract/resource-types.ts'
 import { SseParser } from '../contract/sse.ts'
-import type { FailureRecord } from '../domain/failure.ts'
+import { Failure, type FailureRecord } from '../domain/failure.ts'
 import { type KindName, kindOf } from '../domain/kinds/registry.ts'
+import { Absence } from './absence.ts'
 import { type FollowDeps, type Part, reconnecting } from './follow.ts'
 import { STREAM_SILENCE_MS } from './http-transport.ts'
 import { queryText } from './query-text.ts'
@@ -22,20 +23,25 @@ export interface ResourceRef {
   name: string
 }
 
+/** One change of a resource; or all that there are, when the reader may have missed some: whatever else it knew is gone. */
+export type ResourceChange =
+  | { type: 'added' | 'modified' | 'deleted'; resourceVersion: string; resource: ResourceView }
+  | { type: 'listed'; resourceVersion: string; resources: ResourceView[] }
+
 /** The API of resources, typed; part of `Client`. */
 export interface ResourceClient {
   /** All resources of a YAML or JSON text, or none. */
   apply(text: string, options?: { dryRun?: boolean; namespace?: string }): Promise<ApplyResponse>
   get(ref: ResourceRef): Promise<ResourceView>
   list(kind: KindName, query?: ResourceQuery & { cursor?: string; limit?: number }): Promise<ResourcePage>
-  /** With `ifMatch` only when the resource still has this resourceVersion. */
-  put(ref: ResourceRef, text: string, options?: { ifMatch?: string }): Promise<ResourceView>
+  /** With `ifMatch` only when the resource still has this resourceVersion, with `isNew` only when there is none of this name. */
+  put(ref: ResourceRef, text: string, options?: { ifMatch?: string; isNew?: boolean }): Promise<ResourceView>
   remove(ref: ResourceRef, options?: { dryRun?: boolean; ifMatch?: string }): Promise<ResourceView>
-  /** What there is and then what changes, or what changes after `since`; goes on where it was cut. Ends with the signal alone. */
-  watch(
-    kind: KindName,
-    query: ResourceQuery & { since?: string; signal?: AbortSignal },
-  ): AsyncIterable<ResourceEvent & { resource: ResourceView }>
+  /**
+   * What there is and then what changes, or what changes after `since`; goes on where it was cut. When that lies further back than
+   * the server remembers, `listed` tells everything anew and the watch goes on from there. Ends with the signal alone.
+   */
+  watch(kind: KindName, query?: ResourceQuery & { since?: string; signal?: AbortSignal }): AsyncIterable<ResourceChange>
   listVersions(ref: ResourceRef, query?: { cursor?: string; limit?: number }): Promise<Page<VersionView>>
   /** `active`: the one that a run of the bare name starts. */
   getVersion(ref: ResourceRef, version: number | 'active'): Promise<VersionWithSpec>
@@ -66,31 +72,29 @@ export function createResourceClient(deps: FollowDeps): ResourceClient {
       }) as Promise<never>,
     get: (ref) => get(pathOf(ref)),
     list: (kind, { namespace, ...query } = {}) => get(`${listPath(kind, namespace)}${queryText(query)}`),
-    put: (ref, content, { ifMatch } = {}) =>
+    put: (ref, content, { ifMatch, isNew } = {}) =>
       asker.ask('PUT', pathOf(ref), {
         text: { type: MANIFEST, content },
-        headers: matching(ifMatch),
+        headers: { ...matching(ifMatch), ...(isNew ? { 'if-none-match': '*' } : {}) },
       }) as Promise<never>,
     remove: (ref, { dryRun, ifMatch } = {}) =>
       asker.ask('DELETE', `${pathOf(ref)}${queryText({ dryRun: dry(dryRun) })}`, {
         headers: matching(ifMatch),
       }) as Promise<never>,
-    watch: (kind, query) => watchResources(deps, kind, query),
+    watch: (kind, query = {}) => watchResources(deps, kind, query),
     listVersions: (ref, query = {}) => get(`${pathOf(ref)}/versions${queryText(query)}`),
     getVersion: (ref, version) => get(`${pathOf(ref)}/versions/${version}`),
   }
 }
 
-type Change = ResourceEvent & { resource: ResourceView }
-
-function watchResources(
+async function* watchResources(
   deps: FollowDeps,
   kind: KindName,
   query: ResourceQuery & { since?: string; signal?: AbortSignal },
-): AsyncIterable<Change> {
+): AsyncIterable<ResourceChange> {
   const { namespace, since, signal, ...filter } = query
   let last = since ?? '0'
-  async function* read(body: AsyncIterable<string>): AsyncIterable<Part<Change>> {
+  async function* read(body: AsyncIterable<string>): AsyncIterable<Part<ResourceChange>> {
     const parser = new SseParser()
     for await (const chunk of body) {
       for (const frame of parser.push(chunk)) {
@@ -98,7 +102,9 @@ function watchResources(
         const resource = JSON.parse(frame.data) as ResourceView | null
         const type = frame.event as ResourceEvent['type']
         last = frame.id ?? last
-        if (resource !== null) yield { kind: 'item', item: { type, resourceVersion: last, resource } }
+        // A bookmark only moves the place to go on from.
+        if (resource !== null && type !== 'bookmark')
+          yield { kind: 'item', item: { type, resourceVersion: last, resource } }
       }
     }
   }
@@ -107,5 +113,40 @@ function watchResources(
     const path = `${listPath(kind, namespace)}${queryText({ ...filter, watch: 'true' })}`
     return read((await deps.asker.open(path, { headers, silenceMs: STREAM_SILENCE_MS, signal })).body)
   }
-  return reconnecting(deps, connect, signal)
+  for (let hasAnswered = false; ; hasAnswered = true) {
+    try {
+      yield* reconnecting(deps, connect, signal, { hasAnswered })
+    } catch (error) {
+      if (!(error instanceof Failure) || error.code !== 'resource.watch_too_old') throw error
+      const listed = await listAll(deps, kind, query, signal)
+      last = listed.resourceVersion
+      yield { type: 'listed', ...listed }
+    }
+  }
+}
+
+/** Every page, and the version of the first one: what changed while the others were read is told again by the watch. */
+async function listAll(
+  { asker, ...deps }: FollowDeps,
+  kind: KindName,
+  { namespace, labelSelector, fieldSelector }: ResourceQuery,
+  signal: AbortSignal | undefined,
+): Promise<{ resources: ResourceView[]; resourceVersion: string }> {
+  const absence = new Absence(deps)
+  const resources: ResourceView[] = []
+  let resourceVersion: string | null = null
+  let cursor: string | undefined
+  for (;;) {
+    try {
+      const path = `${listPath(kind, namespace)}${queryText({ labelSelector, fieldSelector, cursor })}`
+      const page = (await asker.ask('GET', path, { signal })) as ResourcePage
+      absence.brought()
+      resourceVersion ??= page.resourceVersion
+      resources.push(...page.items)
+      if (page.next === null) return { resources, resourceVersion }
+      cursor = page.next
+    } catch (error) {
+      await absence.outlast(error, signal)
+    }
+  }
 }

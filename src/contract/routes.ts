@@ -87,6 +87,8 @@ const created = (schema: z.ZodType, description: string) => ({ status: 201, desc
 const IDEMPOTENCY =
   '1 to 255 printable characters. The same request under the same key is answered with what the first one made.'
 
+const PREFER_WAIT = '`wait=SECONDS` answers with the run when it has ended or the time is over, a minute at most.'
+
 const get = { method: 'GET', auth: 'viewer', bodyBytes: 0 } as const
 const post = { method: 'POST', auth: 'operator', bodyBytes: LIMITS.bodyBytes } as const
 const exchange = { method: 'POST', auth: 'worker' } as const
@@ -116,7 +118,7 @@ export const ROUTES: readonly Route[] = [
     hot: true,
     headers: {
       'Idempotency-Key': IDEMPOTENCY,
-      Prefer: '`wait=SECONDS` answers with the run when it has ended or the time is over.',
+      Prefer: PREFER_WAIT,
     },
     responses: [
       created(s.RunCreatedSchema.or(s.RunViewSchema), 'Started. The whole run when the request waited.'),
@@ -147,6 +149,7 @@ export const ROUTES: readonly Route[] = [
     id: 'getRun',
     path: '/v1/runs/{id}',
     summary: 'A run with its first steps.',
+    headers: { Prefer: PREFER_WAIT },
     responses: [ok(s.RunViewSchema)],
   },
   {

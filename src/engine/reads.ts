@@ -88,15 +88,15 @@ export function createReads(ctx: EngineContext): Reads {
   }
 
   const eventsAfter = async (runId: string, afterSeq: number, limit: number) => {
-    const rows = await listEvents(ctx.db, runId, afterSeq, limit)
-    return rows.map((row, i) => ({
+    // One more than asked for tells whether the last one is the last there is, also when the page is full.
+    const rows = await listEvents(ctx.db, runId, afterSeq, limit + 1)
+    return rows.slice(0, limit).map((row, i) => ({
       seq: row.seq,
       at: row.at.toISOString(),
       changes: row.changes,
       // Of a run that was retried an earlier end is not the last one.
       terminal:
         i === rows.length - 1 &&
-        rows.length < limit &&
         row.changes.some((c) => c.of === 'run' && isRunTerminal(c.to as RunState)), // an unknown word is not terminal
     }))
   }

@@ -1,5 +1,6 @@
 import { formatDuration } from '../../base/index.ts'
 import type { Client } from '../../client/client.ts'
+import type { ResourceChange } from '../../client/resource-client.ts'
 import type { ResourceView } from '../../contract/resource-types.ts'
 import { API_VERSION, DEFAULT_NAMESPACE } from '../../domain/kinds/envelope.ts'
 import { type KindName, kindOf } from '../../domain/kinds/registry.ts'
@@ -107,7 +108,7 @@ async function watch(
   })
   let head: Line[] | null = tableLines([{ title: 'EVENT   ' }, ...columnsOf(kind, shape)], [], { width: null, wide })
   try {
-    for await (const { type, resource } of events) {
+    for await (const { type, resource } of eachOf(events)) {
       if (output.isData) output.printData({ type, resource })
       else if (output.format === 'name') output.print(nameOf(resource))
       else {
@@ -125,6 +126,15 @@ async function watch(
   } finally {
     interrupts.stop()
   }
+}
+
+/** A list that begins the watch anew is shown row by row. */
+async function* eachOf(
+  changes: AsyncIterable<ResourceChange>,
+): AsyncIterable<{ type: ResourceChange['type']; resource: ResourceView }> {
+  for await (const change of changes)
+    if (change.type !== 'listed') yield change
+    else for (const resource of change.resources) yield { type: 'listed', resource }
 }
 
 /** Versions of a workflow and runs that `describe` shows. */

@@ -1,5 +1,4 @@
 import { parseDuration } from '../../base/index.ts'
-import type { Client } from '../../client/client.ts'
 import type { RunEvent, RunView } from '../../contract/api-types.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { CliDeps, Signal } from '../deps.ts'
@@ -119,7 +118,7 @@ export async function waitForRuns(deps: CliDeps, output: Output, ids: string[], 
   const leaving = new Leaving(deps, timeoutMs)
   const open = new Set(runIds)
   const waitFor = async (runId: string): Promise<number> => {
-    const run = await untilEnded(client, runId, leaving.signal)
+    const run = await client.waitForRun(runId, { signal: leaving.signal })
     open.delete(runId)
     if (output.isData) output.printData(outcomeOf(run))
     else {
@@ -137,13 +136,6 @@ export async function waitForRuns(deps: CliDeps, output: Output, ids: string[], 
   } finally {
     leaving.close()
   }
-}
-
-async function untilEnded(client: Client, runId: string, signal: AbortSignal): Promise<RunView> {
-  const events = client.followEvents(runId, { signal })[Symbol.asyncIterator]()
-  while ((await events.next()).done !== true) signal.throwIfAborted()
-  signal.throwIfAborted()
-  return client.getRun(runId)
 }
 
 /** `orrery events RUN`: what happened, a line a change, until the run has ended. */

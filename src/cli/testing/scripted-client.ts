@@ -229,6 +229,16 @@ export class ScriptedClient implements Client {
       this.rotations.shift() ?? { activeKey: 'k1', olderKeys: [], resealed: 0, remaining: 0, unreadable: [] },
     )
   getHealth = () => this.#answer('getHealth', [], {})
+  getReadiness = () => this.#answer('getReadiness', [], {})
+  getMetrics = () => this.#answer('getMetrics', [], '')
+  getOpenApi = () => this.#answer('getOpenApi', [], {})
+  getDefinition = (hash: string) =>
+    this.#answer('getDefinition', [hash], { hash, namespace: 'default', name: 'demo', nodes: [] })
+  close = () => {}
+  async waitForRun(runId: string, options: { signal?: AbortSignal } = {}): Promise<RunView> {
+    for await (const event of this.followEvents(runId, options)) if (event.terminal) break
+    return this.getRun(runId)
+  }
   who: WhoamiView = { id: 'tok_me', name: 'me', role: 'admin', organisation: '*', namespaces: null, expiresAt: null }
   tokens: TokenView[] = []
   may: CanIView = { allowed: true, required: 'operator', role: 'admin', reason: 'the token has the role admin' }
