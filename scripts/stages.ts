@@ -43,6 +43,7 @@ export const CHECKS: readonly Stage[] = [
   check('docs/failures.md is fresh', ['node', 'scripts/write-failures.ts', '--check']),
   check('openapi.json is fresh', ['node', 'scripts/write-openapi.ts', '--check'], 'scripts/write-openapi.ts'),
   check('diagrams are fresh', ['node', 'scripts/write-diagrams.ts', '--check']),
+  check('docs/reference is fresh', ['node', 'scripts/write-reference.ts', '--check']),
   check('schema.txt is fresh', ['node', 'scripts/write-schema.ts', '--check'], 'scripts/write-schema.ts'),
 ]
 

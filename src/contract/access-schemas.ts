@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { LIMITS } from '../domain/limits.ts'
 import { ROLES } from '../domain/roles.ts'
 import { EVERY_ORGANISATION, TENANT_NAME } from '../domain/tenancy.ts'
+import { cursor, flag, limit } from './page-schemas.ts'
 
 /** Schemas of tokens, of who may do what, and of the audit log. */
 
@@ -16,15 +17,25 @@ const role = z.enum(ROLES)
 
 export const CreateTokenSchema = z.strictObject({
   name: printable(100).meta({ description: 'What it is for, for people.' }),
-  role,
+  role: role.describe('What it may do.'),
   organisation: z
     .string()
     .refine((text) => text === EVERY_ORGANISATION || TENANT_NAME.test(text), 'must be a name such as acme, or *')
     .refine((text) => text !== '', 'must not be empty')
     .optional()
     .meta({ description: '`*` is every organisation. As with the token that asks when absent.' }),
-  namespaces: z.array(tenant).min(1).max(LIMITS.tokenNamespacesMax).optional(),
-  expiresInSeconds: z.int().min(1).max(LIMITS.tokenLifeSeconds).optional(),
+  namespaces: z
+    .array(tenant)
+    .min(1)
+    .max(LIMITS.tokenNamespacesMax)
+    .optional()
+    .describe('Namespaces that it reaches; as with the token that asks when they are left out.'),
+  expiresInSeconds: z
+    .int()
+    .min(1)
+    .max(LIMITS.tokenLifeSeconds)
+    .optional()
+    .describe('Seconds until it ends; left out: until it is revoked.'),
 })
 
 const whoami = {
@@ -47,32 +58,32 @@ const token = {
 export const TokenViewSchema = z.object(token).meta({ id: 'TokenView' })
 export const TokenCreatedSchema = z.object({ ...token, token: z.string() }).meta({ id: 'TokenCreated' })
 
-const limit = z
-  .string()
-  .regex(/^\d{1,15}$/, 'must be a whole number')
-  .transform(Number)
-  .pipe(z.number().min(1).max(LIMITS.pageMax))
-const cursor = z.string().max(512)
-
 export const ListTokensQuerySchema = z.strictObject({
-  all: z.enum(['true', 'false']).optional(),
+  all: flag.optional().describe('Those too that have expired or were revoked.'),
   cursor: cursor.optional(),
   limit: limit.optional(),
 })
 
 const word = z.string().min(1).max(100)
-export const CanISchema = z.strictObject({ verb: word, resource: word, namespace: tenant.optional() })
+export const CanISchema = z.strictObject({
+  verb: word.describe('What is to be done, such as `cancel`.'),
+  resource: word.describe('With what, such as `runs`.'),
+  namespace: tenant.optional().describe('Where; left out: anywhere that the token reaches.'),
+})
 export const CanIViewSchema = z
   .object({ allowed: z.boolean(), required: z.enum(['none', 'any', ...ROLES]), role, reason: z.string() })
   .meta({ id: 'CanI' })
 
 export const ListAuditQuerySchema = z.strictObject({
-  actor: word.optional(),
-  action: word.optional(),
-  object: z.string().min(1).max(512).optional(),
-  outcome: z.enum(['done', 'denied']).optional(),
-  namespace: z.string().max(256).optional(),
-  since: z.iso.datetime({ offset: true, error: 'must be a time such as 2026-01-31T12:00:00Z' }).optional(),
+  actor: word.optional().describe('By the token of this id.'),
+  action: word.optional().describe('Resource and verb, such as `runs.cancel`.'),
+  object: z.string().min(1).max(512).optional().describe('About this one.'),
+  outcome: z.enum(['done', 'denied']).optional().describe('With this outcome.'),
+  namespace: z.string().max(256).optional().describe('In this namespace.'),
+  since: z.iso
+    .datetime({ offset: true, error: 'must be a time such as 2026-01-31T12:00:00Z' })
+    .optional()
+    .meta({ title: 'time', description: 'Not older than this.' }),
   cursor: cursor.optional(),
   limit: limit.optional(),
 })

@@ -1,16 +1,9 @@
 import { z } from 'zod'
 import { KINDS } from '../domain/kinds/registry.ts'
-import { LIMITS } from '../domain/limits.ts'
 import { LIFECYCLES } from '../domain/schema.ts'
+import { cursor, flag, limit } from './page-schemas.ts'
 
 /** Strict schemas of what arrives for resources, and of what is answered. */
-
-const flag = z.enum(['true', 'false'])
-const limit = z
-  .string()
-  .regex(/^\d{1,15}$/, 'must be a whole number')
-  .transform(Number)
-  .pipe(z.number().min(1).max(LIMITS.pageMax))
 
 export const ApplyQuerySchema = z.strictObject({
   dryRun: flag.optional().meta({ description: 'Check and compare, and store nothing.' }),
@@ -29,7 +22,7 @@ export const ListResourcesQuerySchema = z.strictObject({
   }),
   fieldSelector: z.string().optional().meta({ description: '`metadata.name=NAME`.' }),
   limit: limit.optional(),
-  cursor: z.string().max(512).optional(),
+  cursor: cursor.optional(),
   watch: flag.optional().meta({ description: 'Follow changes as server-sent events.' }),
   resourceVersion: z
     .string()

@@ -3,6 +3,7 @@ import type { Json, JsonObject } from '../base/json.ts'
 import { type FailureCode, isFailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { SECRET_KEY } from '../domain/secrets.ts'
+import { cursor, flag, limit, numberText } from './page-schemas.ts'
 import { isAgoMs, isClock, isCount, isId, isJson, isLabels, isMembers, isSlots } from './hot-messages.ts'
 
 /** Strict schemas of everything that arrives, and of what is answered. OpenAPI is made from them. */
@@ -48,6 +49,10 @@ const source = {
     .meta({ description: 'A stored workflow: `name` takes its latest active version, `name@3` that one.' }),
 }
 const namespace = text(256).optional().meta({ description: 'Of workflowRef; `default` when it is left out.' })
+const given = {
+  inputs: jsonObject.optional().describe('Inputs of the run, as the workflow describes them.'),
+  labels: labels.optional().describe('Labels of the run; they win over those of a stored workflow.'),
+}
 const namespaceOfRef = {
   check: (body: Record<string, unknown>) => !Object.hasOwn(body, 'namespace') || Object.hasOwn(body, 'workflowRef'),
   message: 'namespace is for workflowRef only',
@@ -65,7 +70,7 @@ export const CreateDefinitionSchema = z
   .refine(oneText.check, oneText.message)
 
 export const CreateRunSchema = z
-  .strictObject({ ...source, namespace, inputs: jsonObject.optional(), labels: labels.optional() })
+  .strictObject({ ...source, namespace, ...given })
   .refine(oneSource.check, oneSource.message)
   .refine(namespaceOfRef.check, namespaceOfRef.message)
 
@@ -73,17 +78,14 @@ export const CreateRunsSchema = z
   .strictObject({
     ...source,
     namespace,
-    items: z
-      .array(z.strictObject({ inputs: jsonObject.optional(), labels: labels.optional() }))
-      .min(1)
-      .max(LIMITS.bulkRunsMax),
+    items: z.array(z.strictObject(given)).min(1).max(LIMITS.bulkRunsMax).describe('One run each.'),
   })
   .refine(oneSource.check, oneSource.message)
   .refine(namespaceOfRef.check, namespaceOfRef.message)
 
 export const SkipStepSchema = z.strictObject({ output: json })
 export const SendEventSchema = z.strictObject({ payload: json.optional() })
-const comment = z.string().max(LIMITS.commentChars).optional()
+const comment = z.string().max(LIMITS.commentChars).optional().describe('Why; kept with the decision.')
 export const ApproveSchema = z.strictObject({
   comment,
   inputs: jsonObject.optional().meta({ description: 'What the approval asks for along with it.' }),
@@ -91,38 +93,33 @@ export const ApproveSchema = z.strictObject({
 export const DenySchema = z.strictObject({ comment })
 
 const stateNames = ['pending', 'running', 'waiting', 'succeeded', 'failed', 'canceled'] as const
-const number = (min: number, max: number) =>
-  z
-    .string()
-    .regex(/^\d{1,15}$/, 'must be a whole number')
-    .transform(Number)
-    .pipe(z.number().min(min).max(max))
-const cursor = text(512)
-const limit = number(1, LIMITS.pageMax)
-const flag = z.enum(['true', 'false'])
 
 export const ListRunsQuerySchema = z.strictObject({
-  namespace: text(256).optional(),
-  workflow: text(256).optional(),
-  state: z.array(z.enum(stateNames)).optional(),
+  namespace: text(256).optional().describe('Of this namespace alone.'),
+  workflow: text(256).optional().describe('Of the workflow of this name.'),
+  state: z.array(z.enum(stateNames)).optional().describe('In one of these states.'),
   cursor: cursor.optional(),
   limit: limit.optional(),
 })
 const approvalStates = ['pending', 'approved', 'denied', 'expired', 'canceled'] as const
 export const ListApprovalsQuerySchema = z.strictObject({
-  namespace: text(256).optional(),
-  run: text(256).optional(),
-  step: text(512).optional(),
-  state: z.array(z.enum(approvalStates)).optional(),
+  namespace: text(256).optional().describe('Of this namespace alone.'),
+  run: text(256).optional().describe('Of this run.'),
+  step: text(512).optional().describe('Of the step of this name.'),
+  state: z.array(z.enum(approvalStates)).optional().describe('In one of these states.'),
   cursor: cursor.optional(),
   limit: limit.optional(),
 })
 export const PageQuerySchema = z.strictObject({ cursor: cursor.optional(), limit: limit.optional() })
-export const EventsQuerySchema = z.strictObject({ after: number(0, Number.MAX_SAFE_INTEGER).optional() })
+export const EventsQuerySchema = z.strictObject({
+  after: numberText(0, Number.MAX_SAFE_INTEGER).optional().describe('Events with a larger `seq` alone.'),
+})
 export const LogsQuerySchema = z.strictObject({
-  step: text(512).optional(),
-  cursor: cursor.optional(),
-  follow: flag.optional(),
+  step: text(512)
+    .optional()
+    .describe('Of this step, with all of its activations, or of the activation that is named with its index.'),
+  cursor: cursor.optional().describe('`cursor` of the last NDJSON line that was read.'),
+  follow: flag.optional().describe('Go on with what is written from now on, until the run has ended.'),
 })
 
 // Secrets
@@ -138,13 +135,20 @@ const secretValue = z
 export const PutSecretSchema = z.strictObject({
   values: z
     .record(secretKey, secretValue)
-    .refine((values) => Object.keys(values).length > 0, { error: 'must have at least one key' }),
+    .refine((values) => Object.keys(values).length > 0, { error: 'must have at least one key' })
+    .describe('Values by key.'),
   replace: z.boolean().optional().meta({ description: 'Removes the keys that are not named.' }),
 })
 export const RotateSecretsSchema = z.strictObject({
   newKey: z.boolean().optional().meta({ description: 'Makes a new active key first, where the server keeps its own.' }),
 })
-export const SecretKeysQuerySchema = z.strictObject({ key: z.array(secretKey).max(LIMITS.secretKeysMax).optional() })
+export const SecretKeysQuerySchema = z.strictObject({
+  key: z
+    .array(secretKey)
+    .max(LIMITS.secretKeysMax)
+    .optional()
+    .describe('Keys that are meant; all of them when it is left out.'),
+})
 
 // The worker exchange
 
@@ -255,7 +259,10 @@ export const ChunkSchema = z.strictObject({
     .max(Math.ceil(LIMITS.artifactChunkBytes / 3) * 4)
     .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, 'must be base64'),
 })
-export const DownloadQuerySchema = z.strictObject({ step: text(512), name: text(LIMITS.artifactNameChars) })
+export const DownloadQuerySchema = z.strictObject({
+  step: text(512).describe('Name of the step, with indices.'),
+  name: text(LIMITS.artifactNameChars).describe('Path of the file, as the list of artifacts gives it.'),
+})
 
 // Answers. They are described, not checked: the types hold them.
 

@@ -18,8 +18,11 @@ const duration = z
   })
   .transform((text) => parseDuration(text) ?? 0)
   .refine((ms) => ms <= DURATION_MAX_MS, { error: 'is longer than a year' })
+  .meta({ title: 'duration' })
 
-const positiveDuration = duration.refine((ms) => ms > 0, { error: 'must be longer than nothing' })
+const positiveDuration = duration
+  .refine((ms) => ms > 0, { error: 'must be longer than nothing' })
+  .meta({ title: 'duration' })
 
 const stepName = z
   .string()
@@ -30,25 +33,36 @@ const moduleName = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_-]*$/, { error: 'must be a name of letters, digits, _ and -' })
 
-const json = z.custom<Json>((value) => value !== undefined)
-const jsonSchema = z.custom<JsonObject>(
-  (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
-  {
+const json = z.custom<Json>((value) => value !== undefined).meta({ title: 'any JSON' })
+const jsonSchema = z
+  .custom<JsonObject>((value) => typeof value === 'object' && value !== null && !Array.isArray(value), {
     error: 'must be a JSON Schema object',
-  },
-)
+  })
+  .meta({ title: 'JSON Schema' })
 const labels = z.record(z.string().min(1).max(253), z.string().max(253))
-const expression = z.preprocess((value) => (typeof value === 'boolean' ? String(value) : value), z.string())
+const expression = z
+  .preprocess((value) => (typeof value === 'boolean' ? String(value) : value), z.string())
+  .meta({ title: 'expression' })
 
-const failureCode = z.enum(Object.keys(FAILURES) as [string, ...string[]]) // the catalogue is not empty
+const failureCode = z.enum(Object.keys(FAILURES) as [string, ...string[]]).meta({ title: 'failure code' }) // the catalogue is not empty
 
 const retryObject = z.strictObject({
-  max: z.int().min(0).max(1_000).default(0),
-  initial: duration.default(500),
-  maxDelay: duration.default(30_000),
-  factor: z.number().min(1).max(100).default(2),
-  jitter: z.number().min(0).max(1).default(0.2),
-  on: z.array(failureCode).min(1).nullable().default(null),
+  max: z.int().min(0).max(1_000).default(0).describe('Further tries after the first one failed.'),
+  initial: duration.default(500).describe('Delay before the first further try.'),
+  maxDelay: duration.default(30_000).describe('Longest delay between two tries.'),
+  factor: z.number().min(1).max(100).default(2).describe('By what the delay grows from try to try.'),
+  jitter: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.2)
+    .describe('Share of the delay that is left to chance, so that what failed together does not come back together.'),
+  on: z
+    .array(failureCode)
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('Codes of failures that are tried again; left out: all but those that the catalogue says fail again.'),
 })
 const retry = z.preprocess((value) => (typeof value === 'number' ? { max: value } : value), retryObject)
 
@@ -66,18 +80,28 @@ const artifactObject = z.strictObject({
     .string()
     .min(1)
     .max(LIMITS.artifactNameChars)
-    .refine(isBelow, { error: 'must be a pattern below the workspace, such as dist/**' }),
-  retention: positiveDuration.default(LIMITS.artifactRetentionMs),
-  when: z.enum(['success', 'always']).default('success'),
-  optional: z.boolean().default(false),
+    .refine(isBelow, { error: 'must be a pattern below the workspace, such as dist/**' })
+    .describe('Pattern of files below the workspace; `**` goes through folders. Links are not followed.'),
+  retention: positiveDuration.default(LIMITS.artifactRetentionMs).describe('How long the files are kept.'),
+  when: z.enum(['success', 'always']).default('success').describe('`always`: also when the command failed.'),
+  optional: z
+    .boolean()
+    .default(false)
+    .describe('Nothing fits and it is no failure; else the step fails with `artifact.none_found`.'),
 })
 const artifact = z.preprocess((value) => (typeof value === 'string' ? { path: value } : value), artifactObject)
 const secretRef = z.strictObject(
   {
-    secret: z.string().regex(SECRET_NAME, {
-      error: 'must be the name of a secret: lower-case letters, digits and hyphens',
-    }),
-    key: z.string().regex(SECRET_KEY, { error: 'must be a key of letters, digits, _, . and -' }),
+    secret: z
+      .string()
+      .regex(SECRET_NAME, {
+        error: 'must be the name of a secret: lower-case letters, digits and hyphens',
+      })
+      .describe('Name of a secret in the namespace of the workflow.'),
+    key: z
+      .string()
+      .regex(SECRET_KEY, { error: 'must be a key of letters, digits, _, . and -' })
+      .describe('One of its keys.'),
   },
   { error: 'must name a secret and one of its keys: { secret: github, key: token }' },
 )
@@ -96,38 +120,53 @@ const timeOrTemplate = z
   })
 
 const waitObject = z.strictObject({
-  duration: durationOrTemplate.optional(),
-  until: timeOrTemplate.optional(),
-  event: template.max(256, { error: 'is longer than 256 characters' }).optional(),
-  match: expression.optional(),
-  timeout: positiveDuration.optional(),
+  duration: durationOrTemplate.optional().describe('A time that goes by, such as 30s, or a template that gives one.'),
+  until: timeOrTemplate
+    .optional()
+    .describe('A moment with its zone, such as 2026-01-31T08:00:00Z, or a template that gives one.'),
+  event: template
+    .max(256, { error: 'is longer than 256 characters' })
+    .optional()
+    .describe('Name of an event that is sent to the run.'),
+  match: expression
+    .optional()
+    .describe('Which such event: an expression over `event`. One that lacks what is read does not match.'),
+  timeout: positiveDuration.optional().describe('Without an event in time the step fails with `wait.timed_out`.'),
 })
 const wait = z.preprocess((value) => (typeof value === 'string' ? { duration: value } : value), waitObject)
 
 const approvalObject = z.strictObject({
-  message: template.max(LIMITS.approvalMessageChars, { error: 'is too long for a question' }),
+  message: template
+    .max(LIMITS.approvalMessageChars, { error: 'is too long for a question' })
+    .describe('What is asked; a template.'),
   approvers: z
     .array(z.string().min(1).max(253))
     .min(1, { error: 'names nobody; leave it out to let anybody decide' })
-    .optional(),
-  expires: positiveDuration.optional(),
-  default: z.enum(['approve', 'deny']).optional(),
-  inputs: jsonSchema.optional(),
+    .optional()
+    .describe('Names of tokens, or roles, that may decide; left out: whoever may decide approvals.'),
+  expires: positiveDuration.optional().describe('When nobody has decided by then, `default` counts.'),
+  default: z.enum(['approve', 'deny']).optional().describe('What counts after `expires`; `deny` when it is left out.'),
+  inputs: jsonSchema.optional().describe('What is given along with an approval; JSON Schema with defaults.'),
 })
 const approval = z.preprocess((value) => (typeof value === 'string' ? { message: value } : value), approvalObject)
 
 const join = z.union(
   [
     z.enum(['all', 'any']),
-    z.strictObject({ count: z.int().min(1).max(LIMITS.needsMax) }),
-    z.strictObject({ percent: z.number().gt(0).max(100) }),
+    z.strictObject({ count: z.int().min(1).max(LIMITS.needsMax).describe('So many needs must have ended well.') }),
+    z.strictObject({
+      percent: z.number().gt(0).max(100).describe('So large a share of the needs must have ended well.'),
+    }),
   ],
   { error: 'must be all, any, { count: 2 } or { percent: 50 }' },
 )
 
 const list = z.union([z.string(), z.array(json)], { error: 'must be a list, or an expression that gives one' })
 const matrix = z
-  .looseObject({ include: list.optional(), exclude: list.optional() })
+  .looseObject({
+    include: list.optional().describe('Combinations that are added.'),
+    exclude: list.optional().describe('Combinations that are left out.'),
+  })
   .refine((value) => Object.entries(value).every(([key, axis]) => isListed(key, axis)), {
     error: 'each axis must be a list, or one ${{ }} that gives one',
   })
@@ -137,53 +176,100 @@ const matrix = z
 const isListed = (key: string, axis: unknown): boolean =>
   key === 'include' || key === 'exclude' || Array.isArray(axis) || typeof axis === 'string'
 
-const loopObject = z.strictObject({ until: expression, max: z.int().min(1).max(LIMITS.loopTurnsMax) })
+const loopObject = z.strictObject({
+  until: expression.describe(
+    'Ends the loop when it holds; `turn.output` is what this turn gave, `turn.index` counts from 0.',
+  ),
+  max: z
+    .int()
+    .min(1)
+    .max(LIMITS.loopTurnsMax)
+    .describe('Turns at most; after that the step fails with `loop.limit_reached`.'),
+})
 
 const stepSchema = z.strictObject({
-  name: stepName,
+  name: stepName.describe('How the step is called; unique in the workflow.'),
   function: z
     .string()
     .regex(/^[A-Za-z_][A-Za-z0-9_-]*\.[A-Za-z_$][A-Za-z0-9_$]*$/, {
       error: 'must be module.function, such as report.languages',
     })
-    .optional(),
-  with: json.optional(),
-  command: command.optional(),
+    .optional()
+    .describe('Calls an exported function of a module: `module.function`.'),
+  with: json.optional().describe('Input of the function or of the run below; templates are filled in.'),
+  command: command
+    .optional()
+    .describe(
+      'A list of arguments, or one line for the shell. Runs in a workspace of its own; JSON left in the file `$ORRERY_OUTPUT` is its output, else `{ exitCode: 0 }`.',
+    ),
   env: z
     .record(
       variableName,
       z.union([z.string({ error: 'must be a string; quote it' }), secretRef], { error: 'must be a string; quote it' }),
     )
-    .optional(),
-  secrets: z.record(variableName, secretRef).optional(),
-  stdin: z.string().optional(),
-  workdir: z.string().min(1).optional(),
-  keepOnFailure: duration.optional(),
-  artifacts: z.array(artifact).min(1).max(LIMITS.artifactRulesMax).optional(),
-  wait: wait.optional(),
-  approval: approval.optional(),
-  workflow: dnsName.optional(),
+    .optional()
+    .describe('Variables of the command: a text, or one key of a secret.'),
+  secrets: z
+    .record(variableName, secretRef)
+    .optional()
+    .describe('Keys of secrets that the function gets as `context.secrets`.'),
+  stdin: z.string().optional().describe('What the command reads from standard input.'),
+  workdir: z.string().min(1).optional().describe('Directory that the command runs in, in place of its own workspace.'),
+  keepOnFailure: duration.optional().describe('How long the workspace of a failed command is kept.'),
+  artifacts: z
+    .array(artifact)
+    .min(1)
+    .max(LIMITS.artifactRulesMax)
+    .optional()
+    .describe('Files below the workspace that the command leaves; a pattern alone is `path`.'),
+  wait: wait.optional().describe('Waits for a time or an event and holds no worker; a text alone is `duration`.'),
+  approval: approval.optional().describe('Asks a person; a text alone is `message`.'),
+  workflow: dnsName.optional().describe('Runs a stored workflow below this run, by its name.'),
   definition: z
     .string()
     .regex(/^[A-Za-z0-9_-]{43}$/, { error: 'must be the hash of a stored definition' })
-    .optional(),
-  needs: z.array(z.string()).max(LIMITS.needsMax).default([]),
-  join: join.default('all'),
-  rest: z.enum(['finish', 'cancel']).optional(),
-  if: expression.optional(),
-  matrix: matrix.optional(),
-  loop: loopObject.optional(),
+    .optional()
+    .describe('Runs a stored definition below this run, by its hash.'),
+  needs: z.array(z.string()).max(LIMITS.needsMax).default([]).describe('Steps that must end well before.'),
+  join: join.default('all').describe('How many of its needs are enough: `all`, `any`, `{ count }` or `{ percent }`.'),
+  rest: z
+    .enum(['finish', 'cancel'])
+    .optional()
+    .describe('What becomes of needs that are open when a join of some fires: they end, or are canceled.'),
+  if: expression.optional().describe('A condition; when it is false the step is skipped.'),
+  matrix: matrix.optional().describe('One activation for each combination of the lists of its axes.'),
+  loop: loopObject.optional().describe('Takes turns until a condition holds.'),
   forEach: z
     .union([z.string(), z.array(json)], { error: 'must be a list, or an expression that gives one' })
-    .optional(),
-  maxParallel: z.int().min(1).max(LIMITS.forEachItemsMax).optional(),
-  retry: retry.default({ max: 0, initial: 500, maxDelay: 30_000, factor: 2, jitter: 0.2, on: null }),
-  timeout: positiveDuration.optional(),
-  queueTimeout: positiveDuration.optional(),
-  outputSchema: jsonSchema.optional(),
-  onFailure: z.enum(['fail', 'continue']).default('fail'),
-  repeatable: z.boolean().default(true),
-  runsOn: labels.default({}),
+    .optional()
+    .describe('One activation for each item; the output is the list of their outputs in order.'),
+  maxParallel: z
+    .int()
+    .min(1)
+    .max(LIMITS.forEachItemsMax)
+    .optional()
+    .describe('Activations at once; left out: as many as workers take.'),
+  retry: retry
+    .default({ max: 0, initial: 500, maxDelay: 30_000, factor: 2, jitter: 0.2, on: null })
+    .describe('How often and when a failed try is repeated; a number alone is `max`.'),
+  timeout: positiveDuration.optional().describe('How long one try may run; then it fails with `step.timed_out`.'),
+  queueTimeout: positiveDuration
+    .optional()
+    .describe('How long a try may wait for a worker; then it fails with `dispatch.expired`.'),
+  outputSchema: jsonSchema
+    .optional()
+    .describe('What the output must fit, else the step fails with `output.schema_violation`.'),
+  onFailure: z
+    .enum(['fail', 'continue'])
+    .default('fail')
+    .describe('`continue`: its failure counts as success for what follows.'),
+  repeatable: z
+    .boolean()
+    .default(true)
+    .describe(
+      '`false`: its effects must not be repeated lightly; the result goes to the disk of the worker before it is sent.',
+    ),
+  runsOn: labels.default({}).describe('Labels that a worker must have; `worker` names one worker.'),
 })
 
 /** What a step does: it has exactly one of these. */
@@ -276,12 +362,26 @@ const membersOf = (value: unknown): Record<string, unknown> =>
   typeof value === 'object' && value !== null ? { ...value } : {}
 
 export const workflowSpecSchema = z.strictObject({
-  lifecycle: z.enum(LIFECYCLES).default('active'),
-  modules: z.record(moduleName, z.string().min(1)).optional(),
-  inputs: jsonSchema.optional(),
-  failFast: z.boolean().default(false),
-  timeout: positiveDuration.optional(),
-  steps: z.array(stepSchema, { error: 'must be a list of steps' }).min(1, { error: 'has no steps' }),
+  lifecycle: z
+    .enum(LIFECYCLES)
+    .default('active')
+    .describe('`active` and, with a warning, `deprecated` workflows start; `draft` and `archived` ones do not.'),
+  modules: z
+    .record(moduleName, z.string().min(1))
+    .optional()
+    .describe(
+      'Modules of functions by name: paths beside the manifest, for `orrery run`; workers load their own by `--module`.',
+    ),
+  inputs: jsonSchema.optional().describe('JSON Schema of the inputs of a run, with defaults.'),
+  failFast: z
+    .boolean()
+    .default(false)
+    .describe('A failed step cancels what else is under way; otherwise other branches go on to their end.'),
+  timeout: positiveDuration.optional().describe('Bounds the whole run, from its creation.'),
+  steps: z
+    .array(stepSchema, { error: 'must be a list of steps' })
+    .min(1, { error: 'has no steps' })
+    .describe('The steps, in any order; `needs` says what comes first.'),
 })
 
 /** The manifest of a workflow. Strict: an unknown key is an error. */

@@ -41,18 +41,23 @@ const annotations = z
  * and has no effect, so that what `get` printed can be applied.
  */
 export const metadataSchema = z.strictObject({
-  name: dnsName,
-  namespace: dnsName.default(DEFAULT_NAMESPACE),
-  labels: labels.default({}),
-  annotations: annotations.default({}),
-  uid: z.string().optional(),
+  name: dnsName.describe('Unique among the resources of its kind in the namespace.'),
+  namespace: dnsName.default(DEFAULT_NAMESPACE).describe('Where it belongs.'),
+  labels: labels.default({}).describe('What selectors find it by.'),
+  annotations: annotations.default({}).describe('Texts for people and programs; nothing selects by them.'),
+  uid: z.string().optional().describe('As the server gave it: another resource of the same name is refused.'),
   resourceVersion: z
     .string({ error: 'must be the text that the server gave; quote it' })
     .regex(/^[1-9]\d{0,14}$/, { error: 'must be the number that the server gave, as a text' })
-    .optional(),
-  generation: z.int().min(1).optional(),
-  createdAt: z.string().optional(),
-  updatedAt: z.string().optional(),
+    .optional()
+    .describe('As the server gave it: a resource that was changed since is refused.'),
+  generation: z
+    .int()
+    .min(1)
+    .optional()
+    .describe('Set by the server; taken and without effect, so that what `get` printed can be applied.'),
+  createdAt: z.string().optional().describe('Set by the server; taken and without effect.'),
+  updatedAt: z.string().optional().describe('Set by the server; taken and without effect.'),
 })
 
 /** Set by the server; see `metadataSchema`. */
@@ -61,9 +66,9 @@ export const statusSchema = z.record(z.string(), z.unknown()).optional()
 /** The schema of a whole document of a kind. */
 export const envelopeOf = <K extends string, S extends z.ZodType>(kind: K, spec: S) =>
   z.strictObject({
-    apiVersion: z.literal(API_VERSION),
-    kind: z.literal(kind),
-    metadata: metadataSchema,
-    spec,
-    status: statusSchema,
+    apiVersion: z.literal(API_VERSION).describe('Version of the envelope.'),
+    kind: z.literal(kind).describe('What it is.'),
+    metadata: metadataSchema.describe('What it is called, and what is said about it.'),
+    spec: spec.meta({ ...spec.meta(), description: 'What is wanted.' }),
+    status: statusSchema.describe('Set by the server; taken and without effect.'),
   })

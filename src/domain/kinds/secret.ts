@@ -28,7 +28,8 @@ export const secretKind = defineKind({
       .refine((data) => Object.keys(data).length > 0, { error: 'has no keys' })
       .refine((data) => Object.keys(data).length <= LIMITS.secretKeysMax, {
         error: `has more than ${LIMITS.secretKeysMax} keys`,
-      }),
+      })
+      .describe('Keys and their values. They are sealed before they are stored, and nobody reads them back.'),
   }),
   isSealed: true,
   columns: [{ title: 'KEYS', align: 'right', text: ({ spec }) => String(Object.keys(spec['data'] ?? {}).length) }],
