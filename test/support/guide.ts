@@ -117,7 +117,7 @@ export async function runGuide(path: string): Promise<Ran[]> {
       if (problem !== null) break
     }
   } finally {
-    for (const server of servers.reverse()) await server.stop()
+    for (const server of servers.toReversed()) await server.stop()
     await rm(home, { recursive: true, force: true, maxRetries: 5 })
   }
   return ran
