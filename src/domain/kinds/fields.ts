@@ -91,6 +91,7 @@ function typeOf(schema: Schema): string {
 
 function limitsOf(schema: Schema): string[] {
   const unit = schema instanceof z.ZodString ? ' characters' : schema instanceof z.ZodArray ? ' items' : ''
+  // oxlint-disable-next-line no-underscore-dangle -- where Zod keeps what a check was given
   return (schema._zod.def.checks ?? []).flatMap(({ _zod: { def } }) => {
     const check = def as { check: string; minimum?: number; maximum?: number; value?: number; inclusive?: boolean }
     if (check.minimum !== undefined) return check.minimum > 1 ? [`at least ${check.minimum}${unit}`] : ['not empty']
