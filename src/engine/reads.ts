@@ -95,9 +95,7 @@ export function createReads(ctx: EngineContext): Reads {
       at: row.at.toISOString(),
       changes: row.changes,
       // Of a run that was retried an earlier end is not the last one.
-      terminal:
-        i === rows.length - 1 &&
-        row.changes.some((c) => c.of === 'run' && isRunTerminal(c.to as RunState)), // an unknown word is not terminal
+      terminal: i === rows.length - 1 && row.changes.some((c) => c.of === 'run' && isRunTerminal(c.to as RunState)), // an unknown word is not terminal
     }))
   }
 
