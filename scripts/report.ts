@@ -13,6 +13,7 @@ export function renderResult(result: StageResult): string {
   return [
     head,
     ...result.complaints.map((c) => `      ${c}`),
+    ...result.retried.map((t) => `      passed at its second try: ${t}`),
     ...result.skippedNames.map((n) => `      skipped: ${n}`),
   ].join('\n')
 }

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 export const ROOT = join(import.meta.dirname, '..')
@@ -28,6 +28,8 @@ export interface StageResult {
   /** What went wrong beside failed tests: the bound, processes left behind, no test at all. */
   complaints: string[]
   skippedNames: string[]
+  /** Tests that failed once and passed when they were tried again, each with what it said first. */
+  retried: string[]
 }
 
 /** Variable that marks every process of a stage, so that also those are found that left its process group. */
@@ -52,22 +54,23 @@ export async function runStage(stage: Stage, { echo = false, maySkipAll = false 
   if (left.length > 0 && !ended.isOverBound)
     complaints.push(`left processes behind: ${left.map((p) => p.title).join(' | ')}`)
   killAll(left.map((p) => p.pid))
-  const counts = stage.reporter === 'vitest' ? countVitest(report) : { passed: 0, failed: 0, skipped: 0, names: [] }
+  const counts = stage.reporter === 'vitest' ? countVitest(report) : NOTHING
   rmSync(scratch, { recursive: true, force: true })
+  let { passed, failed } = counts
   if (stage.reporter === 'exit') {
-    if (ended.exitCode === 0 && complaints.length === 0) counts.passed = 1
-    else counts.failed = 1
+    if (ended.exitCode === 0 && complaints.length === 0) passed = 1
+    else failed = 1
   } else {
-    const ran = counts.passed + counts.failed
+    const ran = passed + failed
     if (ran === 0 && !(maySkipAll && counts.skipped > 0)) complaints.push('ran no test')
-    if (ended.exitCode !== 0 && counts.failed === 0) complaints.push(`ended with exit code ${ended.exitCode}`)
-    if (complaints.length > 0) counts.failed += 1
+    if (ended.exitCode !== 0 && failed === 0) complaints.push(`ended with exit code ${ended.exitCode}`)
+    if (complaints.length > 0) failed += 1
   }
-  const { names: skippedNames, ...numbers } = counts
   return {
     name: stage.name,
-    ...numbers,
-    skippedNames,
+    ...counts,
+    passed,
+    failed,
     durationMs: performance.now() - started,
     output: ended.output,
     complaints,
@@ -206,24 +209,31 @@ interface VitestReport {
     name: string
     status: string
     message?: string
-    assertionResults: { fullName: string; status: string }[]
+    assertionResults: { fullName: string; status: string; failureMessages: string[] }[]
   }[]
 }
 
-function countVitest(report: string): { passed: number; failed: number; skipped: number; names: string[] } {
-  if (!existsSync(report)) return { passed: 0, failed: 0, skipped: 0, names: [] }
+type Counts = Pick<StageResult, 'passed' | 'failed' | 'skipped' | 'skippedNames' | 'retried'>
+const NOTHING: Counts = { passed: 0, failed: 0, skipped: 0, skippedNames: [], retried: [] }
+
+function countVitest(report: string): Counts {
+  if (!existsSync(report)) return NOTHING
   const parsed = JSON.parse(readFileSync(report, 'utf8')) as VitestReport // vitest's own format, of the version in the lock file
   // A file that does not load has no test in it and would count as nothing.
   const broken = parsed.testResults.filter(
     (f) => f.status === 'failed' && f.assertionResults.every((t) => t.status !== 'failed'),
   )
-  const names = parsed.testResults.flatMap((file) =>
-    file.assertionResults.filter((t) => t.status !== 'passed' && t.status !== 'failed').map((t) => t.fullName),
+  const tests = parsed.testResults.flatMap((file) =>
+    file.assertionResults.map((t) => ({ ...t, file: relative(ROOT, file.name) })),
   )
   return {
     passed: parsed.numPassedTests,
     failed: parsed.numFailedTests + broken.length,
     skipped: parsed.numPendingTests + parsed.numTodoTests,
-    names,
+    skippedNames: tests.filter((t) => t.status !== 'passed' && t.status !== 'failed').map((t) => t.fullName),
+    // The report keeps what the failed try said with the test that passed then.
+    retried: tests.flatMap(({ status, file, fullName, failureMessages: [first] }) =>
+      status === 'passed' && first !== undefined ? [`${file} > ${fullName}: ${first.split('\n', 1)[0]}`] : [],
+    ),
   }
 }

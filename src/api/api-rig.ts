@@ -25,7 +25,7 @@ export function makeApi(): ApiRig {
 
 export function serveApi(
   api: Api,
-  options: { port?: number; requestMs?: number; tls?: { cert: string; key: string } } = {},
+  options: { port?: number; requestStallMs?: number; tls?: { cert: string; key: string } } = {},
 ): Promise<Serving> {
   return serve(api, { host: '127.0.0.1', port: 0, clock: systemClock, ids, closeGraceMs: 200, ...options })
 }

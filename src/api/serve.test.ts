@@ -1,6 +1,6 @@
 import { connect } from 'node:net'
 import http from 'node:http'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest'
 import { Secret } from '../base/secret.ts'
 import { createClient, createExchangeLane, httpTransport, type Transport } from '../client/index.ts'
 import { ADMIN, type ApiRig, eventually, makeApi, serveApi } from './api-rig.ts'
@@ -12,7 +12,7 @@ let serving: Serving
 let transport: Transport
 beforeEach(async () => {
   rig = makeApi()
-  serving = await serveApi(rig.api, { requestMs: 400 })
+  serving = await serveApi(rig.api)
   transport = httpTransport({ address: `http://127.0.0.1:${serving.port}` })
 })
 afterEach(async () => {
@@ -21,10 +21,10 @@ afterEach(async () => {
 })
 
 /** Sends raw bytes and gives what comes back until the server closes. */
-function sendRaw(bytes: string): Promise<string> {
+function sendRaw(bytes: string, port = serving.port): Promise<string> {
   return new Promise((resolve) => {
     let got = ''
-    const socket = connect(serving.port, '127.0.0.1', () => socket.write(bytes))
+    const socket = connect(port, '127.0.0.1', () => socket.write(bytes))
     socket.on('data', (chunk) => (got += chunk.toString()))
     socket.on('error', () => undefined)
     socket.on('close', () => resolve(got))
@@ -56,8 +56,10 @@ test('a body of 10 MB is refused with 413, declared or not', async () => {
   expect(rig.engine.created).toEqual([])
 })
 
-test('a body that comes too slowly is given up with 408, and others are served meanwhile', async () => {
-  const slow = sendRaw(`POST /v1/runs HTTP/1.1\r\nhost: x\r\n${AUTH}content-length: 100\r\n\r\n{"defi`)
+test('a body that stops coming is given up with 408, and others are served meanwhile', async () => {
+  const impatient = await serveApi(rig.api, { requestStallMs: 200 })
+  onTestFinished(() => impatient.close())
+  const slow = sendRaw(`POST /v1/runs HTTP/1.1\r\nhost: x\r\n${AUTH}content-length: 100\r\n\r\n{"defi`, impatient.port)
   expect(await createClient({ transport, token: new Secret(ADMIN_TOKEN) }).getRun(RUN_ID)).toMatchObject({ id: RUN_ID })
   expect(await slow).toMatch(/^HTTP\/1\.1 408 [^]*"code":"request\.invalid"/)
 })

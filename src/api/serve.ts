@@ -13,6 +13,7 @@ import { writeAnswer } from './calls.ts'
 import type { Api } from './create-api.ts'
 import { findPortHolder } from './port-holder.ts'
 import { SECURITY_HEADERS } from './request-context.ts'
+import { LOOKS, StalledBodies } from './stalled-bodies.ts'
 
 export interface ServeOptions {
   host: string
@@ -22,8 +23,10 @@ export interface ServeOptions {
   ids: Ids
   /** Certificate and key as PEM: HTTPS is spoken. Throws `config.value_unsupported` when they do not fit each other. */
   tls?: { cert: string; key: string }
-  /** A request must have arrived whole after this. */
+  /** A request must have arrived whole after this, however steadily it comes. */
   requestMs?: number
+  /** A body of which nothing came for this long is given up. */
+  requestStallMs?: number
   /** How long requests under way may go on once `close` was called. */
   closeGraceMs?: number
 }
@@ -58,23 +61,44 @@ export async function serve(api: Api, options: ServeOptions): Promise<Serving> {
   const settings = {
     requestTimeout: requestMs,
     headersTimeout: Math.min(requestMs, LIMITS.requestHeadersMs),
-    connectionsCheckingInterval: Math.min(1000, Math.ceil(requestMs / 4)),
     keepAliveTimeout: LIMITS.keepAliveMs,
     noDelay: true,
   }
+  const stalled = new StalledBodies((outgoing, socket) => {
+    // Part of an answer may be on its way already: another one behind it would be no HTTP.
+    if (outgoing.headersSent) socket.destroy()
+    else refuseClient('late', socket, options.ids)
+  })
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    stalled.watch(incoming, outgoing)
     const answer = api.answer(incoming, outgoing)
     if (answer) void answer.then((a) => writeAnswer(outgoing, a))
     else void listener(incoming, outgoing)
   }
   const server = options.tls ? tlsServer(options.tls, settings, onRequest) : createServer(settings, onRequest)
   server.maxConnections = LIMITS.connectionsMax
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseClient(error, socket as Socket, options.ids))
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
+    refuseClient(whyRefused(error), socket as Socket, options.ids),
+  )
   await listen(server, options)
+  const stopped = new AbortController()
+  void lookAtBodies(stalled, options, stopped.signal)
   const address = server.address()
   const port = typeof address === 'object' && address !== null ? address.port : options.port
   let closing: Promise<void> | null = null
-  return { host: options.host, port, close: () => (closing ??= closeServer(server, options)) }
+  return {
+    host: options.host,
+    port,
+    close: () => (closing ??= closeServer(server, options).finally(() => stopped.abort())),
+  }
+}
+
+async function lookAtBodies(stalled: StalledBodies, options: ServeOptions, signal: AbortSignal): Promise<void> {
+  const everyMs = (options.requestStallMs ?? LIMITS.requestStallMs) / LOOKS
+  while (!signal.aborted) {
+    await options.clock.sleep(everyMs, signal).catch(() => {}) // cut short by the end of the server
+    if (!signal.aborted) stalled.look()
+  }
 }
 
 function tlsServer(
@@ -124,19 +148,31 @@ function listenFailure(error: NodeJS.ErrnoException, host: string, port: number)
   })
 }
 
-/** Node's parser refused the bytes, or they came too slowly; the answer is a problem like any other. */
-function refuseClient(error: NodeJS.ErrnoException, socket: Socket, ids: Ids): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+type WhyRefused = 'gone' | 'late' | 'large' | 'no HTTP'
+
+const whyRefused = ({ code }: NodeJS.ErrnoException): WhyRefused =>
+  code === 'ECONNRESET'
+    ? 'gone'
+    : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+      ? 'late'
+      : code === 'HPE_HEADER_OVERFLOW'
+        ? 'large'
+        : 'no HTTP'
+
+const REFUSALS = {
+  late: ['408 Request Timeout', 'the request did not arrive in time'],
+  large: ['431 Request Header Fields Too Large', 'the headers are too large'],
+  'no HTTP': ['400 Bad Request', 'the request is not HTTP'],
+} as const
+
+/** The bytes were no request, or they stopped coming; the answer is a problem like any other. */
+function refuseClient(why: WhyRefused, socket: Socket, ids: Ids): void {
+  if (why === 'gone' || !socket.writable) {
     socket.destroy()
     return
   }
-  const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-  const large = error.code === 'HPE_HEADER_OVERFLOW'
-  const { body } = badRequest(
-    ids,
-    late ? 'the request did not arrive in time' : large ? 'the headers are too large' : 'the request is not HTTP',
-  )
-  const line = late ? '408 Request Timeout' : large ? '431 Request Header Fields Too Large' : '400 Bad Request'
+  const [line, message] = REFUSALS[why]
+  const { body } = badRequest(ids, message)
   const headers = {
     ...SECURITY_HEADERS,
     'content-type': PROBLEM_TYPE,

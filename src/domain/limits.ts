@@ -148,8 +148,10 @@ export const LIMITS = {
   blobIdleMs: 24 * 3_600_000,
   /** Events of one run that are answered as a list. */
   eventsMax: 10_000,
-  /** A request must have arrived whole after this. */
-  requestMs: 60_000,
+  /** A request must have arrived whole after this, however steadily it comes. */
+  requestMs: 900_000,
+  /** A body of which nothing came for this long is given up. */
+  requestStallMs: 30_000,
   /** Headers of a request must have arrived after this. */
   requestHeadersMs: 15_000,
   /** An idle kept-alive connection is closed after this; longer than the usual load balancer's. */

@@ -7,7 +7,8 @@ import { Failure } from '../domain/failure.ts'
 import type { Db } from './db.ts'
 import { wrapPglite } from './db-pglite.ts'
 import { PINNED_PLANS } from './pinned-plans.ts'
-import { migrate, readMigrations } from './migrate.ts'
+import { migrate } from './migrate.ts'
+import { dropSeed, keepDump, preparedDirectory, readDump, type SeedOptions } from './seed.ts'
 
 /** A new database and a segment of its log take this much; with less than that free, a failure to open is a lack of room. */
 const ROOM_BYTES = 48 * 1024 * 1024
@@ -55,7 +56,8 @@ async function openDirectory(dataDir: string, options: EmbeddedOptions): Promise
   if (!wasCut && (await exists(join(directory, 'PG_VERSION')))) return openMigrated({ dataDir: directory }, options)
   await writeFile(making, '')
   if (wasCut) await rm(directory, { recursive: true, force: true })
-  const seed = options.seedDir === null ? null : await seedOf(options.seedDir, options)
+  const kept = seedOptions(options)
+  const seed = kept === null ? null : await preparedDirectory(kept, (partial) => makeDatabase(partial, options))
   const db = await openCopy(seed, directory, options)
   await rm(making)
   return db
@@ -72,11 +74,16 @@ async function openCopy(seed: string | null, directory: string, options: Embedde
       const full = await diskFailure(error, dirname(directory))
       if (full) throw full
       options.log.warn('prepared database is of no use, making a new one', { seed, error: String(error) })
-      await rm(seed, { recursive: true, force: true })
+      await dropSeed(seed, options.pid)
       await rm(directory, { recursive: true, force: true })
     }
   }
   return openMigrated({ dataDir: directory }, options)
+}
+
+async function makeDatabase(directory: string, options: EmbeddedOptions): Promise<void> {
+  const db = await openMigrated({ dataDir: directory }, options)
+  await db.close()
 }
 
 async function openMigrated(where: PGliteOptions, { version }: { version: string }): Promise<Db> {
@@ -100,62 +107,22 @@ async function prepareSession(db: Db): Promise<void> {
   ])
 }
 
-/** The seed belongs to one text of migrations: another one is another file. */
-async function seedName(version: string): Promise<string> {
-  const migrations = await readMigrations()
-  const checksums = migrations.map((m) => m.checksum.slice(0, 8)).join('-')
-  return `pglite-${version}-${checksums.slice(0, 80)}`
-}
-
-/** The prepared database's directory, made now when it is missing; null when it cannot be made. */
-async function seedOf(seedDir: string, options: EmbeddedOptions): Promise<string | null> {
-  const seed = join(seedDir, await seedName(options.version))
-  const partial = `${seed}.${options.pid}`
-  try {
-    if (await exists(seed)) return seed
-    await mkdir(seedDir, { recursive: true })
-    await rm(partial, { recursive: true, force: true })
-    const db = await openMigrated({ dataDir: partial }, options)
-    await db.close()
-    await rename(partial, seed)
-    return seed
-  } catch (error) {
-    // Only first starts are slower. Or another process made it at the same time.
-    options.log.debug('prepared database not kept', { seed, error: String(error) })
-    await rm(partial, { recursive: true, force: true }).catch(() => {})
-    return (await exists(seed).catch(() => false)) ? seed : null
-  }
-}
-
 /** In memory there is no directory to copy: the prepared database is a dump. */
 async function openInMemory(options: EmbeddedOptions): Promise<Db> {
-  const file = options.seedDir === null ? null : join(options.seedDir, `${await seedName(options.version)}.tar`)
-  const bytes = file === null ? null : await readFile(file).catch(() => null)
+  const seed = seedOptions(options)
+  const bytes = seed === null ? null : await readDump(seed)
   if (bytes !== null) return openMigrated({ loadDataDir: new Blob([new Uint8Array(bytes)]) }, options)
   const { PGlite } = await import('@electric-sql/pglite')
   const pglite = await PGlite.create()
   const db = wrapPglite(pglite)
   await prepareSession(db)
   await migrate(db, { version: options.version })
-  if (file !== null) {
-    const dump = await pglite.dumpDataDir('none')
-    await writeDump(file, Buffer.from(await dump.arrayBuffer()), options)
-  }
+  if (seed !== null) await keepDump(Buffer.from(await (await pglite.dumpDataDir('none')).arrayBuffer()), seed)
   return db
 }
 
-async function writeDump(file: string, bytes: Buffer, { pid, log }: EmbeddedOptions): Promise<void> {
-  try {
-    await mkdir(dirname(file), { recursive: true })
-    // Under a name of its own: two processes that write one file would leave a mixture.
-    const partial = `${file}.${pid}`
-    await writeFile(partial, bytes)
-    await rename(partial, file)
-  } catch (error) {
-    // Only the next first start is slower.
-    log.debug('prepared database not kept', { file, error: String(error) })
-  }
-}
+const seedOptions = ({ seedDir, ...rest }: EmbeddedOptions): SeedOptions | null =>
+  seedDir === null ? null : { ...rest, seedDir }
 
 const exists = (path: string): Promise<boolean> =>
   stat(path).then(

@@ -1,16 +1,12 @@
 import { expect, test } from 'vitest'
 import { deferred } from '../base/deferred.ts'
-import { silentLog } from '../base/log.ts'
-import { openEmbedded } from './embedded.ts'
 import { storeSuite } from './store.suite.ts'
+import { openInMemory } from './testing/embedded.ts'
 
-const open = () =>
-  openEmbedded({ dataDir: null, seedDir: null, version: '0', pid: process.pid, isAlive: () => null, log: silentLog })
-
-storeSuite('the store on PGlite', open)
+storeSuite('the store on PGlite', openInMemory)
 
 test('the outer handle is refused inside a transaction, where it would wait for ever', async () => {
-  const db = await open()
+  const db = await openInMemory()
   try {
     await expect(db.transaction(() => db.query('select 1'))).rejects.toThrow('outer handle')
     await expect(db.transaction(() => db.transaction(() => Promise.resolve()))).rejects.toThrow('inside a transaction')
@@ -21,7 +17,7 @@ test('the outer handle is refused inside a transaction, where it would wait for 
 })
 
 test('a named statement may be used for the first time by several at once, in and out of a transaction', async () => {
-  const db = await open()
+  const db = await openInMemory()
   const ask = (on: Pick<typeof db, 'query'>, name: string) => on.query('select $1::int as n', [1], { name })
   try {
     await Promise.all([ask(db, 'twice'), ask(db, 'twice')])

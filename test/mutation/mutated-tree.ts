@@ -7,7 +7,7 @@ import type { Mutant } from './mutants.ts'
 const ROOT = join(import.meta.dirname, '..', '..')
 const TREES = join(ROOT, '.cache', 'mutants')
 /** Where the simulations of every tree find a fresh database: its schema is the same in all. */
-export const PREPARED = join(ROOT, '.cache', 'sim')
+export const PREPARED = join(ROOT, '.cache', 'orrery')
 
 export interface Ran {
   code: number | null

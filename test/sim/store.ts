@@ -78,11 +78,11 @@ export class SimStore {
   }
 
   /** `prepared`: where a fresh database is kept between processes. */
-  static async open(prepared = join(import.meta.dirname, '..', '..', '.cache', 'sim')): Promise<SimStore> {
+  static async open(prepared = join(import.meta.dirname, '..', '..', '.cache', 'orrery')): Promise<SimStore> {
     const db = await openEmbedded({
       dataDir: null,
       seedDir: prepared,
-      version: '0.0.0-sim',
+      version: '0',
       pid: process.pid,
       isAlive: () => null,
       log: silentLog,

@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import { eventually } from './eventually.ts'
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'app', 'main.ts')
+/** Prepared databases of this checkout alone: another one may have other migrations. */
+const CACHE = join(import.meta.dirname, '..', '..', '.cache')
 /** Marks what this test process started; children inherit it, so that those are found too that outlive their parent. */
 const MARK = 'ORRERY_TEST_MARK'
 const mark = randomUUID()
@@ -70,6 +72,7 @@ export function startNode(args: readonly string[], options: StartOptions = {}): 
       PATH: process.env['PATH'] ?? '',
       HOME: process.env['HOME'] ?? tmpdir(),
       NO_COLOR: '1',
+      XDG_CACHE_HOME: CACHE,
       ...stageMark(),
       ...options.env,
       [MARK]: mark,

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { renderTotal } from '../../scripts/report.ts'
+import { renderResult, renderTotal } from '../../scripts/report.ts'
 import { eventually } from './eventually.ts'
 import { ROOT, runStage, type Stage } from '../../scripts/stage.ts'
 
@@ -77,6 +77,19 @@ describe('a stage of tests', () => {
     })
   })
 
+  test('names each test that needed its second try, with what it said at the first', async () => {
+    const stage = suite(
+      'flaky',
+      `import { expect, test } from 'vitest'
+       let tries = 0
+       test('settles', { retry: 1 }, () => expect(++tries).toBe(2)); test('is steady', () => {})`,
+    )
+    const result = await runStage(stage)
+    expect(result).toMatchObject({ passed: 2, failed: 0 })
+    expect(result.retried).toEqual([expect.stringMatching(/flaky\.test\.ts > settles: .*expected 1 to be 2/)])
+    expect(renderResult(result)).toMatch(/\n +passed at its second try: .*settles/)
+  })
+
   test('whose file does not load has failed', async () => {
     expect(await runStage(suite('broken', `throw new Error('no')`))).toMatchObject({ passed: 0, failed: 1 })
   })
@@ -92,7 +105,7 @@ describe('a stage of tests', () => {
 })
 
 test('the closing line adds up all stages', () => {
-  const stage = { name: '', durationMs: 0, output: '', complaints: [], skippedNames: [] }
+  const stage = { name: '', durationMs: 0, output: '', complaints: [], skippedNames: [], retried: [] }
   const line = renderTotal([
     { ...stage, passed: 3, failed: 1, skipped: 0 },
     { ...stage, passed: 4, failed: 0, skipped: 2 },

@@ -15,7 +15,7 @@ import type {
 } from '../../contract/exchange.ts'
 import { type AnySpec, definitionOf, type NodeSpec } from '../../domain/testing/definitions.ts'
 import type { Db } from '../../store/db.ts'
-import { openEmbedded } from '../../store/embedded.ts'
+import { openInMemory } from '../../store/testing/embedded.ts'
 import { StoreRig } from '../../store/testing/rig.ts'
 import type { EngineDeps, EngineTimes } from '../context.ts'
 import { createEngine, DEFAULT_TIMES, type RunningEngine } from '../create-engine.ts'
@@ -96,8 +96,7 @@ export class EngineRig {
   }
 
   static async open(): Promise<EngineRig> {
-    const options = { dataDir: null, seedDir: null, version: '0', pid: 1, isAlive: () => null, log: silentLog }
-    const rig = new EngineRig(await openEmbedded(options))
+    const rig = new EngineRig(await openInMemory())
     await rig.advance(0)
     return rig
   }

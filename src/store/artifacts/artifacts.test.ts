@@ -1,7 +1,4 @@
-import { silentLog } from '../../base/log.ts'
-import { openEmbedded } from '../embedded.ts'
+import { openInMemory } from '../testing/embedded.ts'
 import { artifactSuite } from './artifacts.suite.ts'
 
-artifactSuite('artifacts on PGlite', () =>
-  openEmbedded({ dataDir: null, seedDir: null, version: '0', pid: process.pid, isAlive: () => null, log: silentLog }),
-)
+artifactSuite('artifacts on PGlite', openInMemory)
