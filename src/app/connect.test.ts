@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { findServer } from './connect.ts'
+import { serversIn } from '../client/index.ts'
+import { connect, findServer, wayTo } from './connect.ts'
 import { contextFile } from './context-file.ts'
 
 const LOCAL = 'http://127.0.0.1:7999'
@@ -94,6 +95,24 @@ describe('the server that a command asks', () => {
       localServer: join(home, 'data', 'server.json'),
       process: expect.stringContaining(process.platform === 'linux' ? 'which is gone' : ''),
       log: expect.stringContaining('standard error'),
+    })
+  })
+})
+
+describe('several servers of one installation', () => {
+  test('stand with commas between them, and each must be an address', async () => {
+    const named = await findServer({ server: 'http://127.0.0.1:1, http://127.0.0.1:2' }, env)
+    expect(serversIn(named.address)).toEqual(['http://127.0.0.1:1', 'http://127.0.0.1:2'])
+    expect(() => wayTo({ ...named, address: 'http://127.0.0.1:1,there' })).toThrow(
+      expect.objectContaining({ code: 'config.value_unsupported' }),
+    )
+  })
+
+  test('are all named when none can be reached', async () => {
+    const client = await connect({ server: 'http://127.0.0.1:1,http://127.0.0.1:2' }, env)
+    await expect(client.getHealth()).rejects.toMatchObject({
+      code: 'client.server_unreachable',
+      evidence: { layer: 'tcp', servers: ['http://127.0.0.1:1', 'http://127.0.0.1:2'] },
     })
   })
 })

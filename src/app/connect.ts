@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type JsonObject, Secret } from '../base/index.ts'
 import type { ConnectOptions } from '../cli/index.ts'
 import { getContext, type ServerContext } from '../cli/contexts.ts'
-import { type Client, createClient, httpTransport } from '../client/index.ts'
+import { type Client, createClient, type Transport, transportTo } from '../client/index.ts'
 import { Failure } from '../domain/index.ts'
 import { contextFile } from './context-file.ts'
 import { isProcessAlive } from './host.ts'
@@ -131,18 +131,22 @@ async function readCa(path: string): Promise<string> {
   }
 }
 
-export const transportTo = (found: FoundServer) =>
-  httpTransport({
-    address: found.address,
-    addressFrom: found.addressFrom,
-    known: found.known,
-    ...(found.ca === null ? {} : { ca: found.ca }),
-  })
+/** `onMove` is told when the way leads to another of several servers. */
+export const wayTo = (found: FoundServer, onMove?: (move: { from: string; to: string }) => void): Transport =>
+  transportTo(
+    {
+      address: found.address,
+      addressFrom: found.addressFrom,
+      known: found.known,
+      ...(found.ca === null ? {} : { ca: found.ca }),
+    },
+    onMove,
+  )
 
 export async function connect(options: ConnectOptions, env: Env): Promise<Client> {
   const found = await findServer(options, env)
   return createClient({
-    transport: transportTo(found),
+    transport: wayTo(found),
     token: found.token,
     traceparent: env['TRACEPARENT'],
     ...(found.tokenFrom === null ? {} : { tokenFrom: found.tokenFrom }),

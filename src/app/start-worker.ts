@@ -1,11 +1,11 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { WorkerHandle, WorkerOptions } from '../cli/index.ts'
-import { createExchangeLane } from '../client/index.ts'
+import { createExchangeLane, serversIn } from '../client/index.ts'
 import { serveWorkerMetrics } from './worker-metrics.ts'
 import { threadHeartbeats } from '../worker/index.ts'
 import { buildWorker } from './build-worker.ts'
-import { findServer, transportTo } from './connect.ts'
+import { findServer, wayTo } from './connect.ts'
 import { openObservability } from './observability.ts'
 import { defaultDataDir, type Env } from './places.ts'
 import { drain } from './start-up.ts'
@@ -34,12 +34,12 @@ export async function startWorker(options: WorkerOptions, env: Env): Promise<Wor
   )
   const name = options.name ?? hostname()
   const lane = createExchangeLane({
-    transport: transportTo(found),
+    transport: wayTo(found, (move) => log.warn('going on with the next server', { ...move })),
     token: found.token,
   })
   const worker = await buildWorker({
     lane,
-    startHeartbeats: threadHeartbeats({ server: found.address, token: found.token, ca: found.ca, log }),
+    startHeartbeats: threadHeartbeats({ servers: serversIn(found.address), token: found.token, ca: found.ca, log }),
     name,
     modules: options.modules,
     capacity: options.capacity,

@@ -1,10 +1,10 @@
 import { Secret } from '../base/secret.ts'
 import type { Client } from './client.ts'
 import { createClient } from './create-client.ts'
-import { httpTransport } from './http-transport.ts'
+import { transportTo } from './failover-transport.ts'
 
 export interface OpenClientOptions {
-  /** `http://host:port` or `https://…`, a path prefix allowed. */
+  /** `http://host:port` or `https://…`, a path prefix allowed; several servers of one installation with commas between them. */
   server: string
   /** Of `orrery token create`; absent: none is sent. */
   token?: string
@@ -17,7 +17,7 @@ export interface OpenClientOptions {
 /** A client of a server. Nothing is sent yet; throws `config.value_unsupported` when `server` is no address. */
 export function openClient({ server, token, ca, traceparent }: OpenClientOptions): Client {
   return createClient({
-    transport: httpTransport({ address: server, ...(ca === undefined ? {} : { ca }) }),
+    transport: transportTo({ address: server, ...(ca === undefined ? {} : { ca }) }),
     token: token === undefined ? null : new Secret(token),
     ...(traceparent === undefined ? {} : { traceparent }),
   })

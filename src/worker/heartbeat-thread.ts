@@ -7,7 +7,8 @@ import { EXCHANGE_PATHS } from '../contract/exchange.ts'
 
 /** What the thread is told when it begins. */
 export interface HeartbeatThreadData {
-  server: string
+  /** At least one. */
+  servers: readonly string[]
   token: string | null
   /** PEM of an authority to trust beside the known ones. */
   ca: string | null
@@ -16,19 +17,24 @@ export interface HeartbeatThreadData {
 }
 
 // Given by `threadHeartbeats`, which is typed by the same interface.
-const { server, token, ca, session, heartbeatMs } = workerData as HeartbeatThreadData
-const url = new URL(server.replace(/\/+$/, '') + EXCHANGE_PATHS.heartbeat)
-const isTls = url.protocol === 'https:'
-const agent = isTls
-  ? new HttpsAgent({
-      keepAlive: true,
-      maxSockets: 1,
-      ...(ca === null ? {} : { ca: [...getCACertificates('default'), ca] }),
-    })
-  : new HttpAgent({ keepAlive: true, maxSockets: 1 })
+const { servers, token, ca, session, heartbeatMs } = workerData as HeartbeatThreadData
+
+interface Target {
+  url: URL
+  agent: HttpAgent
+  request: typeof httpRequest
+}
+
+function targetAt(server: string): Target {
+  const url = new URL(server.replace(/\/+$/, '') + EXCHANGE_PATHS.heartbeat)
+  const options = { keepAlive: true, maxSockets: 1 }
+  if (url.protocol !== 'https:') return { url, agent: new HttpAgent(options), request: httpRequest }
+  const trusted = ca === null ? {} : { ca: [...getCACertificates('default'), ca] }
+  return { url, agent: new HttpsAgent({ ...options, ...trusted }), request: httpsRequest }
+}
 
 /** The session's state as the server gives it; null when it could not be asked. */
-function beat(): Promise<unknown> {
+function beat({ url, agent, request: send }: Target): Promise<unknown> {
   return new Promise((resolve) => {
     const body = JSON.stringify({ session, clock: systemClock.now() })
     const headers: Record<string, string | number> = {
@@ -36,7 +42,7 @@ function beat(): Promise<unknown> {
       'content-length': Buffer.byteLength(body),
     }
     if (token !== null) headers['authorization'] = `Bearer ${token}`
-    const request = (isTls ? httpsRequest : httpRequest)(url, {
+    const request = send(url, {
       method: 'POST',
       agent,
       headers,
@@ -66,9 +72,18 @@ function stateIn(text: string): unknown {
   }
 }
 
+const targets = servers.map(targetAt)
+let at = 0
 for (;;) {
   await systemClock.sleep(heartbeatMs)
-  if ((await beat()) === 'ended') {
+  let state: unknown = null
+  // Once round: a beat that nobody takes waits for the next one.
+  for (let tried = 0; tried < targets.length && state === null; tried++) {
+    const target = targets[at]
+    if (target) state = await beat(target)
+    if (state === null) at = (at + 1) % targets.length
+  }
+  if (state === 'ended') {
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread's port has no origin
     parentPort?.postMessage('ended')
     break

@@ -1,4 +1,4 @@
-import { createServer } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { Worker as Thread } from 'node:worker_threads'
 import { expect, test } from 'vitest'
@@ -20,7 +20,7 @@ test('a heartbeat comes from its own thread, with the token, and tells when the 
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   // A server on a TCP port has an address of this form.
   const { port } = server.address() as AddressInfo
-  const start = threadHeartbeats({ server: `http://127.0.0.1:${port}/`, token: new Secret('t0k'), log: silentLog })
+  const start = threadHeartbeats({ servers: [`http://127.0.0.1:${port}/`], token: new Secret('t0k'), log: silentLog })
   await new Promise<void>((resolve) => {
     const handle = start({ session: 'ses_1', heartbeatMs: 5 }, () => {
       handle.stop()
@@ -33,6 +33,39 @@ test('a heartbeat comes from its own thread, with the token, and tells when the 
   expect(seen).toEqual(seen.map(() => beat))
   server.closeAllConnections()
   await new Promise((resolve) => server.close(resolve))
+})
+
+test('a beat that one server does not take goes to the next, and so do those that follow', async () => {
+  const refused: number[] = []
+  const taken: string[] = []
+  const listen = async (server: Server): Promise<string> => {
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}` // a server on a TCP port has an address of this form
+  }
+  const broken = createServer((_request, response) => {
+    refused.push(1)
+    response.writeHead(503).end()
+  })
+  const sound = createServer((request, response) => {
+    taken.push(request.url ?? '')
+    response.end(JSON.stringify({ sessionState: taken.length < 3 ? 'live' : 'ended', leaseMs: 8_000 }))
+  })
+  const servers = [await listen(broken), await listen(sound)]
+  await new Promise<void>((resolve) => {
+    const handle = threadHeartbeats({ servers, token: null, log: silentLog })(
+      { session: 'ses_1', heartbeatMs: 5 },
+      () => {
+        handle.stop()
+        resolve()
+      },
+    )
+  })
+  expect(refused).toEqual([1])
+  expect(taken.length).toBeGreaterThanOrEqual(3)
+  for (const server of [broken, sound]) {
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  }
 })
 
 test('a step that blocks the event loop does not stop the heartbeats', async () => {
@@ -48,7 +81,7 @@ test('a step that blocks the event loop does not stop the heartbeats', async () 
     server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port))`
   const thread = new Thread(source, { eval: true, workerData: beats, execArgv: [] })
   const port = await new Promise<number>((resolve) => thread.once('message', resolve))
-  const start = threadHeartbeats({ server: `http://127.0.0.1:${port}`, token: null, log: silentLog })
+  const start = threadHeartbeats({ servers: [`http://127.0.0.1:${port}`], token: null, log: silentLog })
   const handle = start({ session: 'ses_1', heartbeatMs: 5 }, () => {})
   // Nothing of this thread runs until five beats were counted.
   for (let seen = 0; seen < 5; seen = Atomics.load(beats, 0)) {

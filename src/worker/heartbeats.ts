@@ -43,17 +43,18 @@ export function loopHeartbeats(deps: { lane: ExchangeLane; clock: Clock; log: Lo
 
 /** Heartbeats from a thread of their own, so that a step that blocks the event loop does not look dead. */
 export function threadHeartbeats(deps: {
-  server: string
+  /** Addresses of one installation's servers; a beat that one does not take goes to the next. */
+  servers: readonly string[]
   token: Secret | null
   /** PEM of an authority to trust beside the known ones. */
   ca?: string | null
   log: Log
 }): StartHeartbeats {
-  const { server, token, ca = null, log } = deps
+  const { servers, token, ca = null, log } = deps
   // The same file is run as it is written and as it is compiled.
   const entry = new URL(`./heartbeat-thread${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url)
   return ({ session, heartbeatMs }, onEnded) => {
-    const data: HeartbeatThreadData = { server, token: token?.reveal() ?? null, ca, session, heartbeatMs }
+    const data: HeartbeatThreadData = { servers, token: token?.reveal() ?? null, ca, session, heartbeatMs }
     const thread = new Thread(entry, { workerData: data, execArgv: [], name: 'heartbeat' })
     let stopped = false
     thread.on('message', (message: unknown) => {

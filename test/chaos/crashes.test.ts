@@ -128,6 +128,29 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
     expect(await findWrongs(r, accepted)).toEqual([])
   })
 
+  test('of one server of two moves its worker to the other, which takes what ends under the same attempt', async () => {
+    const r = (rig = await Rig.start({ servers: 2, workers: 1, knowsAll: true }))
+    const [first, second] = r.servers
+    const { id } = await (second?.client ?? r.client).createRun({
+      workflow: LONG,
+      inputs: { journal: r.journalFile, ms: 3_000 },
+    })
+    await eventually(async () => (await r.journal())[0], { withinMs: 20_000, what: 'the start of a' })
+    await first?.member.kill9()
+    const run = await eventually(
+      async () => {
+        const found = await second?.client.getRun(id)
+        return found?.endedAt && found
+      },
+      { withinMs: ENDS_WITHIN_MS, what: `the end of ${id} at the other server` },
+    )
+    expect(run).toMatchObject({ state: 'succeeded', failure: null })
+    expect(stepOf(run, 'a')).toMatchObject({ fence: 1, losses: 0, attempts: [], output: { value: 2 } })
+    expect((await r.journal()).map((l) => l.what).filter((what) => what === 'start')).toHaveLength(run.stepList.length)
+    expect(r.workers[0]?.output()).toMatch(/going on with the next server/)
+    expect(await findWrongs(r, new Set([id]))).toEqual([])
+  })
+
   test('of PostgreSQL shows at /readyz, and everything goes on when it is back', async () => {
     const r = (rig = await Rig.start({ servers: 1, workers: 1 }))
     const address = r.servers[0]?.address ?? ''

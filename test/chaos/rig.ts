@@ -74,6 +74,8 @@ export interface RigOptions {
   servers: number
   workers: number
   capacity?: number
+  /** Each worker knows all servers, its own first; else its own alone. */
+  knowsAll?: boolean
 }
 
 export class Rig {
@@ -127,7 +129,9 @@ export class Rig {
       const server = this.servers[i % this.servers.length]
       if (!server) throw new Error('a worker needs a server')
       const name = `worker${i}`
-      const place = ['--server', server.address, '--workspace', join(this.home, name), '--log-level', 'warn']
+      const others = options.knowsAll === true ? this.servers.filter((other) => other !== server) : []
+      const servers = [server, ...others].map(({ address }) => address).join(',')
+      const place = ['--server', servers, '--workspace', join(this.home, name), '--log-level', 'warn']
       const args = ['worker', '--name', name, '--capacity', String(options.capacity ?? 8), '--module', `chaos=${STEPS}`]
       this.workers.push(
         new Member(name, () => startOrrery([...args, ...place], { env: { ORRERY_WORKER_TOKEN: workerToken } })),
