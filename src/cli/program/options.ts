@@ -33,7 +33,10 @@ export const examples = (...lines: string[]): string => `\nExamples:\n${lines.ma
 /** Which server is asked, and as whom. */
 export function withConnection(command: Command): Command {
   return command
-    .option('--server <url>', 'server to ask, or several of one installation, with commas (ORRERY_SERVER; else the context in use, else the local one)')
+    .option(
+      '--server <url>',
+      'server to ask, or several of one installation, with commas (ORRERY_SERVER; else the context in use, else the local one)',
+    )
     .option('--token <token>', 'token to show it (ORRERY_TOKEN; else that of the context, else the local one)')
     .option('--context <name>', 'server that you named: orrery context (ORRERY_CONTEXT)')
     .option('--ca <file>', 'authority to trust beside the known ones, PEM (ORRERY_CA)')
