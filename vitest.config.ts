@@ -3,6 +3,22 @@ import { defineConfig } from 'vitest/config'
 /** Unit tests that start processes. */
 const PROCESS_UNITS = ['src/backends/process/**/*.test.ts', 'src/worker/command-attempt.test.ts']
 
+/** Unit tests that load whole databases or feed monsters to the parser: for `verify`, so that `check` stays quick. */
+const SLOW_UNITS = [
+  'src/api/access-matrix.test.ts',
+  'src/api/resources.test.ts',
+  'src/cli/commands/resources.test.ts',
+  'src/domain/manifest.test.ts',
+  'src/engine/children.test.ts',
+  'src/engine/every-step.test.ts',
+  'src/engine/parked.test.ts',
+  'src/engine/resources/**/*.test.ts',
+  'src/engine/secrets.test.ts',
+  'src/engine/ticks.test.ts',
+  'src/store/resources/resources.test.ts',
+  'src/store/store.test.ts',
+]
+
 export default defineConfig({
   test: {
     pool: 'forks',
@@ -15,8 +31,13 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: 'unit', include: ['src/**/*.test.ts', 'examples/**/*.test.ts'], exclude: PROCESS_UNITS },
+        test: {
+          name: 'unit',
+          include: ['src/**/*.test.ts', 'examples/**/*.test.ts'],
+          exclude: [...PROCESS_UNITS, ...SLOW_UNITS],
+        },
       },
+      { extends: true, test: { name: 'slow units', include: SLOW_UNITS } },
       { extends: true, test: { name: 'processes', include: PROCESS_UNITS, retry: 1 } },
       {
         extends: true,

@@ -10,29 +10,11 @@ const check = (name: string, command: string[], requires?: string): Stage => ({
   ...(requires === undefined ? {} : { requires }),
 })
 
-/** Unit tests that start processes, load whole databases or feed monsters to the parser: for `verify`, so that `check` stays quick. */
-const SLOW_UNITS = [
-  'src/api/access-matrix.test.ts',
-  'src/api/resources.test.ts',
-  'src/backends/process/',
-  'src/cli/commands/resources.test.ts',
-  'src/domain/manifest.test.ts',
-  'src/engine/children.test.ts',
-  'src/engine/every-step.test.ts',
-  'src/engine/parked.test.ts',
-  'src/engine/resources/',
-  'src/engine/secrets.test.ts',
-  'src/engine/ticks.test.ts',
-  'src/store/resources/resources.test.ts',
-  'src/store/store.test.ts',
-  'src/worker/command-attempt.test.ts',
-]
-
 /** What `npm run check` runs, two at a time. */
 export const CHECKS: readonly Stage[] = [
   {
     name: 'unit',
-    command: ['vitest', 'run', 'src/', ...SLOW_UNITS.map((p) => `--exclude=${p.endsWith('/') ? `${p}**` : p}`)],
+    command: ['vitest', 'run', '--project=unit', 'src/'],
     reporter: 'vitest',
     boundMs: 3 * MINUTE_MS,
   },
@@ -58,7 +40,12 @@ const suite = (name: string, folder: string, boundMs: number, env: Record<string
 
 /** What `npm run verify` runs after the checks, one after another. */
 export const SUITES: readonly Stage[] = [
-  { name: 'slow units', command: ['vitest', 'run', ...SLOW_UNITS], reporter: 'vitest', boundMs: 6 * MINUTE_MS },
+  {
+    name: 'slow units',
+    command: ['vitest', 'run', '--project=slow units', '--project=processes'],
+    reporter: 'vitest',
+    boundMs: 6 * MINUTE_MS,
+  },
   suite('support', 'test/support', 2 * MINUTE_MS),
   suite('postgres', 'test/postgres', 4 * MINUTE_MS),
   suite('scenarios', 'test/scenarios', 8 * MINUTE_MS),
