@@ -2,6 +2,7 @@ import type { StepManifest } from './schema.ts'
 import type { SecretRef } from './secrets.ts'
 import { bareExpression } from './template.ts'
 import type { Join, Matrix, WaitNode, WorkflowNode } from './workflow.ts'
+import { parseWorkflowRef } from './workflow-ref.ts'
 
 /** The node of a step whose manifest is in order. `needs` and `refs` are node numbers. */
 export function nodeOf(step: StepManifest, needs: number[], refs: number[]): WorkflowNode {
@@ -25,7 +26,7 @@ export function nodeOf(step: StepManifest, needs: number[], refs: number[]): Wor
     }
   }
   if (step.workflow !== undefined)
-    return { ...common, kind: 'workflow', ref: { name: step.workflow }, with: step.with ?? {} }
+    return { ...common, kind: 'workflow', ref: parseWorkflowRef(step.workflow), with: step.with ?? {} }
   if (step.definition !== undefined)
     return { ...common, kind: 'workflow', ref: { hash: step.definition }, with: step.with ?? {} }
   return {

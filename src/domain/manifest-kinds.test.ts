@@ -73,6 +73,26 @@ describe('what a step may be', () => {
     expect(nodes[1]).toMatchObject({ kind: 'workflow', ref: { hash }, with: {} })
   })
 
+  test('a run of a version, or of a workflow of another namespace', () => {
+    const { nodes } = nodesOf([
+      { name: 'a', workflow: 'other@3' },
+      { name: 'b', workflow: 'ops/other' },
+      { name: 'c', workflow: 'ops/other@12' },
+    ])
+    expect(nodes.map((n) => (n.kind === 'workflow' ? n.ref : null))).toEqual([
+      { name: 'other', version: 3 },
+      { name: 'other', namespace: 'ops' },
+      { name: 'other', namespace: 'ops', version: 12 },
+    ])
+  })
+
+  test.each(['other@0', 'other@', 'a/b/c', '/other', 'Other', 'other@latest'])(
+    '%s is no name of a workflow',
+    (name) => {
+      expect(problemsOf({ name: 'a', workflow: name }).join()).toContain('deploy@2')
+    },
+  )
+
   test('a matrix or a loop of work', () => {
     const { nodes } = nodesOf([
       run('a', { matrix: { os: ['x'], v: '${{ inputs.v }}', include: [{ os: 'y' }], exclude: [{ v: 1 }] } }),

@@ -172,6 +172,8 @@ describe('a run below', () => {
       hash: 'h',
       name: 'child',
       inputs: { type: 'object', properties: { n: { type: 'number' } } },
+      labels: {},
+      note: null,
     })
     run.due()
     return run

@@ -2,10 +2,11 @@ import { z } from 'zod'
 import { parseDuration } from '../base/duration.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { FAILURES } from './failures.ts'
-import { dnsName, envelopeOf } from './kinds/envelope.ts'
+import { envelopeOf } from './kinds/envelope.ts'
 import { keysOfSchema } from './kinds/known-keys.ts'
 import { LIMITS } from './limits.ts'
 import { SECRET_KEY, SECRET_NAME } from './secrets.ts'
+import { WORKFLOW_REF } from './workflow-ref.ts'
 
 /** Longest delay that timers and the store's intervals take. */
 const DURATION_MAX_MS = 365 * 24 * 3_600_000
@@ -224,7 +225,13 @@ const stepSchema = z.strictObject({
     .describe('Files below the workspace that the command leaves; a pattern alone is `path`.'),
   wait: wait.optional().describe('Waits for a time or an event and holds no worker; a text alone is `duration`.'),
   approval: approval.optional().describe('Asks a person; a text alone is `message`.'),
-  workflow: dnsName.optional().describe('Runs a stored workflow below this run, by its name.'),
+  workflow: z
+    .string()
+    .regex(WORKFLOW_REF, { error: 'must be the name of a workflow, such as deploy, deploy@2 or ops/deploy' })
+    .optional()
+    .describe(
+      'Runs a stored workflow below this run: its latest active version, `NAME@2` that version, `NAMESPACE/NAME` of another namespace.',
+    ),
   definition: z
     .string()
     .regex(/^[A-Za-z0-9_-]{43}$/, { error: 'must be the hash of a stored definition' })

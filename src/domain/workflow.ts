@@ -1,6 +1,7 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type { SecretRef } from './secrets.ts'
 import { isWithin, plainNamespace } from './tenancy.ts'
+import type { WorkflowRef } from './workflow-ref.ts'
 
 /**
  * A workflow as it is compiled from its manifest and stored: content-addressed, so a run holds its hash and later edits of the
@@ -146,8 +147,8 @@ export interface ApprovalNode extends NodeCommon {
 
 export interface ChildNode extends NodeCommon {
   kind: 'workflow'
-  /** Name of a stored workflow of the same namespace, or the hash of a definition. */
-  ref: { name: string } | { hash: string }
+  /** A stored workflow, or the hash of a definition. */
+  ref: WorkflowRef | { hash: string }
   /** Template of the child's inputs. */
   with: Json
 }

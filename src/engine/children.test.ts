@@ -1,8 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { Failure } from '../domain/failure.ts'
+import { parseResources } from '../domain/kinds/documents.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { compileWorkflow } from '../domain/manifest.ts'
 import type { AnySpec } from '../domain/testing/definitions.ts'
+import type { Definition } from '../domain/workflow.ts'
+import { putToken } from '../store/tokens/tokens.ts'
 import type { RunningEngine } from './create-engine.ts'
+import type { Caller } from './engine.ts'
 import { ADMIN, type EngineRig, useRig } from './testing/rig.ts'
 
 let rig: EngineRig
@@ -21,6 +26,12 @@ async function start(specs: AnySpec[], extra: object = {}): Promise<string> {
   const runId = await rig.start(engine, await rig.put(engine, specs, extra))
   await engine.tick()
   return runId
+}
+const compiledOf = (metadata: object): Definition => {
+  const spec = { steps: [{ name: 'nap', wait: '0s' }] }
+  const compiled = compileWorkflow({ apiVersion: 'orrery.dev/v1', kind: 'Workflow', metadata, spec })
+  if (!compiled.ok) throw new Error('the workflow of the test is wrong')
+  return compiled.definition
 }
 const childOf = async (runId: string): Promise<string> => {
   const id = (await engine.getRun(ADMIN, runId)).stepList[0]?.childRun
@@ -107,6 +118,121 @@ describe('a run below another', () => {
     await engine.retryRun(ADMIN, runId)
     for (let i = 0; i < 4; i++) await engine.tick()
     expect(await engine.getRun(ADMIN, runId)).toMatchObject({ state: 'succeeded' })
+  })
+
+  const NAP = [{ name: 'nap', wait: '0s' }]
+  const store = (name: string, spec: object = {}, { namespace = 'default', labels = {} } = {}) =>
+    engine.resources.apply(
+      ADMIN,
+      parseResources(
+        JSON.stringify({
+          apiVersion: 'orrery.dev/v1',
+          kind: 'Workflow',
+          metadata: { name, namespace, labels },
+          spec: { steps: NAP, ...spec },
+        }),
+        { file: 'w.yaml', namespace: null },
+      ),
+      { dryRun: false },
+    )
+  const settleDown = async () => {
+    for (let i = 0; i < 4; i++) await engine.tick()
+  }
+
+  test('RUN-8: that is archived or a draft fails its step with the versions that there are; activated and retried it runs', async () => {
+    await store('child-k', { timeout: '1h' })
+    await store('child-k', { lifecycle: 'archived' })
+    const runId = await start([sub('child-k')])
+    const { failure } = await engine.getRun(ADMIN, runId)
+    expect(failure).toMatchObject({
+      code: 'child.definition_inactive',
+      evidence: {
+        lifecycle: 'archived',
+        version: 2,
+        versions: [
+          { version: 2, lifecycle: 'archived' },
+          { version: 1, lifecycle: 'active' },
+        ],
+      },
+    })
+    expect(failure?.remediation).toContain('orrery edit workflow child-k -n default')
+    const pinned = await start([sub('', { ref: { name: 'child-k', version: 1 } })])
+    expect(await engine.getRun(ADMIN, pinned)).toMatchObject({ failure: { code: 'child.definition_inactive' } })
+    await store('child-k', { lifecycle: 'active' })
+    for (const id of [runId, pinned]) await engine.retryRun(ADMIN, id)
+    await settleDown()
+    for (const id of [runId, pinned]) expect(await engine.getRun(ADMIN, id)).toMatchObject({ state: 'succeeded' })
+    await store('child-draft', { lifecycle: 'draft' })
+    const draft = await start([sub('child-draft')])
+    expect(await engine.getRun(ADMIN, draft)).toMatchObject({ failure: { evidence: { lifecycle: 'draft' } } })
+  })
+
+  test('is of the latest active version, or of the one that is named, with the labels of the workflow', async () => {
+    await store('child-l', { timeout: '1h' }, { labels: { team: 'core' } })
+    await store('child-l', { timeout: '2h' }, { labels: { team: 'core' } })
+    await store('child-l', { lifecycle: 'draft' }, { labels: { team: 'core' } })
+    const timeoutOf = async (ref: object) => {
+      const child = await engine.getRun(ADMIN, await childOf(await start([sub('', { ref })])))
+      expect(child.labels).toEqual({ team: 'core' })
+      return (await engine.getDefinition(ADMIN, child.definition)).definition.timeoutMs
+    }
+    expect(await timeoutOf({ name: 'child-l' })).toBe(7_200_000)
+    expect(await timeoutOf({ name: 'child-l', version: 1 })).toBe(3_600_000)
+    const none = await start([sub('', { ref: { name: 'child-l', version: 9 } })])
+    expect(await engine.getRun(ADMIN, none)).toMatchObject({
+      failure: { code: 'child.definition_not_found', evidence: { version: 9, latest: 3 } },
+    })
+  })
+
+  test('of a deprecated workflow is started, and its first event says so', async () => {
+    await store('child-m', { lifecycle: 'deprecated' })
+    const child = await childOf(await start([sub('child-m')]))
+    const [first] = await engine.listEvents(ADMIN, child, 0, 1)
+    expect(first?.changes[0]).toMatchObject({ of: 'run', note: expect.stringContaining('is deprecated') })
+  })
+
+  test('of a workflow that was deleted is not found, though its definitions are kept for the runs that have them', async () => {
+    await store('child-n')
+    await engine.resources.remove(
+      ADMIN,
+      { kind: 'Workflow', namespace: 'default', name: 'child-n' },
+      { precondition: { match: null, absent: false }, dryRun: false },
+    )
+    const runId = await start([sub('child-n')])
+    expect(await engine.getRun(ADMIN, runId)).toMatchObject({ failure: { code: 'child.definition_not_found' } })
+    // Stored by itself, the very same definition is found.
+    await engine.putDefinition(ADMIN, compiledOf({ name: 'child-n' }))
+    await engine.retryRun(ADMIN, runId)
+    await settleDown()
+    expect(await engine.getRun(ADMIN, runId)).toMatchObject({ state: 'succeeded' })
+  })
+
+  test('whose name is misspelt names the nearest', async () => {
+    await store('deploy-all')
+    const runId = await start([sub('deploy-al')])
+    const { failure } = await engine.getRun(ADMIN, runId)
+    expect(failure).toMatchObject({ code: 'child.definition_not_found', evidence: { nearest: 'deploy-all' } })
+    expect(failure?.remediation).toContain('Did you mean deploy-all?')
+  })
+
+  test('RUN-8: of a namespace that who started the run may not see is forbidden, there or not; else it runs there', async () => {
+    await store('child-o', {}, { namespace: 'ops' })
+    const caller = { ...ADMIN, actor: 'tok_some', namespaces: ['default'] }
+    await putToken(rig.db, { id: 'tok_some', name: 'some', secret: 's', role: 'operator', namespaces: ['default'] })
+    const startAs = async (who: Caller, name: string) => {
+      const ref = { namespace: 'ops', name }
+      const runId = await rig.start(engine, await rig.put(engine, [sub('', { ref })]), {}, who)
+      await settleDown()
+      return runId
+    }
+    for (const name of ['child-o', 'nowhere'])
+      expect(await engine.getRun(ADMIN, await startAs(caller, name))).toMatchObject({
+        failure: { code: 'child.definition_forbidden', evidence: { namespace: 'ops', startedBy: 'some' } },
+      })
+    await putToken(rig.db, { id: ADMIN.actor, name: 'all', secret: 'a', role: 'admin', namespaces: null })
+    const runId = await startAs(ADMIN, 'child-o')
+    expect(await engine.getRun(ADMIN, runId)).toMatchObject({ state: 'succeeded' })
+    expect(await engine.getRun(ADMIN, await childOf(runId))).toMatchObject({ namespace: 'ops' })
   })
 
   test('of another namespace looks absent', async () => {

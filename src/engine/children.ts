@@ -1,42 +1,15 @@
 import type { Json } from '../base/json.ts'
 import type { BesideRows } from '../domain/advance/beside-rows.ts'
 import type { ChildEnd, Happening } from '../domain/advance/happenings.ts'
-import type { StoredWorkflow } from '../domain/advance/needs.ts'
-import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
+import { type FailureRecord, failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { ChildNode } from '../domain/workflow.ts'
 import type { Queryable } from '../store/db.ts'
-import { findNewestDefinition } from '../store/definitions/put-definition.ts'
 import { linkChildren, type EndedChild, putDeadlines } from '../store/runs/child-runs.ts'
 import { createRuns } from '../store/runs/create-runs.ts'
 import type { LockedRun } from '../store/steps/save-advance.ts'
 import { loadOutputs } from '../store/steps/step-rows.ts'
 import type { EngineContext } from './context.ts'
-
-/** The workflow that a step wants to run below its run. What is of another namespace looks absent. */
-export async function findWorkflow(
-  ctx: EngineContext,
-  tx: Queryable,
-  run: Pick<LockedRun, 'id' | 'namespace' | 'depth'>,
-  ref: ChildNode['ref'],
-): Promise<StoredWorkflow | Failure> {
-  const name = 'name' in ref ? ref.name : ref.hash
-  const doing = `starting workflow ${name} below ${run.id}`
-  if (run.depth + 1 > LIMITS.childDepthMax)
-    return new Failure('child.too_deep', doing, { evidence: { depth: run.depth + 1, limit: LIMITS.childDepthMax } })
-  const absent = () =>
-    new Failure('child.definition_not_found', doing, { evidence: { namespace: run.namespace, ...ref } })
-  const hash = 'hash' in ref ? ref.hash : await findNewestDefinition(tx, { namespace: run.namespace, name: ref.name })
-  if (hash === null) return absent()
-  try {
-    const { definition } = await ctx.definitions.get(hash, tx)
-    if (definition.namespace !== run.namespace) return absent()
-    return { hash, name: definition.name, inputs: definition.inputs }
-  } catch (error) {
-    if (error instanceof Failure && error.code === 'definition.not_found') return absent()
-    throw error
-  }
-}
+import { withNote } from './definitions.ts'
 
 /**
  * Starts runs below a run, in the transaction that lets their steps wait for them: there is never a step without its run, nor a run
@@ -62,10 +35,10 @@ export async function startChildren(
       workflow: definition.name,
       definition: workflow.hash,
       inputs: JSON.stringify(inputs),
-      labels: JSON.stringify(definition.labels),
+      labels: JSON.stringify(workflow.labels),
       nodes: definition.nodes.length,
       roots: roots.length,
-      changes: firstChanges,
+      changes: workflow.note === null ? firstChanges : withNote(firstChanges, workflow.note),
       idempotency: null,
       born: null,
       // Its parent tells who asked for it.

@@ -190,11 +190,12 @@ export function createEngine(deps: EngineDeps): RunningEngine {
             'Use a token that may see the namespace, or write one of those named with the failure into the manifest.',
         })
       }
-      const hash = await putDefinition(deps.db, definition, (tx, hash) =>
-        recordAudit(tx, [
-          entryIn(ctx, caller, namespace, { action: 'definitions.create', object: hash, details: { name } }),
-        ]),
-      )
+      const hash = await putDefinition(deps.db, definition, {
+        onNew: (tx, hash) =>
+          recordAudit(tx, [
+            entryIn(ctx, caller, namespace, { action: 'definitions.create', object: hash, details: { name } }),
+          ]),
+      })
       await ctx.definitions.get(hash)
       return { hash }
     },

@@ -8,19 +8,13 @@ import { type CreatedRows, createRuns, findIdempotent, type RunRow } from '../st
 import { isRetryableConflict } from '../store/storage-failure.ts'
 import { type Batcher, createBatcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
-import type { Compiled } from './definitions.ts'
+import { type Compiled, withNote } from './definitions.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { watchFlushes } from './observe.ts'
 import type { Caller, CreateOutcome, NewRun } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
 import { canSee } from './visible.ts'
-
-/** A run's first changes with a remark on the run itself. */
-function noted(changes: string, note: string): string {
-  const [first, ...rest] = JSON.parse(changes) as object[] // as definitions.ts wrote it
-  return JSON.stringify([{ ...first, note }, ...rest])
-}
 
 interface Item {
   row: RunRow
@@ -81,7 +75,7 @@ export class Creator {
       labels: JSON.stringify({ ...definition.labels, ...run.labels }),
       nodes: definition.nodes.length,
       roots: roots.length,
-      changes: run.note ? noted(firstChanges, run.note) : firstChanges,
+      changes: run.note ? withNote(firstChanges, run.note) : firstChanges,
       idempotency: key === null ? null : { scope: caller.actor, key, fingerprint: fingerprint ?? '' },
       born: null,
       ...(foreign ? { trace: formatTraceparent(foreign) } : {}),

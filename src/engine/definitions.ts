@@ -69,6 +69,12 @@ export function compileDefinition(
   }
 }
 
+/** A run's first changes with a remark on the run itself. */
+export function withNote(changes: string, note: string): string {
+  const [first, ...rest] = JSON.parse(changes) as object[] // as compileDefinition wrote it
+  return JSON.stringify([{ ...first, note }, ...rest])
+}
+
 /** Definitions by hash, kept in memory: they never change. */
 export interface DefinitionCache {
   /** Throws `definition.not_found`. Inside a transaction pass its handle. */

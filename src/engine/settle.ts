@@ -22,9 +22,10 @@ import {
   loadSteps,
 } from '../store/steps/step-rows.ts'
 import { isRetryableConflict } from '../store/storage-failure.ts'
-import { findWorkflow, startChildren } from './children.ts'
+import { startChildren } from './children.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
+import { findWorkflowBelow } from './find-workflow-below.ts'
 import { noteSettled } from './observe.ts'
 
 export interface Settled {
@@ -212,7 +213,7 @@ async function give(
     case 'events':
       return { events: await listKept(tx, run.id, need.name) }
     case 'workflow':
-      return { workflow: await findWorkflow(ctx, tx, run, need.ref) }
+      return { workflow: await findWorkflowBelow(ctx, tx, run, need.ref) }
     case 'scope': {
       const rows = await loadOutputs(
         tx,

@@ -60,13 +60,13 @@ function* park(round: Round, step: Step, node: ParkedNode, scope: Scope): Genera
 }
 
 export function* findWorkflow(round: Round, ref: ChildNode['ref']): Generator<Need, StoredWorkflow | Failure, Given> {
-  const key = 'name' in ref ? `name/${ref.name}` : `hash/${ref.hash}`
+  const key = JSON.stringify(ref)
   const known = round.workflows.get(key)
   if (known) return known
   const given = yield { type: 'workflow', ref }
   const found =
     given.workflow ??
-    new Failure('child.definition_not_found', `looking for ${key.replace('/', ' ')}`, { evidence: { ...ref } })
+    new Failure('child.definition_not_found', `looking for workflow ${key}`, { evidence: { ...ref } })
   round.workflows.set(key, found)
   return found
 }

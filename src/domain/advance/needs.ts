@@ -43,4 +43,8 @@ export interface StoredWorkflow {
   hash: string
   name: string
   inputs: JsonObject | null
+  /** Labels of its runs. */
+  labels: Record<string, string>
+  /** A remark for the first event of its run; null: none. */
+  note: string | null
 }

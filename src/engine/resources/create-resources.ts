@@ -157,7 +157,8 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         })
       // Content-addressed: one that is left over when the rest is refused does no harm.
       if (!dryRun)
-        for (const { definition } of documents) if (definition) await putDefinition(db, versionless(definition))
+        for (const { definition } of documents)
+          if (definition) await putDefinition(db, versionless(definition), { standalone: false })
       const answer = await db.transaction(async (tx): Promise<ApplyResponse> => {
         const clock = await lockResourceClock(tx)
         const all = await planAll(tx, documents, { precondition, dryRun })

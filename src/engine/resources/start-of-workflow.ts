@@ -19,41 +19,60 @@ export interface WorkflowName {
 /** Other namespaces that are named when a workflow is not where it was looked for. */
 const ELSEWHERE_MAX = 5
 
-/** The stored version that a run starts from. `namespaces` are those that the caller sees; null: all. */
+/** What a name comes to, whoever asks. */
+export type Startable =
+  | { kind: 'found'; resource: ResourceRow; version: VersionRow; start: WorkflowStart }
+  | { kind: 'absent' }
+  | { kind: 'no_version'; latest: number }
+  /** `version` is the one that was meant: the newest when none was named. */
+  | { kind: 'inactive'; lifecycle: 'draft' | 'archived'; version: number; uid: string }
+
+/** The stored version that a run starts from, by the workflow's lifecycle. */
+export async function findStartable(db: Queryable, which: WorkflowName): Promise<Startable> {
+  const { namespace, name } = which
+  const [resource] = await findResources(db, [{ kind: 'Workflow', namespace, name }])
+  if (!resource) return { kind: 'absent' }
+  const { uid } = resource
+  const published = await findPublished(db, uid)
+  const version = which.version === null ? published : await findVersion(db, uid, which.version)
+  if (!version && which.version !== null) return { kind: 'no_version', latest: resource.generation }
+  const refusal = version ? refusalOf(version, published) : 'draft'
+  if (!version || refusal !== null)
+    return { kind: 'inactive', lifecycle: refusal ?? 'draft', version: version?.version ?? resource.generation, uid }
+  const isOld = version.lifecycle === 'deprecated' || published?.lifecycle === 'deprecated'
+  const start = {
+    definition: version.definition,
+    version: version.version,
+    labels: resource.labels,
+    warning: isOld ? `workflow ${nameOf(which)} is deprecated; version ${version.version} was started` : null,
+  }
+  return { kind: 'found', resource, version, start }
+}
+
+/** Like findStartable, for a caller: what is not to be started is a Failure. `namespaces` are those that the caller sees; null: all. */
 export async function findStart(
   db: Queryable,
   which: WorkflowName,
   namespaces: readonly string[] | null,
-): Promise<{ resource: ResourceRow; version: VersionRow; start: WorkflowStart }> {
+): Promise<Startable & { kind: 'found' }> {
   const sees = isWithin(namespaces, which.namespace)
-  const [resource] = sees
-    ? await findResources(db, [{ kind: 'Workflow', namespace: which.namespace, name: which.name }])
-    : []
-  if (!resource) throw await notFound(db, which, { sees, namespaces })
-  const published = await findPublished(db, resource.uid)
-  const version = which.version === null ? published : await findVersion(db, resource.uid, which.version)
-  if (!version && which.version !== null)
-    throw new Failure('workflow.not_found', `looking for version ${which.version} of workflow ${nameOf(which)}`, {
-      evidence: { latest: resource.generation },
-      remediation: `Its versions go up to ${resource.generation}: orrery describe workflow ${which.name} -n ${plainNamespace(which.namespace)} lists them.`,
-    })
-  const refusal = version ? refusalOf(version, published) : 'draft'
-  if (!version || refusal !== null) {
-    const what = which.version === null ? 'workflow' : `version ${which.version} of workflow`
-    throw new Failure('workflow.inactive', `starting ${what} ${nameOf(which)}`, {
-      evidence: { lifecycle: refusal, version: version?.version ?? resource.generation },
-    })
-  }
-  const isOld = version.lifecycle === 'deprecated' || published?.lifecycle === 'deprecated'
-  return {
-    resource,
-    version,
-    start: {
-      definition: version.definition,
-      version: version.version,
-      labels: resource.labels,
-      warning: isOld ? `workflow ${nameOf(which)} is deprecated; version ${version.version} was started` : null,
-    },
+  const found: Startable = sees ? await findStartable(db, which) : { kind: 'absent' }
+  switch (found.kind) {
+    case 'found':
+      return found
+    case 'absent':
+      throw await notFound(db, which, { sees, namespaces })
+    case 'no_version':
+      throw new Failure('workflow.not_found', `looking for version ${which.version} of workflow ${nameOf(which)}`, {
+        evidence: { latest: found.latest },
+        remediation: `Its versions go up to ${found.latest}: orrery describe workflow ${which.name} -n ${plainNamespace(which.namespace)} lists them.`,
+      })
+    case 'inactive': {
+      const what = which.version === null ? 'workflow' : `version ${which.version} of workflow`
+      throw new Failure('workflow.inactive', `starting ${what} ${nameOf(which)}`, {
+        evidence: { lifecycle: found.lifecycle, version: found.version },
+      })
+    }
   }
 }
 

@@ -146,16 +146,16 @@ export class EngineRig {
     return (await engine.putDefinition(ADMIN, definitionOf(specs, extra))).hash
   }
 
-  async start(engine: RunningEngine, definition: string, inputs: JsonObject = {}): Promise<string> {
-    const [runId = ''] = await this.startMany(engine, definition, 1, inputs)
+  async start(engine: RunningEngine, definition: string, inputs: JsonObject = {}, caller = ADMIN): Promise<string> {
+    const [runId = ''] = await this.startMany(engine, definition, 1, inputs, caller)
     return runId
   }
 
   /** Starts runs by one request; gives their ids, oldest first. */
-  async startMany(engine: RunningEngine, definition: string, count: number, inputs: JsonObject = {}) {
+  async startMany(engine: RunningEngine, definition: string, count: number, inputs: JsonObject = {}, caller = ADMIN) {
     const run = { definition, inputs, labels: {}, idempotencyKey: null, fingerprint: null }
     const outcomes = await engine.createRuns(
-      ADMIN,
+      caller,
       Array.from({ length: count }, () => run),
     )
     const ids = outcomes.flatMap((o) => (o.kind === 'created' ? [o.runId] : []))

@@ -27,15 +27,25 @@ export function canonicalJson(value: unknown): string {
 export const definitionHash = (definition: Definition): string =>
   createHash('sha256').update(canonicalJson(definition)).digest('base64url')
 
-/** Keeps a definition under its hash. Twice is safe. `onNew` is called in the transaction that makes it, and only then. */
+export interface PutDefinitionOptions {
+  /** Steps may find it by its name; false of what is only a version of a workflow. Once it is, it stays so. */
+  standalone?: boolean
+  /** Called in the transaction that makes it, and only then. */
+  onNew?: (tx: Queryable, hash: string) => Promise<void>
+}
+
+/** Keeps a definition under its hash. Twice is safe. */
 export async function putDefinition(
   db: Db,
   definition: Definition,
-  onNew: (tx: Queryable, hash: string) => Promise<void> = () => Promise.resolve(),
+  { standalone = true, onNew = () => Promise.resolve() }: PutDefinitionOptions = {},
 ): Promise<string> {
   const hash = definitionHash(definition)
-  const known = await db.query(`select 1 from definition where hash = $1`, [hash], { name: 'definition_known' })
-  if (known.length > 0) return hash
+  const [known] = await db.query<{ standalone: boolean }>(`select standalone from definition where hash = $1`, [hash], {
+    name: 'definition_known',
+  })
+  if (known && standalone && !known.standalone) await markStandalone(db, hash)
+  if (known) return hash
   await db.transaction(async (tx) => {
     const requirements = new Map<string, Requirements>()
     for (const node of definition.nodes) {
@@ -44,11 +54,14 @@ export async function putDefinition(
     }
     const ids = await putQueues(tx, requirements)
     const inserted = await tx.query(
-      `insert into definition (hash, namespace, name, body, created_at)
-       values ($1, $2, $3, $4::text::jsonb, clock_now()) on conflict do nothing returning hash`,
-      [hash, definition.namespace, definition.name, JSON.stringify(definition)],
+      `insert into definition (hash, namespace, name, body, standalone, created_at)
+       values ($1, $2, $3, $4::text::jsonb, $5, clock_now()) on conflict do nothing returning hash`,
+      [hash, definition.namespace, definition.name, JSON.stringify(definition), standalone],
     )
-    if (inserted.length === 0) return
+    if (inserted.length === 0) {
+      if (standalone) await markStandalone(tx, hash)
+      return
+    }
     const nodes = definition.nodes
     await tx.query(
       `insert into definition_node (definition, node, name, queue_id, total, need, decided, uses_inputs, timeout_ms, queue_timeout_ms)
@@ -69,6 +82,15 @@ export async function putDefinition(
     await onNew(tx, hash)
   })
   return hash
+}
+
+/** It counts as stored now: it is the newest of its name. */
+async function markStandalone(db: Queryable, hash: string): Promise<void> {
+  await db.query(
+    `update definition set standalone = true, created_at = clock_now() where hash = $1 and not standalone`,
+    [hash],
+    { name: 'mark_standalone' },
+  )
 }
 
 /** Queue ids of requirement sets, made when new. */
@@ -92,17 +114,26 @@ export async function findDefinition(db: Queryable, hash: string): Promise<Defin
   return rows[0]?.body ?? null
 }
 
-/** The newest definition of a name that was stored in a namespace, or null. */
+/** The newest definition of a name that was stored by itself in a namespace, or null. */
 export async function findNewestDefinition(
   db: Queryable,
   { namespace, name }: { namespace: string; name: string },
 ): Promise<string | null> {
   const rows = await db.query<{ hash: string }>(
-    `select hash from definition where namespace = $1 and name = $2 order by created_at desc, hash limit 1`,
+    `select hash from definition where namespace = $1 and name = $2 and standalone order by created_at desc, hash limit 1`,
     [namespace, name],
     { name: 'find_newest_definition' },
   )
   return rows[0]?.hash ?? null
+}
+
+/** Names under which definitions were stored by themselves in a namespace. */
+export async function listDefinitionNames(db: Queryable, namespace: string, limit: number): Promise<string[]> {
+  const rows = await db.query<{ name: string }>(
+    `select distinct name from definition where namespace = $1 and standalone order by name limit $2`,
+    [namespace, limit],
+  )
+  return rows.map((r) => r.name)
 }
 
 /** All queues: there are as many as there are different requirement sets, which is few. */

@@ -1,3 +1,5 @@
+import { LIMITS } from '../../domain/limits.ts'
+import { reachOf } from '../../domain/tenancy.ts'
 import type { Queryable } from '../db.ts'
 
 export interface ChildLink {
@@ -92,4 +94,24 @@ export async function findOverdue(db: Queryable, limit: number): Promise<string[
 
 export async function forgetDeadlines(db: Queryable, ids: readonly string[]): Promise<void> {
   await db.query(`delete from run_deadline where run_id = any($1::text[])`, [ids], { name: 'forget_deadlines' })
+}
+
+/** The token that asked for a run, or for the run at the top above it, and what it may see; null when it is not good any more. */
+export async function findStarter(
+  db: Queryable,
+  runId: string,
+): Promise<{ name: string; reach: string[] | null } | null> {
+  const rows = await db.query<{ name: string; organisation: string; namespaces: string[] | null }>(
+    `with recursive above as (
+       select id, parent_run, created_by, 0 as up from run where id = $1
+       union all
+       select r.id, r.parent_run, r.created_by, a.up + 1 from above a join run r on r.id = a.parent_run where a.up <= $2
+     )
+     select t.name, t.organisation, t.namespaces from above a join token t on t.id = a.created_by
+      where a.parent_run is null and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock_now())`,
+    [runId, LIMITS.childDepthMax],
+    { name: 'find_starter' },
+  )
+  const [row] = rows
+  return row ? { name: row.name, reach: reachOf(row.organisation, row.namespaces) } : null
 }
