@@ -114,6 +114,8 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   listSteps: { params: (t) => ({ id: t.run }), status: 200 },
   cancelRun: { params: (t) => ({ id: t.run }), state: 'live', status: 200 },
   retryRun: { params: (t) => ({ id: t.run }), state: 'canceled', status: 200 },
+  // Nothing of it has failed: who is let in is told that.
+  retryStep: { params: (t) => ({ id: t.run, name: 'b' }), state: 'live', status: 409 },
   skipStep: { params: (t) => ({ id: t.run, name: 'b' }), body: () => ({ output: 1 }), state: 'live', status: 200 },
   followEvents: { params: (t) => ({ id: t.run }), state: 'canceled', status: 200 },
   followLogs: { params: (t) => ({ id: t.run }), query: '?follow=true', state: 'canceled', status: 200 },

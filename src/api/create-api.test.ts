@@ -84,6 +84,8 @@ describe.each(['in process', 'over a socket'])('every route through the client, 
     expect(await client.cancelRun(RUN_ID)).toMatchObject({ canceling: true })
     expect(await client.skipStep(RUN_ID, 'measure[3]', { a: [1] })).toMatchObject({ id: RUN_ID })
     expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([RUN_ID, 'measure[3]', { a: [1] }])
+    expect(await client.retryStep(RUN_ID, 'measure[3]')).toMatchObject({ id: RUN_ID })
+    expect(rig.engine.calls.at(-1)).toMatchObject({ args: [{}, RUN_ID, 'measure[3]'] })
     expect(await client.nudgeRun(RUN_ID)).toMatchObject({ run: { id: RUN_ID }, changed: [], waiting: [] })
     const sent = await client.sendEvent(RUN_ID, { name: 'paid', payload: { n: 1 } }, { idempotencyKey: 'order-1' })
     expect(sent).toMatchObject({ name: 'paid', state: 'kept' })

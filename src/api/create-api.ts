@@ -49,6 +49,7 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> 
   listSteps: runs.listSteps,
   cancelRun: runs.cancelRun,
   retryRun: runs.retryRun,
+  retryStep: runs.retryStep,
   skipStep: runs.skipStep,
   nudgeRun: runs.nudgeRun,
   sendEvent: approvals.sendEvent,

@@ -154,6 +154,10 @@ export async function retryRun(x: Exchange): Promise<Answer> {
   return x.respondJson(200, shown(x.caller, await x.deps.engine.retryRun(x.caller, x.param('id'))))
 }
 
+export async function retryStep(x: Exchange): Promise<Answer> {
+  return x.respondJson(200, shown(x.caller, await x.deps.engine.retryStep(x.caller, x.param('id'), x.param('name'))))
+}
+
 export async function nudgeRun(x: Exchange): Promise<Answer> {
   const nudged = await x.deps.engine.nudgeRun(x.caller, x.param('id'))
   return x.respondJson(200, { ...nudged, run: shown(x.caller, nudged.run) })

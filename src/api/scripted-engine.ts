@@ -205,6 +205,12 @@ export class ScriptedEngine implements Engine {
     })
   }
 
+  async retryStep(...[caller, runId, step]: Parameters<Engine['retryStep']>) {
+    this.#note('retryStep', caller, runId, step)
+    this.#requireRun(runId)
+    return summaryOf(runId)
+  }
+
   async skipStep(...[caller, runId, step, output]: Parameters<Engine['skipStep']>) {
     this.#note('skipStep', caller, runId, step, output)
     this.#requireRun(runId)

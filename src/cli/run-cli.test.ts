@@ -448,6 +448,13 @@ describe('runs', () => {
     expect(cli.out).toBe(`${RUN_ID} runs again  attempt 2 at the whole\n  again build, ship\n  kept  fetch\n`)
   })
 
+  test('retry of one step names it alone', async () => {
+    const cli = new CliHarness()
+    expect(await cli.run('runs', 'retry', RUN_ID, '--step', 'measure[3]')).toBe(0)
+    expect(cli.client.calls).toEqual([['retryStep', RUN_ID, 'measure[3]']])
+    expect(cli.out).toBe(`measure[3] of ${RUN_ID} runs again\n`)
+  })
+
   test('a retry that is refused says what is allowed now', async () => {
     const cli = new CliHarness()
     cli.client.failures.set(

@@ -72,6 +72,8 @@ export interface Client {
   listSteps(runId: string, query?: { cursor?: string; limit?: number }): Promise<Page<StepView>>
   cancelRun(runId: string): Promise<RunSummary>
   retryRun(runId: string): Promise<RunSummary>
+  /** One failed step, such as `build` or `measure[3]`, and what was blocked or stopped because of it. */
+  retryStep(runId: string, step: string): Promise<RunSummary>
   skipStep(runId: string, step: string, output: Json): Promise<RunSummary>
   /** Events after `afterSeq` that are there now, in order. */
   listEvents(runId: string, options?: { afterSeq?: number }): Promise<(RunEvent & { terminal: boolean })[]>

@@ -70,6 +70,7 @@ export function createClient(options: ClientOptions): Client {
     listSteps: (runId, { cursor, limit } = {}) => get(`${runPath(runId)}/steps${queryText({ cursor, limit })}`),
     cancelRun: (runId) => post(`${runPath(runId)}:cancel`),
     retryRun: (runId) => post(`${runPath(runId)}:retry`),
+    retryStep: (runId, step) => post(`${runPath(runId)}/steps/${encodeURIComponent(step)}:retry`),
     skipStep: (runId, step, output) => post(`${runPath(runId)}/steps/${encodeURIComponent(step)}:skip`, { output }),
     listEvents: (runId, { afterSeq } = {}) => get(`${runPath(runId)}/events${queryText({ after: afterSeq })}`),
     nudgeRun: (runId) => post(`${runPath(runId)}:nudge`),

@@ -21,6 +21,7 @@ export const PERMISSIONS: Readonly<Record<Exclude<RouteId, ResourceRouteId>, Per
   listSteps: { verb: 'list', resource: 'steps' },
   cancelRun: { verb: 'cancel', resource: 'runs' },
   retryRun: { verb: 'retry', resource: 'runs' },
+  retryStep: { verb: 'retry', resource: 'steps' },
   skipStep: { verb: 'skip', resource: 'steps' },
   followEvents: { verb: 'get', resource: 'events' },
   followLogs: { verb: 'get', resource: 'logs' },

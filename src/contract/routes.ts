@@ -44,6 +44,7 @@ export type RouteId =
   | 'listSteps'
   | 'cancelRun'
   | 'retryRun'
+  | 'retryStep'
   | 'skipStep'
   | 'nudgeRun'
   | 'sendEvent'
@@ -172,6 +173,13 @@ export const ROUTES: readonly Route[] = [
     id: 'retryRun',
     path: '/v1/runs/{id}:retry',
     summary: 'Run the failed part of a failed or canceled run again.',
+    responses: [ok(s.RunSummarySchema)],
+  },
+  {
+    ...post,
+    id: 'retryStep',
+    path: '/v1/runs/{id}/steps/{name}:retry',
+    summary: 'Run one failed step again, and what was blocked or stopped because of it; what else failed stays.',
     responses: [ok(s.RunSummarySchema)],
   },
   {

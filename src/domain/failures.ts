@@ -516,6 +516,14 @@ export const FAILURES = {
     FAILED,
     'Retry it when it failed, or start a new run.',
   ),
+  'step.not_failed': row(
+    'The step has not failed, so it cannot be retried',
+    409,
+    'after-change',
+    'caller',
+    FAILED,
+    'What is allowed now, and which steps have failed, is shown with the failure.',
+  ),
   'step.not_skippable': row(
     'The step cannot be skipped now',
     409,

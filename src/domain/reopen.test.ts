@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { failureRecord } from './failure.ts'
 import { isStepTerminal, mayStepMove } from './machines.ts'
 import { reopen, type ReopenInput } from './reopen.ts'
 import { keyText } from './step.ts'
@@ -43,7 +44,7 @@ describe('retry', () => {
     run.succeed(run.named('a'), 'kept')
     run.fail(run.named('b'))
     expect(run.states()).toEqual({ a: 'succeeded', b: 'failed', c: 'blocked' })
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toEqual({ a: 'succeeded', b: 'queued', c: 'pending' })
     expect(run.named('b')).toMatchObject({ tries: 0, losses: 0, fence: 1 })
     expect(run.named('c')).toMatchObject({ ok: 1, bad: 0, need: 2 })
@@ -56,7 +57,7 @@ describe('retry', () => {
     run.succeed(run.named('a'))
     run.happen({ type: 'stop', why: 'cancel' })
     expect(run.ended).toBe('canceled')
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toEqual({ a: 'succeeded', b: 'queued', c: 'pending' })
     expect(finish(run)).toBe('succeeded')
   })
@@ -68,7 +69,7 @@ describe('retry', () => {
     ])
     run.fail(run.named('a'))
     run.fail(run.named('b'))
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toEqual({ a: 'failed', b: 'queued' })
     expect(finish(run)).toBe('succeeded')
   })
@@ -77,14 +78,14 @@ describe('retry', () => {
     const run = runOf([{ name: 'a', if: 'inputs.missing' }])
     run.due()
     expect(run.states()).toEqual({ a: 'failed' })
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.named('a')).toMatchObject({ state: 'pending', dueAt: run.now })
   })
 
   test('a queue time-out holds for the second life as well', () => {
     const run = runOf([{ name: 'a', queueTimeoutMs: 500 }])
     run.fail(run.named('a'))
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.named('a')).toMatchObject({ state: 'queued', dueAt: run.now + 500 })
   })
 
@@ -100,7 +101,7 @@ describe('retry', () => {
     run.fail(run.named('each', 1))
     run.succeed(run.named('each', 2))
     expect(run.ended).toBe('failed')
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toMatchObject({
       each: 'waiting',
       'each[0]': 'succeeded',
@@ -118,7 +119,7 @@ describe('retry', () => {
       if (isGood) run.succeed(run.named('each', index))
       else run.fail(run.named('each', index))
     }
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toMatchObject({
       'each[0]': 'queued',
       'each[1]': 'succeeded',
@@ -146,7 +147,7 @@ describe('retry', () => {
     run.due()
     run.succeed(run.named('each', 0))
     run.happen({ type: 'stop', why: 'cancel' })
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toMatchObject({ 'each[1]': 'queued', 'each[2]': 'queued', 'each[3]': 'pending' })
     expect(finish(run)).toBe('succeeded')
   })
@@ -160,7 +161,7 @@ describe('retry', () => {
       else run.succeed(run.named('each', i))
     }
     expect(run.ended).toBe('failed')
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toMatchObject({ 'each[0]': 'queued', 'each[2]': 'pending' })
     run.succeed(run.named('each', 0))
     expect(run.states()).toMatchObject({ each: 'waiting', 'each[2]': 'queued' })
@@ -181,7 +182,7 @@ describe('retry', () => {
     expect(run.states()).toMatchObject({ 'skipped[0]': 'canceled', 'skipped[1]': 'canceled' })
     run.fail(run.named('after'))
     expect(run.ended).toBe('failed')
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toEqual({
       each: 'failed',
       'each[0]': 'failed',
@@ -191,6 +192,81 @@ describe('retry', () => {
       'skipped[1]': 'canceled',
       after: 'queued',
     })
+    expect(finish(run)).toBe('succeeded')
+  })
+})
+
+describe('retry of one step', () => {
+  const retry = (run: MemoryRun, name: string, index?: number) => {
+    const { node, path } = run.named(name, index)
+    return reopened(run, { type: 'retry', step: { node, path } })
+  }
+
+  test('runs that step and what it alone blocked; what else failed stays, and the run fails of it', () => {
+    const run = runOf([
+      { name: 'a' },
+      { name: 'b' },
+      { name: 'c', needs: ['a'] },
+      { name: 'd', needs: ['c'] },
+      { name: 'e', needs: ['a', 'b'] },
+    ])
+    run.fail(run.named('a'))
+    run.fail(run.named('b'))
+    retry(run, 'a')
+    expect(run.states()).toEqual({ a: 'queued', b: 'failed', c: 'pending', d: 'pending', e: 'blocked' })
+    expect(run.run).toMatchObject({ bad: 2, failure: { code: 'step.function_threw' } })
+    expect(finish(run)).toBe('failed')
+    retry(run, 'b')
+    expect(run.states()).toMatchObject({ a: 'succeeded', b: 'queued', e: 'pending' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('while others run: they go on, and each counts once', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b' }, { name: 'c', needs: ['a', 'b'] }])
+    run.fail(run.named('a'))
+    expect(run.ended).toBeNull()
+    retry(run, 'a')
+    expect(run.states()).toEqual({ a: 'queued', b: 'queued', c: 'pending' })
+    run.succeed(run.named('b'))
+    expect(run.named('c')).toMatchObject({ ok: 1, bad: 0 })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('what failFast stopped for it goes on', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b', needs: ['a'] }, { name: 'c' }], { failFast: true })
+    run.fail(run.named('a'))
+    expect(run.states()).toEqual({ a: 'failed', b: 'canceled', c: 'canceled' })
+    retry(run, 'a')
+    expect(run.states()).toEqual({ a: 'queued', b: 'pending', c: 'queued' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('what was stopped and cannot run for another failure stays stopped', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b' }, { name: 'c', needs: ['b'] }, { name: 'd', needs: ['c'] }])
+    run.fail(run.named('a'))
+    const b = run.lease(run.named('b'))
+    const failure = failureRecord('step.function_threw', 'testing')
+    run.happen({ type: 'attempt_failed', ...b, failure }, { type: 'stop', why: 'cancel' })
+    expect(run.states()).toEqual({ a: 'failed', b: 'failed', c: 'canceled', d: 'canceled' })
+    retry(run, 'a')
+    expect(run.states()).toEqual({ a: 'queued', b: 'failed', c: 'canceled', d: 'canceled' })
+    expect(finish(run)).toBe('failed')
+    reopened(run, { type: 'retry', step: null })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('of one activation leaves the others that failed; its group fails of them', () => {
+    const run = runOf([
+      { name: 'each', forEach: [1, 2, 3] },
+      { name: 'after', needs: ['each'] },
+    ])
+    run.due()
+    for (const step of run.inState('queued')) run.fail(step)
+    retry(run, 'each', 1)
+    expect(run.states()).toMatchObject({ 'each[0]': 'failed', 'each[1]': 'queued', each: 'waiting', after: 'pending' })
+    expect(finish(run)).toBe('failed')
+    retry(run, 'each')
+    expect(run.states()).toMatchObject({ 'each[0]': 'queued', 'each[1]': 'succeeded', 'each[2]': 'queued' })
     expect(finish(run)).toBe('succeeded')
   })
 })
@@ -218,7 +294,7 @@ describe('skip', () => {
     run.fail(run.named('a'))
     expect(run.states()).toEqual({ a: 'failed', b: 'canceled' })
     expect(reopened(run, { type: 'skip', node: 0, path: '' }).ended).toBe('failed')
-    reopened(run, { type: 'retry' })
+    reopened(run, { type: 'retry', step: null })
     expect(run.states()).toEqual({ a: 'skipped', b: 'queued' })
     expect(finish(run)).toBe('succeeded')
   })

@@ -13,7 +13,8 @@ export interface ReopenInput {
   /** Every step of the run. */
   steps: readonly Step[]
   now: number
-  what: { type: 'retry' } | ({ type: 'skip' } & StepKey)
+  /** A retry of everything, or of one failed step. */
+  what: { type: 'retry'; step: StepKey | null } | ({ type: 'skip' } & StepKey)
 }
 
 export interface Reopened {
@@ -36,12 +37,21 @@ export function reopen(input: ReopenInput): Reopened {
   const spread = groupsOf(input.steps)
   if (input.what.type === 'retry') {
     const done = settledNodes(input)
+    const { step: only } = input.what
     for (const step of input.steps)
-      if (step.path === '' || !done.has(step.node)) put(retried(step, input, spread.get(step.node) ?? null))
+      if ((step.path === '' || !done.has(step.node)) && (only === null || opensWith(step, only)))
+        put(retried(step, input, spread.get(step.node) ?? null))
   } else skipOne(input.what, rows, spread)
-  for (const node of topological(input)) recount(node, rows, input)
+  for (const node of topological(input)) recount(node, { rows, before }, input)
   return summary(input, before, rows)
 }
+
+/** Whether a retry of one step opens another: what is a part of it, or was stopped. What is blocked is looked at when it is counted anew. */
+const opensWith = (step: Step, only: StepKey): boolean =>
+  step.state === 'canceled' ||
+  (step.state === 'failed' &&
+    step.node === only.node &&
+    (only.path === '' || step.path === '' || step.path === only.path))
 
 /** forEach nodes that have spread, with how many activations they have. */
 function groupsOf(steps: readonly Step[]): Map<number, number> {
@@ -94,7 +104,8 @@ function retried(step: Step, { definition, now }: ReopenInput, activations: numb
 }
 
 /** Stopped because the join after it was met without it: not a part that failed. */
-const isNotNeeded = (step: Step): boolean => step.state === 'canceled' && step.failure?.code === 'step.not_needed'
+export const isNotNeeded = (step: Step): boolean =>
+  step.state === 'canceled' && step.failure?.code === 'step.not_needed'
 
 const queued = (step: Step, queueTimeoutMs: number | null, now: number): Step => ({
   ...bare(step),
@@ -129,7 +140,11 @@ function topological({ definition, dependents }: ReopenInput): number[] {
   return order
 }
 
-function recount(nodeIndex: number, rows: Map<string, Step>, { definition, now }: ReopenInput): void {
+function recount(
+  nodeIndex: number,
+  { rows, before }: { rows: Map<string, Step>; before: ReadonlyMap<string, Step> },
+  { definition, now }: ReopenInput,
+): void {
   const node = definition.nodes[nodeIndex]
   const step = rows.get(keyText({ node: nodeIndex, path: '' }))
   if (!node || !step) return
@@ -158,7 +173,10 @@ function recount(nodeIndex: number, rows: Map<string, Step>, { definition, now }
   }
   const counts = { ...bare(step), need: needOf(node), total: node.needs.length, ok, bad }
   if (isJoinImpossible(counts)) {
+    // What was stopped and cannot run for something else that failed stays stopped.
+    const was = before.get(keyText(step))
     if (step.state === 'blocked') rows.set(keyText(step), { ...step, ok, bad })
+    else if (was?.state === 'canceled') rows.set(keyText(step), was)
   } else if (!isJoinMet(counts)) rows.set(keyText(step), { ...counts, state: 'pending' })
   else if (isDecided(node)) rows.set(keyText(step), { ...counts, state: 'pending', dueAt: now })
   else rows.set(keyText(step), queued({ ...step, ...counts, state: 'pending' }, node.queueTimeoutMs, now))

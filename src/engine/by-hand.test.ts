@@ -79,3 +79,41 @@ describe('a run is retried', () => {
     expect(await engine.getRun(ADMIN, runId)).toMatchObject({ state: 'succeeded' })
   })
 })
+
+describe('a step is retried by itself', () => {
+  test('not when its run would stop at once for another one that failed', async () => {
+    const { worker, runId, a } = await running([{ name: 'a' }, { name: 'b' }])
+    expect(worker.held.size).toBe(2)
+    const fast = await rig.start(engine, await rig.put(engine, [{ name: 'x' }, { name: 'y' }], { failFast: true }))
+    await worker.report(a, failed)
+    await worker.poll()
+    const held = [...worker.held.values()].filter((h) => h.step.startsWith(`${fast}.`))
+    await worker.send(held.map((h) => worker.reportOf(h, failed)))
+    expect(await rig.states(fast)).toEqual({ x: 'failed', y: 'failed' })
+    await expect(engine.retryStep(ADMIN, fast, 'x')).rejects.toMatchObject({
+      code: 'run.not_recoverable',
+      evidence: { state: 'failed', failed: ['x', 'y'] },
+      remediation: expect.stringContaining('failFast') as string,
+    })
+    // The other run has no failFast, and is still running.
+    expect(await engine.retryStep(ADMIN, runId, 'a')).toMatchObject({ state: 'running', epoch: 2 })
+    await expect(engine.retryStep(ADMIN, runId, 'a')).rejects.toMatchObject({ code: 'run.retry_in_progress' })
+  })
+
+  test('not when its failure counts as success, nor when it was stopped', async () => {
+    const specs: NodeSpec[] = [{ name: 'a', onFailure: 'continue' }, { name: 'b' }]
+    const { worker, runId, a } = await running(specs)
+    await worker.report(a, failed)
+    await expect(engine.retryStep(ADMIN, runId, 'a')).rejects.toMatchObject({
+      code: 'step.not_failed',
+      evidence: { state: 'failed', failed: [] },
+      remediation: expect.stringContaining('counts as success') as string,
+    })
+    await engine.cancelRun(ADMIN, runId)
+    for (const h of [...worker.held.values()]) await worker.report(h, { kind: 'canceled' })
+    await expect(engine.retryStep(ADMIN, runId, 'b')).rejects.toMatchObject({
+      code: 'step.not_failed',
+      evidence: { state: 'canceled', allowed: ['retry'] },
+    })
+  })
+})

@@ -22,7 +22,8 @@ export interface ByHand {
 
 const gone = (runId: string) => new Failure('run.not_found', `looking for run ${runId}`)
 
-async function mustSee(ctx: EngineContext, runId: string, namespaces: readonly string[] | null): Promise<void> {
+/** `run.not_found` when it is not within reach. */
+export async function mustSee(ctx: EngineContext, runId: string, namespaces: readonly string[] | null): Promise<void> {
   if (!(await findRun(ctx.db, runId, namespaces))) throw gone(runId)
 }
 
@@ -37,35 +38,6 @@ export async function cancelRun(
   if (row.ended_at !== null)
     throw new Failure('run.finished', `canceling run ${runId}`, { evidence: { state: row.state } })
   await settleRun(ctx, runId, [{ type: 'stop', why: 'cancel' }])
-}
-
-/** Re-opens what failed or was canceled. `run.not_recoverable` when the run has not ended, or ended well. */
-export async function retryRun(
-  ctx: EngineContext,
-  runId: string,
-  namespaces: readonly string[] | null,
-): Promise<ByHand> {
-  await mustSee(ctx, runId, namespaces)
-  return change(ctx, runId, async (tx, run, compiled) => {
-    if (!run.ended && run.epoch > 1)
-      throw new Failure('run.retry_in_progress', `retrying run ${runId}`, {
-        evidence: { state: run.state, epoch: run.epoch, allowed: ['cancel'] },
-      })
-    if (run.state !== 'failed' && run.state !== 'canceled') {
-      throw new Failure('run.not_recoverable', `retrying run ${runId}`, {
-        evidence: { state: run.state, allowed: run.ended ? [] : ['cancel'] },
-        remediation: run.ended
-          ? 'The run succeeded; start a new one.'
-          : 'The run has not ended: wait for it, or cancel it first.',
-      })
-    }
-    const steps = await loadAllSteps(tx, runId)
-    return {
-      ...reopen({ ...compiled, run, steps, now: run.now, what: { type: 'retry' } }),
-      epoch: run.epoch + 1,
-      outputs: [],
-    }
-  })
 }
 
 /** Takes a step as done with the given output. `step.not_skippable` when it runs, has ended well, or its failure was taken for success. */
@@ -110,7 +82,8 @@ export async function skipStep(
 
 type Change = ReturnType<typeof reopen> & { epoch: number; outputs: (StepKey & { output: Json })[] }
 
-async function change(
+/** Changes a run by hand: decided and written under its lock. */
+export async function change(
   ctx: EngineContext,
   runId: string,
   decide: (tx: Queryable, run: LockedRun, compiled: Compiled) => Promise<Change>,

@@ -10,7 +10,7 @@ import { putDefinition } from '../store/definitions/put-definition.ts'
 import { askedBy, createAccess, entryIn } from './access.ts'
 import { listRunArtifacts, openRunArtifact, takeArtifacts, takeChunk } from './artifacts.ts'
 import { decideApproval, getApproval, listApprovals } from './approvals.ts'
-import { cancelRun, retryRun, skipStep } from './by-hand.ts'
+import { cancelRun, skipStep } from './by-hand.ts'
 import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
 import { Creator } from './creator.ts'
 import { createDefinitionCache, createQueueRegistry } from './definitions.ts'
@@ -22,6 +22,7 @@ import { nudgeRun } from './nudge.ts'
 import { createReads } from './reads.ts'
 import { RecentRuns } from './recent-runs.ts'
 import { Reporter } from './reporter.ts'
+import { retryRun, retryStep } from './retry.ts'
 import { readStatus } from './status.ts'
 import { RunSpans } from './run-spans.ts'
 import { createStats, type EngineStats } from './stats.ts'
@@ -231,6 +232,11 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       const { queued } = await retryRun(ctx, runId, reach(caller))
       dispatcher.hint(queued, { old: true })
       return changed(caller, runId, 'runs.retry')
+    },
+    async retryStep(caller, runId, step) {
+      const { queued } = await retryStep(ctx, runId, step, reach(caller))
+      dispatcher.hint(queued, { old: true })
+      return changed(caller, runId, 'runs.retry', { step })
     },
     async skipStep(caller, runId, step, output) {
       const { queued } = await skipStep(ctx, runId, step, output, reach(caller))

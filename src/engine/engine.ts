@@ -100,6 +100,8 @@ export interface Engine {
   listSteps(caller: Caller, runId: string, filter: { cursor: string | null; limit: number }): Promise<Page<StepView>>
   cancelRun(caller: Caller, runId: string): Promise<RunSummary>
   retryRun(caller: Caller, runId: string): Promise<RunSummary>
+  /** One failed step, and what was blocked or stopped because of it. */
+  retryStep(caller: Caller, runId: string, step: string): Promise<RunSummary>
   /** Manual skip with a replacement output; dependents may run. */
   skipStep(caller: Caller, runId: string, step: string, output: Json): Promise<RunSummary>
   /** Events after `afterSeq` that are there now, at most `limit`. */

@@ -276,6 +276,9 @@ class Client {
     const step = dice.any(nodes)?.name ?? ''
     this.#world.ask(`${what} ${run.id}`, async (engine) => {
       if (what === 'cancel') return (await engine.cancelRun(caller, run.id)).state
+      // Every other step by itself: no dice more, so that the seeds which were kept stay the histories that they are.
+      if (what === 'retry' && nodes.findIndex((n) => n.name === step) % 2 === 1)
+        return (await engine.retryStep(caller, run.id, step)).state
       if (what === 'retry') return (await engine.retryRun(caller, run.id)).state
       if (what === 'send')
         return (await engine.sendEvent(caller, run.id, { name: 'ping', payload: 1, key: null })).state

@@ -231,9 +231,22 @@ export async function cancelRun(deps: CliDeps, output: Output, id: string, flags
   return 0
 }
 
-export async function retryRun(deps: CliDeps, output: Output, id: string, flags: ServerFlags): Promise<number> {
+export interface RetryFlags extends ServerFlags {
+  step?: string
+}
+
+export async function retryRun(deps: CliDeps, output: Output, id: string, flags: RetryFlags): Promise<number> {
   const client = await connect(deps, flags)
   const runId = await resolveRunId(client, id)
+  if (flags.step !== undefined) {
+    const run = await client.retryStep(runId, flags.step)
+    if (output.json) output.printJson({ run, step: flags.step })
+    else {
+      output.print([span(`${printableLine(flags.step)} of ${run.id} `), span('runs again', 'accent')])
+      output.remark(`  orrery runs show ${run.id}`)
+    }
+    return 0
+  }
   // Read first: afterwards the steps are queued already and no longer tell which of them had failed.
   const before = await client.getRun(runId)
   const run = await client.retryRun(runId)

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { GetArtifactFlags } from '../commands/artifacts.ts'
-import type { ListFlags, LogFlags, ServerFlags, SkipFlags } from '../commands/runs.ts'
+import type { ListFlags, LogFlags, RetryFlags, ServerFlags, SkipFlags } from '../commands/runs.ts'
 import type { EventFlags, TimedFlags } from '../commands/watch.ts'
 import { examples, json, many, withConnection, withServer, type ProgramOptions } from './options.ts'
 
@@ -53,8 +53,9 @@ export function addRuns(program: Command, { deps, output, done }: ProgramOptions
     )
   withServer(runs.command('retry').description('Runs the failed part of a run again; what succeeded stays.'))
     .argument('<run>', 'id of the run')
-    .addHelpText('after', examples('orrery runs retry RUN'))
-    .action(async (id: string, flags: ServerFlags) =>
+    .option('--step <name>', 'this failed step alone, such as build or measure[3], and what it holds up')
+    .addHelpText('after', examples('orrery runs retry RUN', "orrery runs retry RUN --step 'measure[3]'"))
+    .action(async (id: string, flags: RetryFlags) =>
       done(await (await import('../commands/runs.ts')).retryRun(deps, output, id, flags)),
     )
   withConnection(

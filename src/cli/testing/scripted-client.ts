@@ -181,6 +181,8 @@ export class ScriptedClient implements Client {
     this.#answer('cancelRun', [runId], { ...(this.runs[0] ?? runView()), canceling: true } as RunSummary)
   retryRun = (runId: string) =>
     this.#answer('retryRun', [runId], { ...runView(), epoch: 2, state: 'running' } as RunSummary)
+  retryStep = (runId: string, step: string) =>
+    this.#answer('retryStep', [runId, step], { ...runView(), epoch: 2, state: 'running' } as RunSummary)
   skipStep = (...args: unknown[]) => this.#answer('skipStep', args, { ...runView(), state: 'running' } as RunSummary)
   listArtifacts = (runId: string, query: object = {}) =>
     this.#answer('listArtifacts', [runId, query], { items: this.artifacts, next: null })
