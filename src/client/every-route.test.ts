@@ -58,6 +58,7 @@ test('every route that is not for workers is asked by a method of the client', a
   await client.listSteps('run_1')
   await client.cancelRun('run_1')
   await client.retryRun('run_1')
+  await client.retryStep('run_1', 'a[1]')
   await client.skipStep('run_1', 'a[1]', null)
   await client.nudgeRun('run_1')
   await client.sendEvent('run_1', { name: 'paid' })

@@ -11,8 +11,8 @@ import { saveBeside } from '../store/steps/save-beside.ts'
 import { loadAllSteps } from '../store/steps/step-rows.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
-import { noteRunEnded } from './observe.ts'
-import { settleRun } from './settle.ts'
+import { noteSettled } from './observe.ts'
+import { settleRun, stepEndsOf } from './settle.ts'
 import { createNameIndex } from './views.ts'
 
 /** What a change by hand made possible: queues that got steps. */
@@ -88,8 +88,7 @@ export async function change(
   runId: string,
   decide: (tx: Queryable, run: LockedRun, compiled: Compiled) => Promise<Change>,
 ): Promise<ByHand> {
-  let endedAs: string | null = null
-  const queued = await ctx.db.transaction(async (tx) => {
+  const { queued, ...settled } = await ctx.db.transaction(async (tx) => {
     const run = await lockRun(tx, runId)
     if (!run) throw gone(runId)
     const compiled = await ctx.definitions.get(run.definition, tx)
@@ -98,7 +97,6 @@ export async function change(
       of: displayName(compiled.definition.nodes[c.node]?.name ?? '', c.path),
       to: c.to,
     }))
-    endedAs = result.ended
     const nameOf = ({ node, path }: StepKey) => displayName(compiled.definition.nodes[node]?.name ?? '', path)
     await saveBeside(tx, run, result.beside, nameOf)
     const { timeoutMs } = compiled.definition
@@ -121,10 +119,16 @@ export async function change(
       ],
       LIMITS.inlineOutputBytes,
     )
-    return [...new Set(result.changed.filter((s) => s.state === 'queued').map((s) => compiled.queueIds[s.node] ?? 0))]
+    return {
+      queued: [
+        ...new Set(result.changed.filter((s) => s.state === 'queued').map((s) => compiled.queueIds[s.node] ?? 0)),
+      ],
+      ended: result.ended,
+      attempts: [],
+      stepsEnded: stepEndsOf(result.changes),
+    }
   })
-  if (endedAs !== null) noteRunEnded(ctx, runId, endedAs)
-  ctx.watch.notify(runId)
+  noteSettled(ctx, runId, settled)
   ctx.tickWithin(0)
   return { queued }
 }

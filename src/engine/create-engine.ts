@@ -101,7 +101,6 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   /** What a change by hand made possible is offered to workers. */
   const pass = (settled: Settled | null): void => {
     dispatcher.hint(settled?.queued ?? [], { old: true })
-    if (settled?.ended) deps.metrics.count('orrery_runs_ended_total', 1, { state: settled.ended })
   }
 
   const tick = async (): Promise<number> => {

@@ -46,15 +46,24 @@ export function watchFlushes(ctx: EngineContext, kind: FlushKind): FlushWatch {
   }
 }
 
-/** A run has ended, and this server is the one that recorded it. */
+/**
+ * A run has ended, and this server is the one that recorded it. Called by whoever wrote the end, right after the commit, and by nobody
+ * else: it is counted here alone, and who waits for it is told.
+ */
 export function noteRunEnded(ctx: EngineContext, runId: string, state: string): void {
   ctx.metrics.count('orrery_runs_ended_total', 1, { state })
+  ctx.watch.notifyEnded(runId)
   ctx.onRunEnded?.(runId)
 }
 
-/** What the pure function decided and the store took. */
-export function noteSettled(ctx: EngineContext, runId: string, settled: Settled): void {
+/** What was decided, by the pure function or by hand, and the store took. */
+export function noteSettled(
+  ctx: EngineContext,
+  runId: string,
+  settled: Pick<Settled, 'attempts' | 'stepsEnded' | 'ended'>,
+): void {
   for (const outcome of settled.attempts) ctx.metrics.count('orrery_attempts_ended_total', 1, { outcome })
   for (const state of settled.stepsEnded) ctx.metrics.count('orrery_steps_ended_total', 1, { state })
   if (settled.ended) noteRunEnded(ctx, runId, settled.ended)
+  else ctx.watch.notify(runId)
 }

@@ -245,7 +245,6 @@ export class Reporter {
     metrics.count('orrery_attempts_ended_total', rows.done.size, { outcome: 'succeeded' })
     for (const run of new Set(items.map((i) => i.runId))) watch.notify(run)
     for (const run of rows.ended) {
-      watch.notifyEnded(run.runId)
       noteRunEnded(this.#ctx, run.runId, run.state)
       if (this.#ctx.children.take(run.runId)) this.#ctx.tickWithin(0)
     }

@@ -79,8 +79,6 @@ export async function settleRun(
       const settled = await ctx.db.transaction((tx) => settleIn(ctx, tx, { runId, happenings, onLocked }))
       if (settled) noteSettled(ctx, runId, settled)
       if (settled) passOn(ctx, settled)
-      if (settled?.ended) ctx.watch.notifyEnded(runId)
-      else if (settled) ctx.watch.notify(runId)
       if (settled?.dueInMs != null) ctx.tickWithin(settled.dueInMs)
       return settled
     } catch (error) {
@@ -162,7 +160,7 @@ async function settleIn(
     dueInMs: dues.length > 0 ? Math.min(...dues) : null,
     ended: result.ended,
     attempts: happenings.filter(isKeyed).flatMap((h) => (stale.includes(h) ? [] : outcomeOf(h))),
-    stepsEnded: result.changes.flatMap(({ to }) => (isStepEnd(to) ? [to] : [])),
+    stepsEnded: stepEndsOf(result.changes),
     stopping: result.run.stop !== null || rows.some((s) => s.state === 'running' && s.stopping),
     started: children.started,
     tellsParent: (result.ended !== null && run.depth > 0) || result.beside.orphans.length > 0,
@@ -174,7 +172,9 @@ function outcomeOf(h: Happening): AttemptOutcome[] {
 }
 
 const STEP_ENDS = ['succeeded', 'failed', 'skipped', 'blocked', 'canceled']
-const isStepEnd = (state: string): boolean => STEP_ENDS.includes(state)
+/** The ends among what happened to steps. */
+export const stepEndsOf = (changes: AdvanceResult['changes']): string[] =>
+  changes.flatMap(({ to }) => (STEP_ENDS.includes(to) ? [to] : []))
 
 async function drive(
   ctx: EngineContext,

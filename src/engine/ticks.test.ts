@@ -376,3 +376,25 @@ describe('at rest', () => {
     expect(asked).toEqual(Array(5).fill('tick_sessions'))
   })
 })
+
+describe('a queue that another server made', () => {
+  test('is known after the next tick, which asks nothing more when there is none', async () => {
+    const asked: string[] = []
+    rig.faults.before = (name) => void asked.push(name)
+    const other = rig.engine()
+    await other.tick()
+    await other.tick()
+    const worker = await rig.worker(other, { labels: { gpu: 'yes' } })
+    await worker.poll()
+    const specs: NodeSpec[] = [{ name: 'a', runsOn: { gpu: 'yes', made: String(rig.clock.now()) } }]
+    const labels = { gpu: 'yes', made: String(rig.clock.now()) }
+    const able = await rig.worker(other, { worker: 'able', labels })
+    await able.poll()
+    const runId = await rig.start(engine, await rig.put(engine, specs))
+    await other.tick()
+    expect((await able.poll()).assignments).toMatchObject([{ step: `${runId}.0` }])
+    asked.length = 0
+    await other.tick()
+    expect(asked.filter((name) => name === 'list_queues')).toEqual([])
+  })
+})

@@ -93,6 +93,8 @@ export class Ticker {
     this.#tokens.confirm(tokens, row.badTokens)
     // Beside other servers it is a matter of course that a worker reports to one what another has leased to it.
     if (row.servers > 1) this.#recoverAt = Math.min(this.#recoverAt, now + 2 * ctx.times.tickMs)
+    // Before what is queued is offered: that may be waiting in one that another server made.
+    if (row.queues !== ctx.queues.all().size) await ctx.queues.refresh()
     for (const id of row.gone) this.#dispatcher.forget(id)
     let hasOrphans = row.hasOrphans
     if (await this.#endDeadNeighbours()) hasOrphans = true
@@ -303,7 +305,6 @@ export class Ticker {
     await pruneArtifacts(this.#ctx.db, LIMITS.tickItemsMax)
     await sweepBlobs(this.#ctx.db, { idleMs: LIMITS.blobIdleMs, limit: SWEPT_BLOBS_MAX })
     await pruneTombstones(this.#ctx.db, LIMITS.tombstoneMs, LIMITS.tickItemsMax)
-    await this.#ctx.queues.refresh()
     await markUsed(this.#ctx.db, this.#tokens.takeUsed())
     if (this.#ctx.db.kind === 'pglite') await vacuumEmbedded(this.#ctx.db)
   }

@@ -32,6 +32,8 @@ import { type OrreryProcess, runOrrery, startOrrery } from '../support/processes
 export const FUNCTIONS = fileURLToPath(new URL('./functions.ts', import.meta.url))
 /** Long enough for a loaded machine; nothing waits this long unless it fails. */
 export const WITHIN = { withinMs: 20_000 }
+/** For a server that starts: it may migrate, or make a whole database where none was prepared. One that ends is told at once. */
+const UP_WITHIN = { withinMs: 50_000 }
 
 /** Times that a test can wait for, in the proportions of the real ones. */
 export const SHORT_TIMES: EngineTimes = {
@@ -342,7 +344,7 @@ export async function startUp(
     await up.kill9()
     endAllBelow(dataDir)
   })
-  await up.waitFor(/"type":"up".*\n/, WITHIN)
+  await up.waitFor(/"type":"up".*\n/, UP_WITHIN)
   const told =
     up
       .stdout()

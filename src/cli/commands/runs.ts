@@ -240,7 +240,7 @@ export async function retryRun(deps: CliDeps, output: Output, id: string, flags:
   const runId = await resolveRunId(client, id)
   if (flags.step !== undefined) {
     const run = await client.retryStep(runId, flags.step)
-    if (output.json) output.printJson({ run, step: flags.step })
+    if (output.isData) output.printData({ run, step: flags.step })
     else {
       output.print([span(`${printableLine(flags.step)} of ${run.id} `), span('runs again', 'accent')])
       output.remark(`  orrery runs show ${run.id}`)

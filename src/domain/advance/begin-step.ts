@@ -65,8 +65,7 @@ export function* findWorkflow(round: Round, ref: ChildNode['ref']): Generator<Ne
   if (known) return known
   const given = yield { type: 'workflow', ref }
   const found =
-    given.workflow ??
-    new Failure('child.definition_not_found', `looking for workflow ${key}`, { evidence: { ...ref } })
+    given.workflow ?? new Failure('child.definition_not_found', `looking for workflow ${key}`, { evidence: { ...ref } })
   round.workflows.set(key, found)
   return found
 }

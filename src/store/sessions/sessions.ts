@@ -145,11 +145,14 @@ export interface TickRow {
   badTokens: string[]
   /** Live servers, this one included. */
   servers: number
+  /** Queues that there are: none is ever removed, so another number means that somebody made one. */
+  queues: number
 }
 
 /**
  * The one statement a second: renews the leases of the sessions that this server heard of since the last one, tells which of
- * them are gone and whose lease ran out, whether anything is due or queued, which tokens have ended, and says that this server is alive.
+ * them are gone and whose lease ran out, whether anything is due or queued, which tokens have ended, how many
+ * queues there are, and says that this server is alive.
  */
 export async function tickSessions(
   db: Queryable,
@@ -176,6 +179,7 @@ export async function tickSessions(
     has_orphans: boolean
     bad_tokens: string[]
     servers: number
+    queues: number
   }>(
     `with me as (
        insert into server (id, version, address, started_at, seen_at) values ($1, $2, $3, clock_now(), clock_now())
@@ -198,7 +202,8 @@ export async function tickSessions(
             coalesce((select array_agg(h) from unnest($9::text[]) as h where not exists (
               select 1 from token t where t.hash = h and t.revoked_at is null and (t.expires_at is null or t.expires_at > (select clock_now())))), '{}') as bad_tokens,
             exists (select 1 from (select distinct session from step where state = 'running') x join session w on w.id = x.session where w.state = 'ended') as has_orphans,
-            (select count(*)::int from server where seen_at > (select clock_now()) - interval '5 seconds' and id <> $1) + 1 as servers`,
+            (select count(*)::int from server where seen_at > (select clock_now()) - interval '5 seconds' and id <> $1) + 1 as servers,
+            (select count(*)::int from queue) as queues`,
     [
       params.server,
       params.version,
@@ -225,6 +230,7 @@ export async function tickSessions(
     hasOrphans: row?.has_orphans ?? false,
     badTokens: row?.bad_tokens ?? [],
     servers: row?.servers ?? 1,
+    queues: row?.queues ?? 0,
   }
 }
 
