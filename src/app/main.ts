@@ -95,10 +95,19 @@ const deps: CliDeps = {
   reportBug,
 }
 
+/** As a shell tells of a program that was ended by SIGPIPE: whoever read has gone, and that is no failure to speak of. */
+const READER_GONE = 141
+const leaveWithoutReader = (error: NodeJS.ErrnoException): void => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(READER_GONE)
+}
+process.stdout.on('error', leaveWithoutReader)
+process.stderr.on('error', leaveWithoutReader)
+
 const { runCli } = await import('../cli/index.ts')
 const code = await runCli(process.argv.slice(2), deps)
 // Whatever a second Ctrl-C left behind must not keep the process; what was written must get out first.
-await Promise.all(
-  [process.stdout, process.stderr].map((s) => new Promise<void>((resolve) => void s.write('', () => resolve()))),
-)
+// A stream that holds nothing back is left alone: its reader may have gone content.
+const held = [process.stdout, process.stderr].filter((stream) => stream.writableLength > 0)
+await Promise.all(held.map((stream) => new Promise<void>((resolve) => void stream.write('', () => resolve()))))
 process.exit(code)

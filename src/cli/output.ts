@@ -3,6 +3,8 @@ import type { Format } from './formats.ts'
 import { type Cell, type Column, tableLines } from './table.ts'
 import { fitLine, type Line, paint, span } from './terminal-text.ts'
 
+export type Colours = 'auto' | 'always' | 'never'
+
 /** How wide text is laid out when it goes to a file or a pipe. */
 const PIPE_WIDTH = 120
 
@@ -10,6 +12,8 @@ const PIPE_WIDTH = 120
 export class Output {
   readonly #deps: { stdout: Terminal; stderr: Terminal; colour: boolean }
   format: Format
+  /** `--color`. */
+  colours: Colours = 'auto'
   /** Texts that were read, by the name that problems give them: excerpts come from here. */
   readonly sources: Record<string, string> = {}
   /** Writes YAML; loaded when it was asked for, because most commands do without. */
@@ -36,8 +40,12 @@ export class Output {
     return this.#deps.stdout.isTty && this.format !== 'wide' ? this.width : null
   }
 
+  #isColoured(stream: Terminal): boolean {
+    return this.colours === 'always' || (this.colours === 'auto' && this.#deps.colour && stream.isTty)
+  }
+
   print(...lines: (Line | string)[]): void {
-    const colour = this.#deps.colour && this.#deps.stdout.isTty
+    const colour = this.#isColoured(this.#deps.stdout)
     for (const line of lines) this.#deps.stdout.write(`${paint(toLine(line), { colour })}\n`)
   }
 
@@ -64,7 +72,7 @@ export class Output {
   /** A remark for the person at the terminal; never part of the result. */
   remark(...lines: (Line | string)[]): void {
     const { stderr } = this.#deps
-    const colour = this.#deps.colour && stderr.isTty
+    const colour = this.#isColoured(stderr)
     for (const line of lines) {
       const fitted = stderr.isTty ? fitLine(toLine(line), Math.max(20, stderr.columns)) : toLine(line)
       stderr.write(`${paint(fitted, { colour })}\n`)

@@ -79,6 +79,37 @@ describe('the command line', () => {
     }
   })
 
+  test('colours are for terminals, unless --color says otherwise', async () => {
+    const coloured = async (given: { tty: boolean; colour: boolean }, ...argv: string[]): Promise<boolean> => {
+      const cli = Object.assign(new CliHarness(), given)
+      await cli.run('explain', 'step.timed_out', ...argv)
+      return cli.out.includes('\x1b[')
+    }
+    const terminal = { tty: true, colour: true }
+    expect(await coloured(terminal)).toBe(true)
+    expect(await coloured(terminal, '--color', 'never')).toBe(false)
+    // As with NO_COLOR.
+    expect(await coloured({ tty: true, colour: false })).toBe(false)
+    expect(await coloured({ tty: true, colour: false }, '--color', 'always')).toBe(true)
+    const pipe = { tty: false, colour: false }
+    expect(await coloured(pipe)).toBe(false)
+    expect(await coloured(pipe, '--color', 'always')).toBe(true)
+    expect(await coloured(pipe, '--color', 'auto')).toBe(false)
+    const cli = new CliHarness()
+    expect(await cli.run('--color', 'sometimes', 'version')).toBe(2)
+    expect(cli.err).toContain('auto, always, never')
+  })
+
+  test('every failure ends with what to type next', async () => {
+    const cli = new CliHarness()
+    await cli.run('runs', 'list', '--limit', 'many')
+    expect(cli.err.trimEnd().split('\n').at(-1)).toBe('    orrery runs list --help')
+    cli.err = ''
+    cli.startFailure = new Failure('client.server_unreachable', 'asking')
+    await cli.run('runs', 'list')
+    expect(cli.err.trimEnd().split('\n').at(-1)).toBe('    orrery explain client.server_unreachable')
+  })
+
   test('with --json a failure is one line of JSON', async () => {
     const cli = new CliHarness()
     expect(await cli.run('runs', 'show', '--json')).toBe(2)

@@ -3,13 +3,14 @@ import { Failure } from '../domain/failure.ts'
 import { FAILURES } from '../domain/failures.ts'
 import type { CliDeps } from './deps.ts'
 import { type Format, guessFormat } from './formats.ts'
-import { Output } from './output.ts'
+import { type Colours, Output } from './output.ts'
 import { isFormatOption } from './program/options.ts'
 import { buildProgram } from './program/program.ts'
 import { failureOfParsing } from './usage.ts'
 
 /** Runs one command line (without node and script) and gives its exit code. Never throws. */
-export async function runCli(argv: readonly string[], deps: CliDeps): Promise<number> {
+export async function runCli(argv: readonly string[], given: CliDeps): Promise<number> {
+  const deps = { ...given }
   const output = new Output(deps, { format: guessFormat(argv) })
   let exit = 0
   const program = buildProgram({ deps, output, done: (code) => void (exit = code) })
@@ -17,6 +18,9 @@ export async function runCli(argv: readonly string[], deps: CliDeps): Promise<nu
   program.hook('preAction', async (_program, command) => {
     isUnderstood = true
     output.format = formatOf(command)
+    output.colours = program.opts<{ color?: Colours }>().color ?? 'auto'
+    // What draws on a terminal asks this.
+    deps.colour = output.colours === 'auto' ? given.colour : output.colours === 'always'
     if (output.format === 'yaml') output.toYaml = (await import('./yaml-text.ts')).yamlOf
   })
   for (const command of commandsOf(program)) {
@@ -35,12 +39,14 @@ export async function runCli(argv: readonly string[], deps: CliDeps): Promise<nu
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0
       if (error.code === 'commander.help') return FAILURES['request.invalid'].exit
-      return tell(deps, output, failureOfParsing(error.message, commandAt(program, argv)))
+      const at = commandAt(program, argv)
+      const failure = failureOfParsing(error.message, at)
+      return tell(deps, output, failure, { exit: FAILURES[failure.code].exit, command: at.name })
     }
     const failure = error instanceof Failure ? error : failureOfBug(deps, error)
     // Whatever a command line is refused for, nothing was done yet: that is wrong usage.
     const code = isUnderstood ? failure.code : 'request.invalid'
-    return tell(deps, output, failure, FAILURES[code].exit)
+    return tell(deps, output, failure, { exit: FAILURES[code].exit, command: commandAt(program, argv).name })
   }
 }
 
@@ -82,7 +88,7 @@ async function tell(
   deps: CliDeps,
   output: Output,
   failure: Failure,
-  exit: number = FAILURES[failure.code].exit,
+  { exit, command }: { exit: number; command: string },
 ): Promise<number> {
   const record = failure.toRecord()
   if (output.format === 'json') {
@@ -91,7 +97,8 @@ async function tell(
   }
   const { failureLines } = await import('./failure-text.ts')
   const width = deps.stderr.isTty ? deps.stderr.columns : output.width
-  const next = record.code === 'request.invalid' ? [] : [`orrery explain ${record.code}`]
+  const help = record.remediation.includes('--help') ? [] : [`${command} --help`]
+  const next = record.code === 'request.invalid' ? help : [`orrery explain ${record.code}`]
   output.remark(...failureLines(record, { width, sources: output.sources, next }))
   return exit
 }

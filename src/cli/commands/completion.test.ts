@@ -20,6 +20,14 @@ describe('what a shell is offered', () => {
     expect(await offered(['runs', 'list', '--st'])).toEqual(['--state'])
     expect(await offered(['runs', 'list', '--state', 'fa'])).toEqual(['failed'])
     expect(await offered(['up', '--store', ''])).toEqual(['embedded', 'postgres'])
+    expect(await offered(['runs', 'list', '-o', ''])).toEqual(['table', 'wide', 'json', 'yaml', 'name'])
+    expect(await offered(['artifacts', 'get', 'RUN', 'build', 'file', '-o', ''])).toEqual([':files'])
+    expect(await offered(['runs', 'list', '--color', 'a'])).toEqual(['auto', 'always'])
+  })
+
+  test('commands and topics where help is asked for', async () => {
+    expect(await offered(['help', 'work'])).toEqual(['workflow', 'worker', 'workers'])
+    expect(await offered(['help', 'e'])).toEqual(expect.arrayContaining(['environment', 'exit-codes', 'explain']))
   })
 
   test('runs of the server where a run is asked for', async () => {

@@ -4,6 +4,7 @@ import { FAILURES } from '../../domain/failures.ts'
 import type { CliDeps } from '../deps.ts'
 import type { Output } from '../output.ts'
 import { usageFailure } from '../usage.ts'
+import { TOPICS } from './help.ts'
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const
 
@@ -69,7 +70,7 @@ function placeOf(program: Command, words: readonly string[]): Place {
     if (option) {
       option = null
     } else if (word.startsWith('-')) {
-      const found = command.options.find((o) => o.long === word || o.short === word)
+      const found = [...command.options, ...program.options].find((o) => o.long === word || o.short === word)
       option = found && (found.required || found.optional) ? found : null
     } else {
       const next = command.commands.find((c) => c.name() === word)
@@ -82,17 +83,18 @@ function placeOf(program: Command, words: readonly string[]): Place {
 
 async function candidatesAt(deps: CliDeps, at: Place & { current: string }): Promise<string[]> {
   const { command, option, current } = at
-  if (option) return [...(VALUES[option.long ?? ''] ?? [FILES])]
+  if (option) return [...(option.argChoices ?? VALUES[option.long ?? ''] ?? [FILES])]
   if (current.startsWith('-')) {
     return command.options
       .filter((o) => !o.hidden && o.long)
       .map((o) => `${o.long}\t${o.description}`)
-      .concat('--help\tprint help')
+      .concat('--help\tprint help', '--color\tauto, always or never')
   }
   const names = command.commands.filter((c) => !c.name().startsWith('__')).map((c) => `${c.name()}\t${c.summary()}`)
   if (names.length > 0) return names
   const last = command.registeredArguments.at(-1)
   const argument = command.registeredArguments[at.position] ?? (last?.variadic ? last : undefined)
+  if (command.name() === 'help') return at.position === 0 ? helpWords(command.parent) : []
   switch (argument?.name()) {
     case 'run':
     case 'runs':
@@ -108,6 +110,12 @@ async function candidatesAt(deps: CliDeps, at: Place & { current: string }): Pro
       return [FILES]
   }
 }
+
+/** Commands and topics. */
+const helpWords = (program: Command | null): string[] => [
+  ...Object.keys(TOPICS).map((topic) => `${topic}\ttopic`),
+  ...(program?.commands ?? []).filter((c) => !c.name().startsWith('__')).map((c) => `${c.name()}\t${c.summary()}`),
+]
 
 async function runIds(deps: CliDeps): Promise<string[]> {
   const enough = new AbortController()

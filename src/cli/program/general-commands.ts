@@ -77,3 +77,15 @@ export function addVersion(program: Command, { deps, output, done }: ProgramOpti
       done(0)
     })
 }
+
+export function addHelp(program: Command, { output, done }: ProgramOptions): void {
+  program
+    .command('help')
+    .summary('print help of a command or about a topic')
+    .description('Prints the help of a command, or about a topic: workflow, environment or exit-codes.')
+    .argument('[words...]', 'words of a command, or a topic')
+    .addHelpText('after', examples('orrery help runs list', 'orrery help workflow', 'orrery help environment'))
+    .action(async (words: string[]) =>
+      done(await (await import('../commands/help.ts')).showHelp(output, program, words)),
+    )
+}

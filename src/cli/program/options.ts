@@ -67,5 +67,8 @@ export function withSecrets(command: Command): Command {
   return command
     .option('--secrets-dir <dir>', 'files of secrets: DIR/NAMESPACE/NAME/KEY (ORRERY_SECRETS_DIR)')
     .option('--secrets-key-file <file>', 'keys that encrypt stored secrets (ORRERY_SECRETS_KEY_FILE)')
-    .option('--secrets-env-prefix <prefix>', 'variables of secrets begin so (default ORRERY_SECRET_)')
+    .option(
+      '--secrets-env-prefix <prefix>',
+      'variables of secrets begin so (ORRERY_SECRETS_ENV_PREFIX, default ORRERY_SECRET_)',
+    )
 }

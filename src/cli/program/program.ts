@@ -1,11 +1,12 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { addAccess } from './access-commands.ts'
 import { addPlan, addRun } from './run-commands.ts'
 import { addDoctor, addLogs, addStatus, addUp, addWorker, addWorkers } from './server-commands.ts'
 import { addArtifacts, addEvents, addRuns } from './runs-commands.ts'
 import { addApprovals } from './approval-commands.ts'
 import { addSecret } from './secret-commands.ts'
-import { addCompletion, addExplain, addInit, addVersion } from './general-commands.ts'
+import { addCompletion, addExplain, addHelp, addInit, addVersion } from './general-commands.ts'
+import { manualText } from './manual.ts'
 import { examples, type ProgramOptions } from './options.ts'
 import { addResources } from './resource-commands.ts'
 
@@ -16,6 +17,13 @@ export function buildProgram(options: ProgramOptions): Command {
     .version(options.deps.version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print help')
     .helpCommand('help [command]', 'print help of a command')
+    .addOption(
+      new Option(
+        '--color <when>',
+        'auto, always or never (default auto: on a terminal, unless NO_COLOR is set)',
+      ).choices(['auto', 'always', 'never']),
+    )
+    .configureHelp({ showGlobalOptions: true, optionDescription })
     .addHelpText(
       'after',
       examples(
@@ -44,5 +52,21 @@ export function buildProgram(options: ProgramOptions): Command {
   addCompletion(program, options)
   addDoctor(program, options)
   addVersion(program, options)
+  // The groups have the usual one; that of the whole program knows topics too.
+  program.helpCommand(false)
+  addHelp(program, options)
+  for (const { path, command } of leavesOf(program)) command.addHelpText('after', manualText(path, command))
   return program
+}
+
+/** What is accepted stands in the description already. */
+const optionDescription = ({ description, defaultValue }: Option): string =>
+  typeof defaultValue === 'string' ? `${description} (default ${defaultValue})` : description
+
+/** Every command that does something, with the words that lead to it; hidden ones are left out. */
+export function leavesOf(command: Command, words: readonly string[] = []): { path: string; command: Command }[] {
+  if (command.commands.length === 0) return [{ path: words.join(' '), command }]
+  return command.commands
+    .filter((child) => !child.name().startsWith('__'))
+    .flatMap((child) => leavesOf(child, [...words, child.name()]))
 }

@@ -3,31 +3,23 @@ import type { Client } from '../../client/client.ts'
 import type { ResourceView } from '../../contract/resource-types.ts'
 import { systemClock } from '../../base/index.ts'
 import { Output } from '../output.ts'
-import { buildProgram } from '../program/program.ts'
+import { buildProgram, leavesOf } from '../program/program.ts'
 import { CliHarness } from './cli-harness.ts'
 import { approvalView, at, RUN_ID, runView, stepView, tokenView } from './scripted-client.ts'
 
 /** A command that does something, by the words that lead to it. */
-export interface Leaf {
-  path: string
-  command: Command
+export type Leaf = ReturnType<typeof leavesOf>[number]
+
+/** The program, to look at: nothing of it may run. */
+function programOf(): Command {
+  const terminal = { write: () => {}, isTty: false, columns: 80, rows: 24 }
+  const output = new Output({ stdout: terminal, stderr: terminal, colour: false }, { format: 'table' })
+  const deps = { version: '0', clock: systemClock } as Parameters<typeof buildProgram>[0]['deps']
+  return buildProgram({ deps, output, done: () => {} })
 }
 
 /** Every command of the program that does something, hidden ones left out. */
-export function everyCommand(): Leaf[] {
-  const terminal = { write: () => {}, isTty: false, columns: 80, rows: 24 }
-  const output = new Output({ stdout: terminal, stderr: terminal, colour: false }, { format: 'table' })
-  // Nothing of it is called: the program is only looked at.
-  const deps = { version: '0', clock: systemClock } as Parameters<typeof buildProgram>[0]['deps']
-  return leavesOf(buildProgram({ deps, output, done: () => {} }), [])
-}
-
-function leavesOf(command: Command, words: string[]): Leaf[] {
-  if (command.commands.length === 0) return [{ path: words.join(' '), command }]
-  return command.commands
-    .filter((child) => !child.name().startsWith('__'))
-    .flatMap((child) => leavesOf(child, [...words, child.name()]))
-}
+export const everyCommand = (): Leaf[] => leavesOf(programOf())
 
 const FLOW = `apiVersion: orrery.dev/v1
 kind: Workflow
@@ -176,4 +168,20 @@ function resourcesOf(resource: ResourceView): Client['resources'] {
   return Object.fromEntries(
     Object.entries(answers).map(([method, answer]) => [method, () => Promise.resolve(answer)]),
   ) as unknown as Client['resources']
+}
+
+/** Understands a command line and does nothing: the words of the command that it would run. Rejects as commander refuses it. */
+export async function parseOnly(words: readonly string[]): Promise<string> {
+  const program = programOf()
+  let found = ''
+  for (const { path, command } of leavesOf(program)) {
+    command.action(() => void (found = path))
+  }
+  const quiet = (command: Command): void => {
+    command.exitOverride().configureOutput({ writeOut: () => {}, writeErr: () => {} })
+    command.commands.forEach(quiet)
+  }
+  quiet(program)
+  await program.parseAsync([...words], { from: 'user' })
+  return found
 }

@@ -1,0 +1,34 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import path from 'node:path'
+import { describe, expect, test } from 'vitest'
+
+const ORRERY = path.join(import.meta.dirname, '..', '..', 'bin', 'orrery.mjs')
+
+/** How the program ends, and what it says on standard error, when whoever reads its output takes `lines` lines and goes. */
+async function readAndGo(argv: string[], lines: number): Promise<{ code: number; err: string }> {
+  const child = spawn(process.execPath, [ORRERY, ...argv], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let err = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => void (err += text))
+  const exited = once(child, 'exit') as Promise<[number]>
+  let read = 0
+  if (lines > 0) {
+    for await (const chunk of child.stdout) {
+      read += String(chunk).split('\n').length - 1
+      if (read >= lines) break
+    }
+  }
+  child.stdout.destroy()
+  const [code] = await exited
+  return { code, err }
+}
+
+describe('a reader that goes', () => {
+  test('before anything was written ends the program quietly with 141', async () => {
+    expect(await readAndGo(['explain', '-o', 'wide'], 0)).toEqual({ code: 141, err: '' })
+  })
+
+  test('is no matter when everything was read', async () => {
+    expect(await readAndGo(['version'], 1)).toEqual({ code: 0, err: '' })
+  })
+})
