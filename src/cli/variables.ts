@@ -24,7 +24,7 @@ export const VARIABLES: Readonly<Record<string, Variable>> = {
   ORRERY_WORKSPACE: { of: 'worker', meaning: 'Where commands run.' },
   ORRERY_RUN_ID: { of: 'command steps', meaning: 'The run that the command belongs to.' },
   ORRERY_STEP: { of: 'command steps', meaning: 'Name of its step, with indices.' },
-  ORRERY_ATTEMPT: { of: 'command steps', meaning: 'Names this attempt for ever; fit for an idempotency key.' },
+  ORRERY_ATTEMPT: { of: 'command steps', meaning: 'Names this attempt for ever; another try has another one.' },
   ORRERY_ATTEMPT_DIR: { of: 'command steps', meaning: 'Marks the processes of the attempt. Leave it alone.' },
   ORRERY_OUTPUT: { of: 'command steps', meaning: 'File for the JSON that is to be the output of the step.' },
   OTEL_EXPORTER_OTLP_ENDPOINT: {

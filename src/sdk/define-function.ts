@@ -22,7 +22,7 @@ export interface FunctionContext {
   runId: string
   /** Name with indices. */
   step: string
-  /** Names this attempt for ever; give it to others as an idempotency key. */
+  /** Names this attempt for ever; another try has another one. What must happen once for all tries is named by run and step. */
   attemptKey: string
   /** Failed tries before this one. */
   tries: number
