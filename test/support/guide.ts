@@ -103,8 +103,11 @@ export async function runGuide(path: string): Promise<Ran[]> {
         await mkdir(dirname(join(project, block.path)), { recursive: true })
         await writeFile(join(project, block.path), block.text)
       } else if (block.kind === 'start') {
-        const [, ...args] = block.text.split(/\s+/)
-        const server = startOrrery(args, { env, cwd: project })
+        const words = block.text.split(/\s+/)
+        const at = words.indexOf('orrery')
+        // What stands before the command is its environment, as a shell has it.
+        const own = Object.fromEntries(words.slice(0, at).map((word) => word.split('=', 2)))
+        const server = startOrrery(words.slice(at + 1), { env: { ...env, ...own }, cwd: project })
         servers.push(server)
         await server.waitFor(/orrery is up|takes work from/, { withinMs: 50_000 })
       } else {
