@@ -1,14 +1,17 @@
 import { execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { checkMetrics, checkReach, METRICS } from '../../src/telemetry/index.ts'
 import { type Family, parseExposition } from '../../src/telemetry/exposition.ts'
 import { eventually } from '../support/eventually.ts'
 import { freePort } from '../support/free-port.ts'
+import { startOrrery } from '../support/processes.ts'
+import { describeWithPostgres } from '../support/shared-postgres.ts'
 import { hasPromtool } from '../support/promtool.ts'
 import { linesOf, startObserved } from './observed.ts'
-import { endedRun, startUp, WITHIN, workflowOf } from './rig.ts'
+import { endedRun, FUNCTIONS, openScene, startProxy, startUp, WITHIN, workflowOf } from './rig.ts'
 
 const QUICK = { timeoutMs: 5_000 }
 
@@ -169,5 +172,47 @@ describe('OBS-2: metrics', () => {
     const other = await listen({ status: 200, body: '# HELP up h\n# TYPE up gauge\nup 1\n' })
     expect(await checkMetrics(other, QUICK)).toMatchObject(disabled)
     expect(await checkMetrics(await listen({ status: 200, body: '<html>' }), QUICK)).toMatchObject(disabled)
+  })
+})
+
+describeWithPostgres('OBS-2: metrics of what is away', (postgres) => {
+  test('a worker tells what it holds, what waits on its disk, and that the link was lost', async () => {
+    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const proxy = await startProxy(scene.address)
+    const args = ['worker', '--name', 'far', '--server', proxy.address, '--module', `t=${FUNCTIONS}`]
+    const worker = startOrrery([...args, '--workspace', join(scene.dir, 'far'), '--metrics-port', '0'], {
+      env: { ORRERY_WORKER_TOKEN: scene.workerToken, XDG_DATA_HOME: join(scene.dir, 'data') },
+    })
+    onTestFinished(async () => {
+      worker.signal('SIGKILL')
+      await worker.ended
+    })
+    const metrics = (await worker.waitFor(/metrics at (http:\S+)/, WITHIN))[1] ?? ''
+    /** Waits until the metrics of the worker are these. */
+    const become = (wanted: Record<string, number>) =>
+      eventually(
+        async () => {
+          const families = await scrape(metrics)
+          const seen = {
+            connected: valueOf(families, 'orrery_worker_connected'),
+            running: valueOf(families, 'orrery_worker_attempts', { state: 'running' }),
+            unacknowledged: valueOf(families, 'orrery_worker_attempts', { state: 'unacknowledged' }),
+            outbox: valueOf(families, 'orrery_worker_outbox'),
+            outages: valueOf(families, 'orrery_worker_outages_total'),
+          }
+          return Object.entries(wanted).every(([name, value]) => seen[name as keyof typeof seen] === value) || null
+        },
+        { ...WITHIN, what: JSON.stringify(wanted) },
+      )
+    const run = await scene.start([{ name: 'one', function: 't.gate', with: { dir: scene.dir, name: 'one' } }])
+    await become({ connected: 1, running: 1, unacknowledged: 0, outbox: 0, outages: 0 })
+    const connections = (await scrape(`${scene.address}/metrics`)).get('orrery_db_connections')
+    expect((connections?.samples ?? []).reduce((sum, s) => sum + s.value, 0)).toBeGreaterThan(0)
+    proxy.cut()
+    scene.open('one')
+    await become({ running: 0, unacknowledged: 1, outbox: 1, outages: 1 })
+    proxy.mend()
+    await become({ connected: 1, running: 0, unacknowledged: 0, outbox: 0, outages: 1 })
+    expect((await scene.ended(run)).state).toBe('succeeded')
   })
 })
