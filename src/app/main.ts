@@ -25,6 +25,15 @@ async function readStdin(): Promise<string> {
   return text
 }
 
+async function readLine(signal: AbortSignal): Promise<string | null> {
+  const { createInterface } = await import('node:readline')
+  const lines = createInterface({ input: process.stdin })
+  return new Promise((resolve) => {
+    lines.once('line', resolve).once('close', () => resolve(null))
+    signal.addEventListener('abort', () => resolve(null))
+  }).finally(() => lines.close()) as Promise<string | null>
+}
+
 /** A path that is not there is no directory: whoever reads it says so. */
 async function listDirectory(path: string): Promise<{ name: string; isDirectory: boolean }[] | null> {
   const found = await stat(path).catch(() => null)
@@ -53,7 +62,7 @@ const { env } = process
 const deps: CliDeps = {
   stdout: terminal(process.stdout),
   stderr: terminal(process.stderr),
-  stdin: { readText: readStdin },
+  stdin: { readText: readStdin, isTty: process.stdin.isTTY, readLine },
   env,
   clock: systemClock,
   version: VERSION,

@@ -166,7 +166,13 @@ export interface HostQuestion {
 export interface CliDeps {
   stdout: Terminal
   stderr: Terminal
-  stdin: { readText(): Promise<string> }
+  stdin: {
+    readText(): Promise<string>
+    /** Whether somebody types there. */
+    readonly isTty: boolean
+    /** The next line; null when there is none any more, or the signal came first. */
+    readLine(signal: AbortSignal): Promise<string | null>
+  }
   env: Record<string, string | undefined>
   clock: Clock
   version: string

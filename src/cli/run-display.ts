@@ -22,6 +22,10 @@ export interface RunDisplay {
   event(event: RunEvent): void
   /** A cancel was asked for. */
   canceling(): void
+  /** Says something that stays, above what is drawn. */
+  note(lines: Line[]): void
+  /** Draws nothing until the function that it gives is called: somebody is typing. */
+  pause(): () => void
   /** Leaves the last state on the screen; nothing is drawn afterwards. */
   end(run: RunView, failed: StepView[]): void
   /** Stops drawing without a last state. */
@@ -45,6 +49,8 @@ function jsonDisplay(output: Output, run: RunView): RunDisplay {
   return {
     event: ({ seq, at, changes }) => output.printData({ type: 'event', runId: run.id, seq, at, changes }),
     canceling: () => output.printData({ type: 'canceling', runId: run.id }),
+    note: () => {},
+    pause: () => () => {},
     end: () => {},
     abandon: () => {},
   }
@@ -57,6 +63,8 @@ function lineDisplay(output: Output, run: RunView): RunDisplay {
   return {
     event: (event) => output.print(...applyEvent(progress, event).map(toldLine)),
     canceling: () => output.remark('canceling… (interrupt again to leave without waiting)'),
+    note: (lines) => output.print(...lines),
+    pause: () => () => {},
     end: () => {},
     abandon: () => {},
   }
@@ -87,6 +95,7 @@ function treeDisplay(deps: DisplayDeps, run: RunView): RunDisplay {
   rewind(progress)
   const screen = new Screen(deps)
   const stopped = new AbortController()
+  let isPaused = false
   const height = () => Math.max(2, deps.stdout.rows - 1)
   const draw = (max: number) =>
     screen.draw(
@@ -95,7 +104,7 @@ function treeDisplay(deps: DisplayDeps, run: RunView): RunDisplay {
     )
   const animate = async () => {
     while (!stopped.signal.aborted) {
-      draw(height())
+      if (!isPaused) draw(height())
       await deps.clock.sleep(FRAME_MS, stopped.signal)
     }
   }
@@ -109,6 +118,13 @@ function treeDisplay(deps: DisplayDeps, run: RunView): RunDisplay {
     event: (event) => void applyEvent(progress, event),
     canceling: () => {
       progress.canceling = true
+    },
+    note: (lines) => screen.above(lines),
+    pause: () => {
+      isPaused = true
+      screen.above([])
+      screen.close()
+      return () => void (isPaused = false)
     },
     end: (final, failed) => {
       stopped.abort()

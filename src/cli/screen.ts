@@ -11,6 +11,7 @@ export class Screen {
   readonly #deps: ScreenDeps
   #last = ''
   #height = 0
+  #isCursorHidden = false
 
   constructor(deps: ScreenDeps) {
     this.#deps = deps
@@ -20,14 +21,28 @@ export class Screen {
     const painted = lines.map((line) => paint(line, { colour: this.#deps.colour }))
     const frame = painted.map((line) => `${line}\x1b[K\n`).join('')
     if (frame === this.#last) return
-    const up = this.#height > 0 ? `\x1b[${this.#height}A\r` : HIDE_CURSOR
-    this.#deps.stdout.write(`${up}${frame}\x1b[J`)
+    this.#deps.stdout.write(`${this.#isCursorHidden ? '' : HIDE_CURSOR}${this.#up}${frame}\x1b[J`)
+    this.#isCursorHidden = true
     this.#last = frame
     this.#height = lines.length
   }
 
+  /** Writes lines that stay where they are; what is drawn next comes below them. */
+  above(lines: Line[]): void {
+    const text = lines.map((line) => `${paint(line, { colour: this.#deps.colour })}\x1b[K\n`).join('')
+    this.#deps.stdout.write(`${this.#up}${text}\x1b[J`)
+    this.#last = ''
+    this.#height = 0
+  }
+
+  /** Leads to the first line of what was drawn. */
+  get #up(): string {
+    return this.#height > 0 ? `\x1b[${this.#height}A\r` : ''
+  }
+
   close(): void {
-    if (this.#height > 0) this.#deps.stdout.write(SHOW_CURSOR)
+    if (this.#isCursorHidden) this.#deps.stdout.write(SHOW_CURSOR)
+    this.#isCursorHidden = false
     this.#height = 0
   }
 }

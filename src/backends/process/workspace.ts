@@ -12,14 +12,15 @@ export async function prepareRoot(paths: RootPaths): Promise<void> {
 }
 
 /** Not the `recursive` of the runtime: that turns for ever where making a directory below an existing one says ENOENT, as in /proc. */
-async function makeDirs(dir: string): Promise<void> {
+async function makeDirs(dir: string, { isSecondTry } = { isSecondTry: false }): Promise<void> {
   try {
     await mkdir(dir, { mode: PRIVATE })
   } catch (error) {
     const errno = errnoOf(error)
-    if (errno === 'ENOENT' && !(await isDirectory(dirname(dir)))) {
-      await makeDirs(dirname(dir))
-      await makeDirs(dir)
+    if (errno === 'ENOENT' && !isSecondTry) {
+      // Another command that starts just now may have made the parent meanwhile: only a second ENOENT is the file system's word.
+      if (!(await isDirectory(dirname(dir)))) await makeDirs(dirname(dir))
+      await makeDirs(dir, { isSecondTry: true })
     } else if (errno !== 'EEXIST' || !(await isDirectory(dir))) throw error
   }
 }

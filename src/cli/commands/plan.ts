@@ -1,15 +1,16 @@
 import { formatDuration } from '../../base/duration.ts'
 import { checkInputs } from '../../domain/inputs.ts'
-import { parseManifest } from '../../domain/manifest.ts'
 import { type PlannedStep, planOf } from '../../domain/plan.ts'
 import type { CliDeps } from '../deps.ts'
 import { failureLines } from '../failure-text.ts'
 import { readInputs, readText } from '../inputs.ts'
 import type { Output } from '../output.ts'
+import { readRunManifest } from '../run-manifest.ts'
 import type { Cell } from '../table.ts'
 import { printableLine, span, truncate } from '../terminal-text.ts'
 
 export interface PlanFlags {
+  workflow?: string
   input?: string[]
   inputs?: string
 }
@@ -19,7 +20,7 @@ export async function plan(deps: CliDeps, output: Output, file: string, flags: P
   const text = file === '-' ? await deps.stdin.readText() : await readText(deps, file, 'the manifest')
   const shownAs = file === '-' ? 'stdin' : file
   output.sources[shownAs] = text
-  const { definition } = parseManifest(text, { file: shownAs })
+  const { definition } = readRunManifest(text, { file: shownAs, workflow: flags.workflow })
   const given = await readInputs(deps, { inputs: flags.inputs, input: flags.input ?? [], schema: definition.inputs })
   const planned = planOf(definition, checkInputs(definition, given))
   const failing = planned.steps.filter((step) => step.verdict.is === 'fails')

@@ -1,25 +1,29 @@
 import path from 'node:path'
 import { parseDuration } from '../../base/index.ts'
 import type { Client } from '../../client/client.ts'
-import type { CreateRunRequest, RunView } from '../../contract/api-types.ts'
+import type { RunView } from '../../contract/api-types.ts'
 import { Failure, failureOfProblems, failureRecord } from '../../domain/failure.ts'
 import { FAILURES } from '../../domain/failures.ts'
 import { checkInputs } from '../../domain/inputs.ts'
 import { API_VERSION, DEFAULT_NAMESPACE } from '../../domain/kinds/envelope.ts'
-import { compileWorkflow, parseManifest } from '../../domain/manifest.ts'
-import type { Definition } from '../../domain/workflow.ts'
+import { compileWorkflow } from '../../domain/manifest.ts'
 import { getConfig } from '../config.ts'
 import { SECRET_SETTINGS } from '../settings.ts'
 import type { CliDeps } from '../deps.ts'
 import { readInputs, readText } from '../inputs.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
+import { RunApprovals } from '../run-approvals.ts'
+import { answerApproval } from '../run-asking.ts'
 import { createRunDisplay, type RunDisplay } from '../run-display.ts'
+import { type RunManifest, readRunManifest } from '../run-manifest.ts'
 import { exitOfRun, findFailedSteps, isRunEnded, outcomeLines, outputsOf, tookOfRun } from '../run-report.ts'
 import { usageFailure } from '../usage.ts'
 import { connectTo } from './apply.ts'
 
 export interface RunFlags {
+  yes?: boolean
+  workflow?: string
   input?: string[]
   inputs?: string
   label?: string[]
@@ -54,6 +58,8 @@ interface Place {
 /** `orrery run FILE`: checks the manifest here, starts the run, follows it to its end. */
 export async function runWorkflow(deps: CliDeps, output: Output, file: string, flags: RunFlags): Promise<number> {
   const timeoutMs = flags.timeout === undefined ? null : parseTimeout(flags.timeout)
+  if (flags.yes && flags.detach)
+    throw usageFailure('--yes cannot be used together with --detach', 'Approving needs this command to follow the run.')
   const stored = await findStored(deps, file, flags)
   const source = stored ?? (await readSource(deps, output, file, flags))
   const { definition } = source
@@ -63,7 +69,7 @@ export async function runWorkflow(deps: CliDeps, output: Output, file: string, f
   const labels = readLabels(flags.label ?? [])
   const base = file === '-' ? deps.cwd : path.dirname(path.resolve(deps.cwd, file))
   const modules = Object.fromEntries(
-    Object.entries(definition.modules).map(([name, module]) => [name, path.resolve(base, module)]),
+    Object.entries(source.modules).map(([name, module]) => [name, path.resolve(base, module)]),
   )
   const interrupts = new Interrupts(deps)
   const left = new AbortController()
@@ -73,13 +79,13 @@ export async function runWorkflow(deps: CliDeps, output: Output, file: string, f
       ? { client: stored.client, embedded: false, close: async () => {} }
       : await openPlace(deps, flags, modules)
     const created = await place.client.createRun(
-      { ...source.request, inputs, labels },
+      { ...(await source.request(place.client)), inputs, labels },
       flags.idempotencyKey === undefined ? {} : { idempotencyKey: flags.idempotencyKey },
     )
     for (const warning of created.warnings) output.remark(`warning: ${warning}`)
     const run = created.run ?? (await place.client.getRun(created.id))
     if (flags.detach) return detached(output, place.client, run)
-    return follow({ deps, output, place, run, interrupts, timeoutMs, left: left.signal })
+    return follow({ deps, output, place, run, interrupts, timeoutMs, left: left.signal, yes: flags.yes === true })
   }
   try {
     const leave = interrupts.second.then((signal) => {
@@ -97,13 +103,7 @@ export async function runWorkflow(deps: CliDeps, output: Output, file: string, f
   }
 }
 
-/** What to run, and what says so to the server. */
-interface Source {
-  definition: Definition
-  request: CreateRunRequest
-}
-
-async function readSource(deps: CliDeps, output: Output, file: string, flags: RunFlags): Promise<Source> {
+async function readSource(deps: CliDeps, output: Output, file: string, flags: RunFlags): Promise<RunManifest> {
   if (flags.namespace !== undefined)
     throw usageFailure(
       '--namespace is for workflows that are stored on a server',
@@ -112,11 +112,15 @@ async function readSource(deps: CliDeps, output: Output, file: string, flags: Ru
   const manifest = file === '-' ? await deps.stdin.readText() : await readText(deps, file, 'the manifest')
   const shownAs = file === '-' ? 'stdin' : file
   output.sources[shownAs] = manifest
-  return { definition: parseManifest(manifest, { file: shownAs }).definition, request: { manifest } }
+  return readRunManifest(manifest, { file: shownAs, workflow: flags.workflow })
 }
 
 /** A workflow that is stored on a server; null when the word is that of a file. */
-async function findStored(deps: CliDeps, word: string, flags: RunFlags): Promise<(Source & { client: Client }) | null> {
+async function findStored(
+  deps: CliDeps,
+  word: string,
+  flags: RunFlags,
+): Promise<(RunManifest & { client: Client }) | null> {
   const [, name, version] = /^([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:@([1-9]\d{0,8}))?$/.exec(word) ?? []
   if (name === undefined || (await isFile(deps, word))) return null
   const local = [flags.store, flags.postgresDsn, flags.dataDir, flags.capacity].some((flag) => flag !== undefined)
@@ -125,6 +129,8 @@ async function findStored(deps: CliDeps, word: string, flags: RunFlags): Promise
       `${word} is no file, and a stored workflow runs on its server`,
       'Name a file, or leave out --store, --postgres-dsn, --data-dir and --capacity.',
     )
+  if (flags.workflow !== undefined)
+    throw usageFailure(`--workflow chooses one of the workflows of a file, and ${word} is none`)
   const client = await connectTo(deps, flags)
   const namespace = flags.namespace ?? DEFAULT_NAMESPACE
   const ref = { kind: 'Workflow', namespace, name } as const
@@ -145,7 +151,8 @@ async function findStored(deps: CliDeps, word: string, flags: RunFlags): Promise
     spec: found.spec,
   })
   if (!compiled.ok) throw failureOfProblems(compiled.problems, `reading ${word} as the server keeps it`)
-  return { client, definition: compiled.definition, request: { workflowRef: word, namespace } }
+  const request = { workflowRef: word, namespace }
+  return { client, definition: compiled.definition, modules: {}, request: () => Promise.resolve(request) }
 }
 
 const isFile = (deps: CliDeps, word: string): Promise<boolean> =>
@@ -244,6 +251,8 @@ interface Following {
   interrupts: Interrupts
   timeoutMs: number | null
   left: AbortSignal
+  /** Approve what is asked for. */
+  yes: boolean
 }
 
 async function follow(f: Following): Promise<number> {
@@ -265,8 +274,12 @@ async function follow(f: Following): Promise<number> {
     }
     f.deps.clock.sleep(f.timeoutMs, over.signal).then(expire, () => {}) // rejects when the run ended in time
   }
+  const approvals = watchApprovals(f, display, over.signal)
   try {
-    for await (const event of client.followEvents(f.run.id, { signal: over.signal })) display.event(event)
+    for await (const event of client.followEvents(f.run.id, { signal: over.signal })) {
+      display.event(event)
+      approvals.event(f.run.id, event)
+    }
     const run = await client.getRun(f.run.id)
     const failed = run.state === 'failed' ? await findFailedSteps(client, run, SHOWN_FAILURES) : []
     if (f.left.aborted) return 0
@@ -279,6 +292,19 @@ async function follow(f: Following): Promise<number> {
     isOver = true
     over.abort()
   }
+}
+
+function watchApprovals(f: Following, display: RunDisplay, signal: AbortSignal): RunApprovals {
+  const { deps, output, yes } = f
+  const { client } = f.place
+  const asking = { deps, output, display, client, yes, isRemote: !f.place.embedded, signal }
+  return new RunApprovals({
+    client,
+    signal,
+    asked: (approval) => answerApproval(asking, approval),
+    failed: (error) =>
+      output.remark(`looking for approvals failed: ${error instanceof Error ? error.message : String(error)}`),
+  })
 }
 
 const leftRemark = (f: Following): string =>

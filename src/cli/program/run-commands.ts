@@ -17,6 +17,8 @@ export function addRun(program: Command, { deps, output, done }: ProgramOptions)
     .addOption(many('--label <name=value>', 'label of the run (repeatable)'))
     .option('--idempotency-key <key>', 'the same key gives the same run')
     .option('-n, --namespace <name>', 'namespace of a stored workflow (default: default)')
+    .option('--workflow <name>', 'which workflow of a file of several (default: the first)')
+    .option('-y, --yes', 'approve what the run and the runs below it ask for')
     .option('--detach', 'start the run on a server, print its id and leave')
     .option('--timeout <duration>', 'cancel the run when it has not ended by then, such as 5m')
     .option('--capacity <n>', 'steps at once in this process (ORRERY_CAPACITY, default 16)')
@@ -28,6 +30,9 @@ export function addRun(program: Command, { deps, output, done }: ProgramOptions)
         'orrery run flow.yaml --input count=3 --input text=@letter.txt',
         'orrery run flow.yaml --server http://127.0.0.1:7780 --detach',
         'orrery run report@3 --input city=Oslo',
+        'orrery run release.yaml --yes',
+        'orrery run flows.yaml --workflow nightly',
+        'orrery run - < flow.yaml',
         'orrery run flow.yaml --json | jq .state',
       ),
     )
@@ -45,6 +50,7 @@ export function addPlan(program: Command, { deps, output, done }: ProgramOptions
       'Shows the graph of a workflow, its inputs and which steps would run where. Asks no server and runs nothing.',
     )
     .argument('<file>', 'manifest of the workflow; - reads standard input')
+    .option('--workflow <name>', 'which workflow of a file of several (default: the first)')
     .addOption(many('--input <name=value>', 'one input; @FILE reads the value from a file (repeatable)'))
     .option('--inputs <file>', 'JSON file of inputs; --input wins over it')
     .addOption(formats())

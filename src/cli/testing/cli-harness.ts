@@ -20,6 +20,8 @@ export class CliHarness {
   out = ''
   err = ''
   stdinText = ''
+  /** What somebody types, line by line. */
+  typed: string[] = []
   files: Record<string, string> = {}
   env: Record<string, string | undefined> = {}
   tty = false
@@ -85,7 +87,11 @@ export class CliHarness {
         (text) => void (this.out += typeof text === 'string' ? text : Buffer.from(text).toString('utf8')),
       ),
       stderr: terminal((text) => void (this.err += text)),
-      stdin: { readText: () => Promise.resolve(this.stdinText) },
+      stdin: {
+        readText: () => Promise.resolve(this.stdinText),
+        isTty: this.tty,
+        readLine: () => Promise.resolve(this.typed.shift() ?? null),
+      },
       env: this.env,
       clock: this.clock,
       version: '1.2.3',

@@ -1,0 +1,125 @@
+import { describe, expect, test } from 'vitest'
+import { Failure } from '../domain/failure.ts'
+import { CliHarness, settle } from './testing/cli-harness.ts'
+import { APPROVAL_ID, approvalView, at, RUN_ID, runView, stepView } from './testing/scripted-client.ts'
+
+const FLOW = `apiVersion: orrery.dev/v1
+kind: Workflow
+metadata: { name: demo }
+spec:
+  steps:
+    - { name: ship, approval: 'Ship it?' }
+`
+
+/** A run whose only step asks; it ends when the test says so. */
+function asking(): CliHarness {
+  const cli = new CliHarness()
+  cli.files['/srv/flow.yaml'] = FLOW
+  cli.client.runs = [runView({ stepList: [stepView({ name: 'ship', kind: 'approval' })] })]
+  cli.client.approvals = [approvalView()]
+  cli.client.emit(5, [{ of: 'ship', to: 'waiting' }])
+  return cli
+}
+
+function end(cli: CliHarness): void {
+  cli.client.runs = [runView({ state: 'succeeded', startedAt: at(0), endedAt: at(9) })]
+  cli.client.emit(9, [{ of: 'run', to: 'succeeded' }], { terminal: true })
+}
+
+const asked = (cli: CliHarness, method: string): unknown[][] => cli.client.calls.filter(([name]) => name === method)
+
+describe('orrery run and what is asked of people', () => {
+  test('--yes approves each approval once and shows it', async () => {
+    const cli = asking()
+    const running = cli.run('run', 'flow.yaml', '--yes')
+    await settle(() => asked(cli, 'approve').length > 0)
+    // Something else begins to wait: what was approved is not approved again.
+    cli.client.emit(7, [{ of: 'other', to: 'waiting' }])
+    await settle(() => asked(cli, 'listApprovals').length > 1)
+    end(cli)
+    expect(await running).toBe(0)
+    expect(asked(cli, 'approve')).toEqual([['approve', APPROVAL_ID, {}]])
+    expect(cli.out).toContain(`ship of ${RUN_ID} is approved: Ship it?`)
+  })
+
+  test('--yes approves what is asked later, and what runs below ask', async () => {
+    const cli = asking()
+    const { client } = cli
+    client.approvals = []
+    client.steps = [stepView({ name: 'ship', kind: 'workflow', state: 'waiting', childRun: 'run_below' })]
+    const listed = client.listApprovals
+    client.listApprovals = (...args: unknown[]) => {
+      const { run } = args[0] as { run: string }
+      client.approvals = run === 'run_below' ? [approvalView({ id: 'apr_below', run, step: 'sure' })] : []
+      return listed(...args)
+    }
+    const running = cli.run('run', 'flow.yaml', '--yes')
+    await settle(() => asked(cli, 'approve').length > 0)
+    end(cli)
+    expect(await running).toBe(0)
+    expect(asked(cli, 'approve')).toEqual([['approve', 'apr_below', {}]])
+    expect(cli.out).toContain('sure of run_below is approved')
+  })
+
+  test('--yes goes on when somebody else decided first, and says what it could not decide', async () => {
+    for (const code of ['approval.already_decided', 'approval.not_eligible'] as const) {
+      const cli = asking()
+      cli.client.failures.set('approve', new Failure(code, 'approving'))
+      const running = cli.run('run', 'flow.yaml', '--yes')
+      await settle(() => asked(cli, 'approve').length > 0)
+      end(cli)
+      expect(await running).toBe(0)
+      if (code === 'approval.already_decided') expect(cli.err).toBe('')
+      else expect(cli.err).toContain(`orrery runs approve ${RUN_ID} ship`)
+    }
+  })
+
+  test('piped, it says which command decides; without a server, that none can', async () => {
+    for (const [flags, told] of [
+      [['--server', 'http://there.example'], `orrery runs approve ${RUN_ID} ship`],
+      [[], 'run it with --yes'],
+    ] as const) {
+      const cli = asking()
+      const running = cli.run('run', 'flow.yaml', ...flags)
+      await settle(() => cli.out.includes('asks: Ship it?'))
+      end(cli)
+      expect(await running).toBe(0)
+      expect(cli.out).toContain(told)
+      expect([...asked(cli, 'approve'), ...asked(cli, 'deny')]).toEqual([])
+    }
+  })
+
+  test('for programs the approval is a line of JSON', async () => {
+    const cli = asking()
+    const running = cli.run('run', 'flow.yaml', '--json')
+    await settle(() => cli.out.includes('"approval"'))
+    end(cli)
+    expect(await running).toBe(0)
+    expect(cli.jsonLines).toContainEqual({ type: 'approval', approval: approvalView() })
+  })
+
+  test.for([
+    ['y', 'approve', 'approved'],
+    ['no', 'deny', 'denied'],
+    ['', null, 'left open'],
+    ['maybe', null, 'left open'],
+  ] as const)('on a terminal %j is taken as an answer', async ([typed, method, told]) => {
+    const cli = asking()
+    cli.tty = true
+    cli.typed = [typed]
+    const running = cli.run('run', 'flow.yaml')
+    await settle(() => cli.out.includes(told))
+    end(cli)
+    expect(await running).toBe(0)
+    expect(cli.err).toContain('[y/N]')
+    expect(cli.client.calls.filter(([name]) => name === 'approve' || name === 'deny').map(([name]) => name)).toEqual(
+      method === null ? [] : [method],
+    )
+  })
+
+  test('--yes and --detach do not go together', async () => {
+    const cli = asking()
+    expect(await cli.run('run', 'flow.yaml', '--yes', '--detach')).toBe(2)
+    expect(cli.err).toContain('--yes cannot be used together with --detach')
+  })
+})

@@ -1,0 +1,97 @@
+import type { Client } from '../client/client.ts'
+import type { ApprovalView, RunEvent } from '../contract/api-types.ts'
+import { LIMITS } from '../domain/limits.ts'
+
+export interface RunApprovalsOptions {
+  client: Client
+  /** Ends the looking. */
+  signal: AbortSignal
+  /** Called once for each approval that is asked for, one after the other. */
+  asked(approval: ApprovalView): Promise<void>
+  /** Looking failed; following the run goes on. */
+  failed(error: unknown): void
+}
+
+/** Finds what a run and all runs below it ask people for, each approval once, as long as the run is followed. */
+export class RunApprovals {
+  readonly #options: RunApprovalsOptions
+  readonly #asked = new Set<string>()
+  readonly #followed = new Set<string>()
+  /** Runs that are being looked at, and whether they are to be looked at again. */
+  readonly #looks = new Map<string, { again: boolean }>()
+  #answering: Promise<void> = Promise.resolve()
+
+  constructor(options: RunApprovalsOptions) {
+    this.#options = options
+  }
+
+  /** Hands over an event of a run. A step that begins to wait may wait for a person, or for a run below. */
+  event(runId: string, event: Pick<RunEvent, 'changes'>): void {
+    if (event.changes.some((change) => change.to === 'waiting')) void this.#look(runId)
+  }
+
+  async #look(runId: string): Promise<void> {
+    const under = this.#looks.get(runId)
+    if (under) {
+      under.again = true
+      return
+    }
+    const look = { again: true }
+    this.#looks.set(runId, look)
+    try {
+      while (look.again && !this.#options.signal.aborted) {
+        look.again = false
+        await this.#askOf(runId)
+        await this.#followBelow(runId)
+      }
+    } catch (error) {
+      this.#fail(error)
+    } finally {
+      this.#looks.delete(runId)
+    }
+  }
+
+  async #askOf(runId: string): Promise<void> {
+    const { client, asked } = this.#options
+    for (let cursor: string | undefined; ;) {
+      const query = { run: runId, states: ['pending' as const], limit: LIMITS.pageMax }
+      const page = await client.listApprovals({ ...query, ...(cursor === undefined ? {} : { cursor }) })
+      for (const approval of page.items) {
+        if (this.#asked.has(approval.id)) continue
+        this.#asked.add(approval.id)
+        this.#answering = this.#answering.then(() => asked(approval)).catch((error: unknown) => this.#fail(error))
+      }
+      if (page.next === null) return
+      cursor = page.next
+    }
+  }
+
+  async #followBelow(runId: string): Promise<void> {
+    for (let cursor: string | undefined; ;) {
+      const page = await this.#options.client.listSteps(runId, {
+        limit: LIMITS.pageMax,
+        ...(cursor === undefined ? {} : { cursor }),
+      })
+      for (const { childRun, state } of page.items) {
+        if (childRun === null || state !== 'waiting' || this.#followed.has(childRun)) continue
+        this.#followed.add(childRun)
+        void this.#follow(childRun)
+      }
+      if (page.next === null) return
+      cursor = page.next
+    }
+  }
+
+  async #follow(runId: string): Promise<void> {
+    const { client, signal } = this.#options
+    try {
+      for await (const event of client.followEvents(runId, { signal })) this.event(runId, event)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (!this.#options.signal.aborted) this.#options.failed(error)
+  }
+}

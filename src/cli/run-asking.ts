@@ -1,0 +1,85 @@
+import { Failure } from '../domain/failure.ts'
+import type { Client } from '../client/client.ts'
+import type { ApprovalView } from '../contract/api-types.ts'
+import type { CliDeps } from './deps.ts'
+import type { Output } from './output.ts'
+import type { RunDisplay } from './run-display.ts'
+import { type Line, printableLine, span } from './terminal-text.ts'
+
+export interface AskingOptions {
+  deps: CliDeps
+  output: Output
+  display: RunDisplay
+  client: Client
+  /** Approve everything, as somebody said beforehand. */
+  yes: boolean
+  /** Whether another process can decide: the run is on a server. */
+  isRemote: boolean
+  /** Ends what waits for an answer. */
+  signal: AbortSignal
+}
+
+/** What `orrery run` does about an approval that its run, or a run below it, asks for: approve it, ask, or say which command decides. */
+export async function answerApproval(options: AskingOptions, approval: ApprovalView): Promise<void> {
+  const { deps, output, display } = options
+  if (options.yes) return decide(options, approval, { approve: true })
+  if (!output.isData && deps.stdin.isTty && deps.stdout.isTty) return ask(options, approval)
+  if (output.isData) output.printData({ type: 'approval', approval })
+  else display.note([askedLine(approval), [span(`  ${howTo(options, approval)}`, 'accent')]])
+}
+
+const askedLine = ({ step, run, message }: ApprovalView): Line => [
+  span(`${printableLine(step)} of ${run} asks: `, 'warn'),
+  span(printableLine(message)),
+]
+
+function howTo({ isRemote }: AskingOptions, { run, step }: ApprovalView): string {
+  return isRemote
+    ? `orrery runs approve ${run} ${printableLine(step)}, or orrery runs deny`
+    : 'Nobody else can decide it: run it with --yes, on a terminal, or on a server with --server.'
+}
+
+/** `[y/N]`: y approves, n denies, Enter leaves it to somebody else. */
+async function ask(options: AskingOptions, approval: ApprovalView): Promise<void> {
+  const { deps, display, signal } = options
+  display.note([askedLine(approval)])
+  const goOn = display.pause()
+  let answer: string | null
+  try {
+    deps.stderr.write('approve? y approves, n denies, Enter leaves it [y/N] ')
+    answer = await deps.stdin.readLine(signal)
+  } finally {
+    goOn()
+  }
+  const word = answer?.trim().toLowerCase() ?? ''
+  if (['y', 'yes'].includes(word)) return decide(options, approval, { approve: true })
+  if (['n', 'no'].includes(word)) return decide(options, approval, { approve: false })
+  if (!signal.aborted) display.note([[span(`left open: ${howTo(options, approval)}`, 'dim')]])
+}
+
+async function decide(
+  options: AskingOptions,
+  approval: ApprovalView,
+  { approve }: { approve: boolean },
+): Promise<void> {
+  const { client, output, display } = options
+  const { id, step, run, message } = approval
+  try {
+    const decided = approve ? await client.approve(id, {}) : await client.deny(id, {})
+    if (output.isData) output.printData({ type: 'approval', approval: decided })
+    else
+      display.note([
+        [
+          span(`${printableLine(step)} of ${run} is `),
+          span(decided.state, approve ? 'good' : 'bad'),
+          span(`: ${printableLine(message)}`, 'dim'),
+        ],
+      ])
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code === 'internal.bug') throw error
+    // Somebody was faster, or the run has ended meanwhile: the run itself tells how it goes on.
+    if (['approval.already_decided', 'approval.expired', 'run.finished'].includes(error.code)) return
+    output.remark(`${printableLine(step)} of ${run} could not be decided: ${error.code}: ${error.message}`)
+    output.remark(`  ${error.remediation}`, `  orrery runs approve ${run} ${printableLine(step)}`)
+  }
+}
