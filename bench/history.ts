@@ -23,6 +23,8 @@ export async function loadFinishedRuns(dsn: string, definition: string, count: n
       [count],
     )
     await client.query('vacuum analyze')
+    // What is loaded in a minute came over months: the database is not writing it out any more.
+    await client.query('checkpoint')
   })
 }
 
@@ -42,6 +44,7 @@ export async function loadQueued(dsn: string, definition: string, queueId: numbe
       `insert into event (run_id, seq, at, changes) select ${idSql('1')}, 1, now(), '[{"of":"run","to":"pending"}]' from generate_series(1, $1::int) n`,
       [count],
     )
+    await client.query('checkpoint')
   })
 }
 
