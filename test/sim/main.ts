@@ -1,4 +1,4 @@
-// npm run sim -- [--seed N[,N...]] [--seeds N] [--ticks N] [--log] [--once] [--bail] [--waits] [--prepared DIR]
+// npm run sim -- [--seed N[,N...]] [--seeds N] [--ticks N] [--log] [--once] [--bail] [--waits] [--drains] [--prepared DIR]
 import { parseArgs } from 'node:util'
 import { DEFAULT_TICKS, simulate } from './simulate.ts'
 import { SimStore } from './store.ts'
@@ -13,6 +13,7 @@ const { values } = parseArgs({
     prepared: { type: 'string' },
     log: { type: 'boolean', default: false },
     waits: { type: 'boolean', default: false },
+    drains: { type: 'boolean', default: false },
   },
 })
 const first = values.seed.split(',').map(Number)
@@ -23,11 +24,12 @@ console.log(
   `sim: seeds ${seeds.join(', ')}; ${ticks} ticks with faults each, every seed ${values.once ? 'once' : 'twice'}`,
 )
 
+const { waits, drains } = values
 const store = await SimStore.open(values.prepared)
 let failed = 0
 for (const seed of seeds) {
-  const one = await simulate(store, { seed, ticks, waits: values.waits })
-  const two = one.broken === null && !values.once ? await simulate(store, { seed, ticks, waits: values.waits }) : one
+  const one = await simulate(store, { seed, ticks, waits, drains })
+  const two = one.broken === null && !values.once ? await simulate(store, { seed, ticks, waits, drains }) : one
   const differs = one.lines.findIndex((line, i) => line !== two.lines[i])
   if (values.log) console.log(one.lines.join('\n'))
   const verdict = one.broken ?? (differs >= 0 ? `two logs of one seed differ at line ${differs + 1}` : null)

@@ -35,6 +35,16 @@ describe('simulation', () => {
     },
   )
 
+  test.for([1, 2, 3, 4])(
+    'seed %i with workers that are told to drain, finish, say good-bye and come again',
+    { timeout: 180_000 },
+    async (seed) => {
+      const { broken, lines } = await simulate(store, { seed, ticks: DEFAULT_TICKS, drains: true })
+      expect(broken, `seed ${seed}; again: npm run sim -- --drains --seed ${seed} --log`).toBeNull()
+      expect(lines.filter((line) => line.endsWith('has left')).length).toBeGreaterThan(0)
+    },
+  )
+
   test.for(seeds)(
     'seed %i: what must hold holds after every tick, every run ends, twice with the same log',
     { timeout: 180_000 },

@@ -12,6 +12,8 @@ export interface SimOptions {
   ticks: number
   /** Workflows with steps that wait in rows, and people who send events and decide. */
   waits?: boolean
+  /** Workers that are told to drain: they finish, say good-bye, go, and come again. */
+  drains?: boolean
 }
 
 export interface SimResult {
@@ -38,7 +40,10 @@ const UNSENT_MS = 5_000
 const STORM_TURNS = 8
 const STORM: Weather = { lossChance: 0.5, doubleChance: 0.1, lateChance: 0.1 }
 
-export async function simulate(store: SimStore, { seed, ticks, waits = false }: SimOptions): Promise<SimResult> {
+export async function simulate(
+  store: SimStore,
+  { seed, ticks, waits = false, drains = false }: SimOptions,
+): Promise<SimResult> {
   await store.clear()
   const world = new World(store, seed, { servers: 2, workers: 3 })
   const result = (broken: string | null): SimResult => ({
@@ -53,6 +58,7 @@ export async function simulate(store: SimStore, { seed, ticks, waits = false }: 
     await client.prepare()
     for (const slot of world.slots) world.startWorker(slot, { session: null, attempts: [] })
     for (; turns < ticks; turns++) {
+      if (drains) drainSome(world)
       if (ticks - turns > STORM_TURNS) stir(world)
       else world.network.weather = STORM
       await world.turn(world.dice.pick([20, 60, 120, 250, 250, 500]), client.wishes())
@@ -118,6 +124,15 @@ function stir(world: World): void {
   }
 }
 
+/** Also in the middle of a storm: who leaves is owed answers then. */
+function drainSome(world: World): void {
+  for (const worker of world.workers.filter((w) => w.isAlive && !w.draining && !w.isTakenForDead)) {
+    if (!world.dice.chance(0.03)) continue
+    worker.drain()
+    world.say(worker.slot.name, `#${worker.pid} drains`)
+  }
+}
+
 /** It dies, or is taken for dead and goes on beside its successor for a while. */
 function stopWorker(world: World, worker: World['workers'][number]): void {
   const { dice } = world
@@ -171,6 +186,9 @@ function calm(world: World): void {
 async function untilAllEnded(world: World): Promise<number> {
   const since = new Map<string, { state: string; at: number }>()
   for (let turn = 1; turn <= CALM_TURNS_MAX; turn++) {
+    // A worker that drained until now has successors.
+    for (const slot of world.slots)
+      if (!world.workers.some((w) => w.isAlive && w.slot === slot)) returnWorker(world, slot)
     await world.turn(CALM_TURN_MS)
     const now = world.clock.now()
     if (world.snapshot.runs.every((r) => r.ended)) return turn

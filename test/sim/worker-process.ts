@@ -98,6 +98,8 @@ export class WorkerProcess {
   /** Goes on under a session that has ended, until then. */
   stubbornUntil = 0
   draining = false
+  /** Its good-bye is on its way until then. */
+  #leavingUntil: number | null = null
   isAlive = true
   /** Another life of the same worker has begun beside it. */
   isTakenForDead = false
@@ -148,12 +150,42 @@ export class WorkerProcess {
     return { session: this.session ?? this.#former, attempts: [...this.#held.values()].filter(survives) }
   }
 
+  /** Finishes what it has, gives back what comes, says good-bye and goes. */
+  drain(): void {
+    this.draining = true
+    this.#cutPoll()
+    this.#pollAt = 0
+  }
+
+  /** The good-bye was heard, or is not waited for any longer. What came meanwhile is given back first. */
+  #leave(): void {
+    this.#leavingUntil = null
+    if (this.#held.size > 0 || !this.isAlive) return
+    this.isAlive = false
+    this.#cutPoll()
+    this.#deps.say('has left')
+  }
+
+  #sayGoodBye(session: string, now: number): void {
+    this.#leavingUntil = now + ANSWER_MS
+    this.#send(
+      (server) => server.report(CALLER, { session, free: 0, draining: true, reports: [] }),
+      () => this.#leave(),
+      () => this.#leave(),
+    )
+  }
+
   /** One turn: whatever time has made due. */
   act(): void {
     const now = this.#deps.now()
     if (!this.isAlive || now < this.pausedUntil) return
     for (const hear of this.#inbox.splice(0)) hear()
     for (const attempt of [...this.#held.values()]) this.#work(attempt, now)
+    if (this.draining && this.#held.size === 0) {
+      if (this.session === null || (this.#leavingUntil !== null && now >= this.#leavingUntil)) this.#leave()
+      else if (this.#leavingUntil === null) this.#sayGoodBye(this.session, now)
+      if (!this.isAlive) return
+    }
     if (this.session === null) {
       if (now >= this.#registerAt) this.#register(now)
       return
