@@ -296,6 +296,22 @@ describe('leases whose answer was lost', () => {
     expect((await worker.poll()).assignments).toMatchObject([{ runId, fence: 1 }])
   })
 
+  test('a server that leased to a worker which just left at another loses nothing: somebody else gets it, and it is no loss', async () => {
+    const other = rig.engine()
+    const worker = await rig.worker(engine)
+    worker.moveTo(other)
+    await worker.heartbeat()
+    const runId = await rig.start(engine, await rig.put(engine, one))
+    expect(await rig.states(runId)).toEqual({ a: 'running' })
+    expect((await worker.leave()).sessionState).toBe('ended')
+    await other.tick()
+    expect(await rig.states(runId)).toEqual({ a: 'queued' })
+    const next = await rig.worker(other, { worker: 'next' })
+    expect((await next.poll()).assignments).toMatchObject([{ runId, fence: 2 }])
+    const view = await engine.getRun(ADMIN, runId)
+    expect(view.stepList).toMatchObject([{ losses: 0, tries: 0, attempts: [{ fence: 1, state: 'parked' }] }])
+  })
+
   test('slots promised to a statement that failed are free again', async () => {
     const worker = await rig.worker(engine, { capacity: 1 })
     const hash = await rig.put(engine, chain)

@@ -96,7 +96,9 @@ function passOn(ctx: EngineContext, { started, tellsParent }: Settled): void {
   if (started.length > 0 || tellsParent) ctx.tickWithin(0)
 }
 
-const sessionOf = (h: Anything): string | null => ('session' in h && h.type !== 'attempt_lost' ? h.session : null)
+/** Whose word it is; null when it is the server's own, which holds also of a session that has ended. */
+const sessionOf = (h: Anything): string | null =>
+  'session' in h && h.type !== 'attempt_lost' && h.type !== 'attempt_left' ? h.session : null
 
 async function settleIn(
   ctx: EngineContext,
@@ -168,6 +170,7 @@ async function settleIn(
 }
 
 function outcomeOf(h: Happening): AttemptOutcome[] {
+  if (h.type === 'attempt_left') return ['returned']
   return h.type.startsWith('attempt_') ? [h.type.slice('attempt_'.length) as AttemptOutcome] : [] // the happenings are called so
 }
 

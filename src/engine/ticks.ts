@@ -193,7 +193,7 @@ export class Ticker {
       const code: FailureCode = o.code === 'worker.restarted' ? 'worker.restarted' : 'worker.lost'
       const happening: Happening =
         o.code === 'worker.left'
-          ? { type: 'attempt_returned', node: o.node, path: o.path, fence: o.fence, session: o.session }
+          ? { type: 'attempt_left', node: o.node, path: o.path, fence: o.fence, session: o.session }
           : {
               type: 'attempt_lost',
               node: o.node,

@@ -35,7 +35,8 @@ describe('simulation', () => {
     },
   )
 
-  test.for([1, 2, 3, 4])(
+  // 46 showed that what was leased to a worker which had just said good-bye elsewhere stayed with it for ever.
+  test.for([1, 2, 3, 46])(
     'seed %i with workers that are told to drain, finish, say good-bye and come again',
     { timeout: 180_000 },
     async (seed) => {

@@ -38,6 +38,7 @@ export function happen(round: Round, h: Happening): void {
       return lose(round, step, h.failure)
     case 'attempt_returned':
     case 'attempt_canceled':
+    case 'attempt_left':
       // A cancel that nobody asked for is a step given back.
       round.endAttempt(step, 'parked', null)
       round.put(step, { type: 'requeued', loss: false, expiresAt: round.expiry(step) })

@@ -23,6 +23,8 @@ export type Happening = StepKey &
     | { type: 'attempt_lost'; fence: number; session: string; failure: FailureRecord }
     | { type: 'attempt_returned'; fence: number; session: string }
     | { type: 'attempt_canceled'; fence: number; session: string }
+    /** The server's word: the worker drained and left before the assignment reached it. */
+    | { type: 'attempt_left'; fence: number; session: string }
     /** Its due time has come, or a need has ended and the pure function must look. `waitedFor`: why a queued step was not taken. */
     | { type: 'due'; waitedFor?: FailureRecord }
     /** A person decided. The fence names the approval: each try of the step asks anew. */

@@ -278,6 +278,11 @@ export class RigWorker {
     return reply
   }
 
+  /** Says good-bye after a drain. */
+  leave(): Promise<ReportResponse> {
+    return this.#engine.report(this.#caller, { session: this.session, free: 0, draining: true, reports: [] })
+  }
+
   report(attempt: HeldAttempt, body: ReportBody): Promise<ReportResponse> {
     return this.send([this.reportOf(attempt, body)])
   }
