@@ -95,6 +95,8 @@ async function runOnce(): Promise<Ended> {
     DATA_DIR,
     '--idempotency-key',
     idempotencyKey(),
+    // The workflow asks before it keeps the reports.
+    '--yes',
     ...(asJson ? ['--json'] : []),
   ]
   const inputs = ['--input', `repo=${repo}`, '--input', `out=${out}`]

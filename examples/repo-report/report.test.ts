@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
-import { parseManifest } from '../../src/domain/manifest.ts'
+import { parseResources } from '../../src/domain/kinds/documents.ts'
 import type { FunctionDefinition } from '../../src/sdk/index.ts'
 import { busFactorOf } from './history.ts'
 import { readEntries } from './inventory.ts'
@@ -410,9 +410,11 @@ test('the bus factor is the fewest people with half of the commits', () => {
   expect(busFactorOf([3, 3, 3, 3])).toBe(2)
 })
 
-test('the workflow names functions that the module has, and uses all of them', () => {
+test('the workflows name functions that the module has, and use all of them', () => {
   const file = join(import.meta.dirname, 'workflow.yaml')
-  const { nodes } = parseManifest(readFileSync(file, 'utf8'), { file }).definition
+  const nodes = parseResources(readFileSync(file, 'utf8'), { file, namespace: null }).flatMap(
+    ({ definition }) => definition?.nodes ?? [],
+  )
   const named = nodes.flatMap((node) => (node.kind === 'function' ? node.function : []))
   expect(named.sort()).toEqual(
     Object.keys(report)

@@ -72,11 +72,24 @@ describe.each(['in process', 'over a socket'])('every route through the client, 
     expect(rig.engine.calls.at(-1)?.args[2]).toBe(500)
     expect((await client.createRuns({ definition: 'd', items: [{}, { inputs: { b: 2 } }] })).ids).toHaveLength(2)
     expect(await client.getRun(RUN_ID)).toMatchObject({ id: RUN_ID })
+    const since = '2026-01-02T12:00:00+01:00'
+    await client.listRuns({ labelSelector: 'team=core,!web', since })
+    expect(rig.engine.calls.at(-1)?.args[1]).toMatchObject({
+      terms: [
+        { op: 'in', key: 'team', values: ['core'] },
+        { op: 'absent', key: 'web' },
+      ],
+      since,
+    })
+    for (const query of [{ labelSelector: '==' }, { since: 'yesterday' }])
+      await expect(client.listRuns(query)).rejects.toMatchObject({ code: 'request.invalid' })
     await client.listRuns({ namespace: 'n', workflow: 'w', states: ['failed', 'canceled'], cursor: 'c', limit: 7 })
     expect(rig.engine.calls.at(-1)?.args[1]).toEqual({
       namespace: 'n',
       workflow: 'w',
       states: ['failed', 'canceled'],
+      terms: [],
+      since: null,
       cursor: 'c',
       limit: 7,
     })

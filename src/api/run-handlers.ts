@@ -9,7 +9,9 @@ import type {
   RunCreated,
   RunState,
 } from '../contract/api-types.ts'
+import { invalidRequest } from '../contract/check-request.ts'
 import { Failure } from '../domain/failure.ts'
+import { parseSelector } from '../domain/kinds/selector.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Definition } from '../domain/workflow.ts'
 import type { CreateOutcome } from '../engine/engine.ts'
@@ -120,11 +122,24 @@ function requireRun(outcome: CreateOutcome | undefined, key: string | null): { r
 }
 
 export async function listRuns(x: Exchange): Promise<Answer> {
-  const q = x.query as { namespace?: string; workflow?: string; state?: RunState[]; cursor?: string; limit?: number }
+  const q = x.query as {
+    namespace?: string
+    workflow?: string
+    state?: RunState[]
+    labelSelector?: string
+    since?: string
+    cursor?: string
+    limit?: number
+  }
+  const labels = parseSelector(q.labelSelector ?? '')
+  if (labels.kind === 'wrong' && q.labelSelector)
+    throw invalidRequest('reading the query', 'labelSelector', labels.message)
   const page = await x.deps.engine.listRuns(x.caller, {
     namespace: q.namespace ?? null,
     workflow: q.workflow ?? null,
     states: q.state ?? [],
+    terms: labels.kind === 'parsed' ? labels.terms : [],
+    since: q.since ?? null,
     cursor: q.cursor ?? null,
     limit: q.limit ?? LIMITS.pageDefault,
   })

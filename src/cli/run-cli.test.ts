@@ -364,6 +364,20 @@ describe('runs', () => {
     )
   })
 
+  test('list takes labels, a time from which on, and where a page was cut', async () => {
+    const cli = new CliHarness()
+    const filters = ['-l', 'team=core,tier!=web', '--since', '2h', '--cursor', 'run_c']
+    expect(await cli.run('runs', 'list', ...filters)).toBe(0)
+    const wanted = { labelSelector: 'team=core,tier!=web', since: at(-2 * 3_600_000), cursor: 'run_c' }
+    expect(cli.client.calls).toEqual([['listRuns', { limit: 50, ...wanted }]])
+    cli.client.list = [runView()]
+    cli.client.nextRuns = 'run_next'
+    await cli.run('runs', 'list')
+    expect(cli.err).toContain('--cursor run_next')
+    expect(await cli.run('runs', 'list', '--since', 'yesterday')).toBe(2)
+    expect(cli.err).toContain('--since yesterday: is no time')
+  })
+
   test('an empty list says what to do', async () => {
     const cli = new CliHarness()
     await cli.run('runs', 'list')

@@ -66,6 +66,10 @@ export interface Client {
     namespace?: string
     workflow?: string
     states?: RunState[]
+    /** What their labels must meet, such as `team=core,tier!=web`. */
+    labelSelector?: string
+    /** RFC 3339; runs that were created from then on. */
+    since?: string
     cursor?: string
     limit?: number
   }): Promise<Page<RunSummary>>

@@ -65,8 +65,8 @@ export function createClient(options: ClientOptions): Client {
       }) as Promise<never>,
     getRun: (runId) => get(runPath(runId)),
     waitForRun: (runId, wait = {}) => waitForRun(deps, runId, wait),
-    listRuns: ({ namespace, workflow, states, cursor, limit } = {}) =>
-      get(`/v1/runs${queryText({ namespace, workflow, state: states, cursor, limit })}`),
+    listRuns: ({ namespace, workflow, states, labelSelector, since, cursor, limit } = {}) =>
+      get(`/v1/runs${queryText({ namespace, workflow, state: states, labelSelector, since, cursor, limit })}`),
     listSteps: (runId, { cursor, limit } = {}) => get(`${runPath(runId)}/steps${queryText({ cursor, limit })}`),
     cancelRun: (runId) => post(`${runPath(runId)}:cancel`),
     retryRun: (runId) => post(`${runPath(runId)}:retry`),

@@ -98,6 +98,13 @@ export const ListRunsQuerySchema = z.strictObject({
   namespace: text(256).optional().describe('Of this namespace alone.'),
   workflow: text(256).optional().describe('Of the workflow of this name.'),
   state: z.array(z.enum(stateNames)).optional().describe('In one of these states.'),
+  labelSelector: z.string().optional().meta({
+    description: '`key=value`, `key!=value`, `key in (a,b)`, `key notin (a,b)`, `key`, `!key`; a comma joins them.',
+  }),
+  since: z.iso
+    .datetime({ offset: true, error: 'must be a time such as 2026-01-31T12:00:00Z' })
+    .optional()
+    .meta({ title: 'time', description: 'Created from then on.' }),
   cursor: cursor.optional(),
   limit: limit.optional(),
 })

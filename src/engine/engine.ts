@@ -33,6 +33,7 @@ import type {
   DefinitionView,
   RunState,
 } from '../contract/api-types.ts'
+import type { LabelTerm } from '../domain/kinds/selector.ts'
 import type { ServerFacts } from '../domain/installation-facts.ts'
 import type { Role } from '../domain/roles.ts'
 import type { Definition } from '../domain/workflow.ts'
@@ -93,6 +94,10 @@ export interface Engine {
       namespace: string | null
       workflow: string | null
       states: RunState[]
+      /** What their labels must meet. */
+      terms?: readonly LabelTerm[]
+      /** RFC 3339; runs that were created from then on. */
+      since?: string | null
       cursor: string | null
       limit: number
     },

@@ -6,6 +6,7 @@ import { runReason } from '../domain/reasons/run-reason.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { displayName } from '../domain/step.ts'
 import { workerProblems } from '../domain/worker-problems.ts'
+import type { LabelTerm } from '../domain/kinds/selector.ts'
 import { isWithin } from '../domain/tenancy.ts'
 import { listEvents } from '../store/events/events.ts'
 import { listSegments, type LogCursor } from '../store/logs/logs.ts'
@@ -37,6 +38,8 @@ export interface Reads {
     namespaces: readonly string[] | null
     workflow: string | null
     states: RunState[]
+    terms?: readonly LabelTerm[]
+    since?: string | null
     cursor: string | null
     limit: number
   }): Promise<Page<RunSummary>>
@@ -145,9 +148,10 @@ export function createReads(ctx: EngineContext): Reads {
   return {
     getRun: async (runId, namespaces) => viewWhole(await readWhole(runId, namespaces), namespaces),
     getSummary: async (runId, namespaces) => viewRun(await mustFind(runId, namespaces)),
-    async listRuns({ namespaces, workflow, states, cursor, limit }) {
+    async listRuns({ namespaces, workflow, states, terms = [], since = null, cursor, limit }) {
       const size = Math.min(limit, LIMITS.pageMax)
-      const rows = await listRuns(ctx.db, { namespaces, workflow, states, before: cursor, limit: size + 1 })
+      const filter = { namespaces, workflow, states, terms, since, before: cursor }
+      const rows = await listRuns(ctx.db, { ...filter, limit: size + 1 })
       return { items: rows.slice(0, size).map(viewRun), next: rows.length > size ? (rows[size - 1]?.id ?? null) : null }
     },
     async listSteps(runId, namespaces, { cursor, limit }) {

@@ -1,5 +1,6 @@
 import type { CliDeps } from '../deps.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { instantOf } from '../instant.ts'
 import type { Output } from '../output.ts'
 import { printableLine } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
@@ -28,7 +29,7 @@ export async function listAudit(deps: CliDeps, output: Output, flags: AuditFlags
     ...(action === undefined ? {} : { action }),
     ...(object === undefined ? {} : { object }),
     ...(namespace === undefined ? {} : { namespace }),
-    ...(since === undefined ? {} : { since }),
+    ...(since === undefined ? {} : { since: new Date(instantOf(deps, since)).toISOString() }),
     ...(flags.denied ? { outcome: 'denied' as const } : {}),
   })
   if (output.isData) {

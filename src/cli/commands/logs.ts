@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
 import path from 'node:path'
-import { parseDuration } from '../../base/index.ts'
 import { Failure } from '../../domain/failure.ts'
 import { type LogFilter, readLogs, textOfLine } from '../../telemetry/index.ts'
 import type { CliDeps } from '../deps.ts'
+import { instantOf } from '../instant.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { usageFailure } from '../usage.ts'
@@ -73,19 +73,6 @@ function filterOf(deps: CliDeps, flags: ComponentLogFlags): LogFilter {
     trace: trace?.toLowerCase() ?? null,
     request: flags.request ?? null,
     level: least ?? null,
-    since: since === undefined ? null : sinceOf(deps, since),
+    since: since === undefined ? null : instantOf(deps, since),
   }
-}
-
-/** `10m` ago, or an instant. */
-function sinceOf(deps: CliDeps, text: string): number {
-  const ms = parseDuration(text)
-  if (ms !== null) return deps.clock.now() - ms
-  const at = Date.parse(text)
-  if (Number.isNaN(at))
-    throw usageFailure(
-      `--since ${text}: is no time`,
-      'Use a duration such as 10m, or an instant such as 2026-11-22T09:00:00Z.',
-    )
-  return at
 }

@@ -5,6 +5,7 @@ import { LIMITS } from '../../domain/limits.ts'
 import type { CliDeps } from '../deps.ts'
 import { failureLines } from '../failure-text.ts'
 import { parseJson, readText } from '../inputs.ts'
+import { instantOf } from '../instant.ts'
 import { Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { addActivation, progressOf } from '../progress.ts'
@@ -42,6 +43,9 @@ export interface ListFlags extends ServerFlags {
   state?: string[]
   workflow?: string
   namespace?: string
+  selector?: string
+  since?: string
+  cursor?: string
   limit: string
 }
 
@@ -51,19 +55,25 @@ export async function listRuns(deps: CliDeps, output: Output, flags: ListFlags):
   if (!Number.isInteger(limit) || limit < 1 || limit > LIMITS.pageMax) {
     throw usageFailure(`--limit ${flags.limit} is not a whole number from 1 to ${LIMITS.pageMax}`)
   }
+  const { selector, since, cursor } = flags
+  const from = since === undefined ? undefined : new Date(instantOf(deps, since)).toISOString()
   const client = await connect(deps, flags)
   const page = await client.listRuns({
     limit,
     ...(states.length > 0 ? { states } : {}),
     ...(flags.workflow === undefined ? {} : { workflow: flags.workflow }),
     ...(flags.namespace === undefined ? {} : { namespace: flags.namespace }),
+    ...(selector === undefined ? {} : { labelSelector: selector }),
+    ...(from === undefined ? {} : { since: from }),
+    ...(cursor === undefined ? {} : { cursor }),
   })
   if (output.isData) {
     output.printData({ runs: page.items, next: page.next })
     return 0
   }
   if (page.items.length === 0) {
-    const isFiltered = states.length > 0 || flags.workflow !== undefined || flags.namespace !== undefined
+    const filters = [flags.workflow, flags.namespace, selector, since, cursor]
+    const isFiltered = states.length > 0 || filters.some((filter) => filter !== undefined)
     output.remark(
       isFiltered
         ? 'No run fits these filters. orrery runs list shows all.'
@@ -88,7 +98,7 @@ export async function listRuns(deps: CliDeps, output: Output, flags: ListFlags):
     columns,
     page.items.map((run) => runRow(run, now)),
   )
-  if (page.next !== null) output.remark(`Older runs are not shown; --limit goes up to ${LIMITS.pageMax}.`)
+  if (page.next !== null) output.remark(`Older runs are not shown: --cursor ${page.next}`)
   return 0
 }
 

@@ -71,6 +71,39 @@ describe('waiting for runs', () => {
     ])
   })
 
+  test.for([
+    ['succeeded', succeeded, 0],
+    ['failed', failed, 0],
+    ['succeeded', failed, 1],
+    ['failed', succeeded, 1],
+    ['running', succeeded, 1],
+  ] as const)('--for %s: an end as wanted is success, another is not', async ([wanted, run, exit]) => {
+    const cli = new CliHarness()
+    cli.client.runs = [run]
+    cli.client.emit(40, [{ of: 'run', to: run.state }], { terminal: true })
+    expect(await cli.run('runs', 'wait', RUN_ID, '--for', wanted, '--json')).toBe(exit)
+    expect(cli.jsonLines).toMatchObject([{ runId: RUN_ID, state: run.state, exit }])
+  })
+
+  test('--for waiting ends as soon as the run waits', async () => {
+    const cli = new CliHarness()
+    cli.client.runs = [running]
+    cli.client.emit(10, [{ of: 'build', to: 'running' }])
+    const done = cli.run('runs', 'wait', RUN_ID, '--for', 'waiting')
+    await settle(() => cli.client.calls.some(([name]) => name === 'getRun'))
+    cli.client.runs = [{ ...running, state: 'waiting' }]
+    cli.client.emit(20, [{ of: 'build', to: 'waiting' }])
+    expect(await done).toBe(0)
+    expect(cli.out).toContain(`${RUN_ID}  waiting`)
+  })
+
+  test('--for what no run can be is refused', async () => {
+    const cli = new CliHarness()
+    expect(await cli.run('runs', 'wait', RUN_ID, '--for', 'suceeded')).toBe(2)
+    expect(cli.err).toContain('Did you mean succeeded?')
+    expect(cli.client.calls).toEqual([])
+  })
+
   test('a time that is over names the runs that are still open', async () => {
     const cli = new CliHarness()
     const done = cli.run('runs', 'wait', RUN_ID, '--timeout', '1m')

@@ -1,6 +1,8 @@
-import { parseDuration } from '../../base/index.ts'
+import { nearest, parseDuration } from '../../base/index.ts'
+import type { Client } from '../../client/client.ts'
 import type { RunEvent, RunView } from '../../contract/api-types.ts'
 import { Failure } from '../../domain/failure.ts'
+import { FAILURES } from '../../domain/failures.ts'
 import type { CliDeps, Signal } from '../deps.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
@@ -20,11 +22,19 @@ export interface TimedFlags extends ServerFlags {
   timeout?: string
 }
 
+export interface WaitFlags extends TimedFlags {
+  for: string
+}
+
 export interface EventFlags extends TimedFlags {
   after?: string
   once?: boolean
   raw?: boolean
 }
+
+const WAITED_FOR = ['ended', 'running', 'waiting', 'succeeded', 'failed', 'canceled'] as const
+type WaitedFor = (typeof WAITED_FOR)[number]
+const ENDS: readonly string[] = ['succeeded', 'failed', 'canceled']
 
 /** Why following ended before the run did. */
 type Left = { by: 'signal'; signal: Signal } | { by: 'timeout'; ms: number }
@@ -109,23 +119,24 @@ const outcomeOf = (run: RunView) => ({
   failure: run.failure,
 })
 
-/** `orrery runs wait RUN…`: one line a run when it has ended; the exit code is the first bad outcome in the order given. */
-export async function waitForRuns(deps: CliDeps, output: Output, ids: string[], flags: TimedFlags): Promise<number> {
+/** `orrery runs wait RUN…`: silent until each is as `--for` says; the first bad outcome, in the order of the arguments, is the exit code. */
+export async function waitForRuns(deps: CliDeps, output: Output, ids: string[], flags: WaitFlags): Promise<number> {
   const timeoutMs = timeoutOf(flags)
+  const wanted = parseWaitedFor(flags.for)
   const client = await connect(deps, flags)
   const runIds: string[] = []
   for (const id of ids) runIds.push(await resolveRunId(client, id))
   const leaving = new Leaving(deps, timeoutMs)
   const open = new Set(runIds)
   const waitFor = async (runId: string): Promise<number> => {
-    const run = await client.waitForRun(runId, { signal: leaving.signal })
+    const run = await untilItIs(client, runId, wanted, leaving.signal)
     open.delete(runId)
-    if (output.isData) output.printData(outcomeOf(run))
+    if (output.isData) output.printData({ ...outcomeOf(run), exit: exitOfWaiting(run, wanted) })
     else {
       const code = run.failure ? [span(`  ${run.failure.code}`, 'dim')] : []
       output.print([span(`${run.id}  `), span(run.state, styleOfRun(run.state)), ...code])
     }
-    return exitOfRun(run)
+    return exitOfWaiting(run, wanted)
   }
   try {
     const exits = await Promise.all(runIds.map(waitFor))
@@ -135,6 +146,39 @@ export async function waitForRuns(deps: CliDeps, output: Output, ids: string[], 
     return exitOfLeaving(leaving.left, `waiting for ${[...open].join(', ')}`)
   } finally {
     leaving.close()
+  }
+}
+
+function parseWaitedFor(text: string): WaitedFor {
+  const found = WAITED_FOR.find((state) => state === text)
+  if (found) return found
+  const near = nearest(text, WAITED_FOR)
+  throw usageFailure(
+    `--for ${text} is nothing that a run can be`,
+    `${near ? `Did you mean ${near}? ` : ''}Write one of ${WAITED_FOR.join(', ')}.`,
+  )
+}
+
+/** Waited for a state, its coming is success whatever it is; an end that was not waited for is no success. */
+function exitOfWaiting(run: RunView, wanted: WaitedFor): number {
+  if (wanted === 'ended') return exitOfRun(run)
+  if (run.state === wanted) return 0
+  return exitOfRun(run) || FAILURES['run.failed'].exit
+}
+
+/** The run once it is as wanted, or has ended. A state in between is asked for at each event: what is true now counts, not what once happened. */
+async function untilItIs(client: Client, runId: string, wanted: WaitedFor, signal: AbortSignal): Promise<RunView> {
+  if (wanted !== 'running' && wanted !== 'waiting') return client.waitForRun(runId, { signal })
+  const events = client.followEvents(runId, { signal })[Symbol.asyncIterator]()
+  try {
+    for (;;) {
+      const { done } = await events.next()
+      signal.throwIfAborted()
+      const run = await client.getRun(runId)
+      if (done === true || run.state === wanted || ENDS.includes(run.state)) return run
+    }
+  } finally {
+    await events.return?.()
   }
 }
 

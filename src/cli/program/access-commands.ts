@@ -164,7 +164,7 @@ function addAudit(program: Command, { deps, output, done }: ProgramOptions): voi
     .option('--object <id>', 'about this run, token or definition alone')
     .option('--denied', 'refusals alone')
     .option('--namespace <name>', 'in this namespace alone')
-    .option('--since <time>', 'from this time on, such as 2026-01-31T12:00:00Z')
+    .option('--since <time>', 'from this time on: 2h, or an instant such as 2026-01-31T12:00:00Z')
     .option('--limit <n>', 'how many at most', '50')
     .addHelpText('after', examples('orrery audit', 'orrery audit --action tokens.create', 'orrery audit --denied'))
     .action(async (flags: AuditFlags) =>

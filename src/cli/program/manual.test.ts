@@ -66,6 +66,23 @@ describe.for(all.map((leaf) => [leaf.path, leaf.command] as const))('the page of
   })
 })
 
+test('the program has the commands that its users were promised', () => {
+  const promised =
+    'up, run, apply, validate, diff, plan, get, describe, edit, delete, events, top, status, explain, can-i, doctor, logs, init, version, completion, help'
+  const below = {
+    runs: 'list, show, watch, logs, cancel, retry, approve, deny, wait',
+    secret: 'set, list, show, delete, rotate',
+    token: 'create, list, revoke',
+    context: 'list, use, show, set, delete',
+    auth: 'login, logout, whoami',
+  }
+  const paths = [
+    ...promised.split(', '),
+    ...Object.entries(below).flatMap(([group, names]) => names.split(', ').map((name) => `${group} ${name}`)),
+  ]
+  expect(paths.filter((path) => !pathsOf.has(path))).toEqual([])
+})
+
 test('the manual has no page of a command that is not there', () => {
   expect(Object.keys(MANUAL).filter((path) => !pathsOf.has(path))).toEqual([])
 })

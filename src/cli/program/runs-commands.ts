@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import type { GetArtifactFlags } from '../commands/artifacts.ts'
 import type { ListFlags, LogFlags, RetryFlags, ServerFlags, SkipFlags } from '../commands/runs.ts'
-import type { EventFlags, TimedFlags } from '../commands/watch.ts'
+import type { EventFlags, TimedFlags, WaitFlags } from '../commands/watch.ts'
 import { examples, json, many, withConnection, withServer, type ProgramOptions } from './options.ts'
 
 export function addRuns(program: Command, { deps, output, done }: ProgramOptions): void {
@@ -14,8 +14,18 @@ export function addRuns(program: Command, { deps, output, done }: ProgramOptions
     .addOption(many('--state <state>', 'runs in this state alone (repeatable)'))
     .option('--workflow <name>', 'runs of this workflow alone')
     .option('--namespace <name>', 'runs of this namespace alone')
+    .option('-l, --selector <selector>', 'runs with such labels, such as team=core,tier!=web')
+    .option('--since <time>', 'runs that were created from then on: 2h, or an instant')
     .option('--limit <n>', 'how many at most', '50')
-    .addHelpText('after', examples('orrery runs list', 'orrery runs list --state failed --workflow nightly'))
+    .option('--cursor <cursor>', 'go on behind a page that was cut; its last line says where')
+    .addHelpText(
+      'after',
+      examples(
+        'orrery runs list',
+        'orrery runs list --state failed --workflow nightly',
+        'orrery runs list -l team=core --since 2h -o wide',
+      ),
+    )
     .action(async (flags: ListFlags) => done(await (await import('../commands/runs.ts')).listRuns(deps, output, flags)))
   withServer(runs.command('show').description('Shows a run: its steps, what they wait for, what failed and why.'))
     .argument('<run>', 'id of the run')
@@ -30,11 +40,23 @@ export function addRuns(program: Command, { deps, output, done }: ProgramOptions
     .action(async (id: string, flags: TimedFlags) =>
       done(await (await import('../commands/watch.ts')).watchRun(deps, output, id, flags)),
     )
-  withServer(runs.command('wait').description('Waits until runs have ended; the exit code is the first bad outcome.'))
+  withServer(
+    runs
+      .command('wait')
+      .description('Waits until runs have ended, or are in a state; the exit code is the first bad outcome.'),
+  )
     .argument('<runs...>', 'ids of runs')
-    .option('--timeout <duration>', 'leave when they have not ended by then, such as 5m; exit code 124')
-    .addHelpText('after', examples('orrery runs wait RUN', 'orrery runs wait RUN OTHER --timeout 10m && echo good'))
-    .action(async (ids: string[], flags: TimedFlags) =>
+    .option('--for <state>', 'ended, or one state: running, waiting, succeeded, failed or canceled', 'ended')
+    .option('--timeout <duration>', 'leave when it is not so by then, such as 5m; exit code 124')
+    .addHelpText(
+      'after',
+      examples(
+        'orrery runs wait RUN',
+        'orrery runs wait RUN OTHER --timeout 10m && echo good',
+        'orrery runs wait RUN --for waiting',
+      ),
+    )
+    .action(async (ids: string[], flags: WaitFlags) =>
       done(await (await import('../commands/watch.ts')).waitForRuns(deps, output, ids, flags)),
     )
   withServer(runs.command('logs').description('Prints what the steps of a run wrote.'))

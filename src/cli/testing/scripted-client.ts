@@ -175,7 +175,9 @@ export class ScriptedClient implements Client {
   createRun = (...args: unknown[]) => this.#answer('createRun', args, { id: RUN_ID, run: null, warnings: [] })
   createRuns = (...args: unknown[]) => this.#answer('createRuns', args, { ids: [] })
   getRun = (runId: string) => this.#answer('getRun', [runId], this.#run())
-  listRuns = (...args: unknown[]) => this.#answer('listRuns', args, { items: this.list, next: null })
+  /** Where the page of runs was cut. */
+  nextRuns: string | null = null
+  listRuns = (...args: unknown[]) => this.#answer('listRuns', args, { items: this.list, next: this.nextRuns })
   listSteps = (...args: unknown[]) => this.#answer('listSteps', args, { items: this.steps, next: null })
   cancelRun = (runId: string) =>
     this.#answer('cancelRun', [runId], { ...(this.runs[0] ?? runView()), canceling: true } as RunSummary)

@@ -1,5 +1,6 @@
 import type { LabelTerm } from '../../domain/kinds/selector.ts'
 import type { Queryable } from '../db.ts'
+import { meetsTerms, termParams } from '../label-terms.ts'
 import { RESOURCE_COLUMNS, type ResourceRef, type ResourceRow } from './resource-rows.ts'
 
 /** The resources that exist of those named, tombstones left out. */
@@ -19,25 +20,13 @@ export interface ResourceFilter {
   terms: readonly LabelTerm[]
 }
 
-/** What each term says, and as one object what the index can look up. */
-const MEETS = `not exists (
-        select 1 from jsonb_to_recordset($4::jsonb) as t(op text, key text, vals jsonb)
-         where not case t.op when 'in' then coalesce(t.vals ? (labels ->> t.key), false)
-                             when 'notin' then not coalesce(t.vals ? (labels ->> t.key), false)
-                             when 'exists' then labels ? t.key
-                             else not labels ? t.key end)
-      and labels @> $5::jsonb`
+const MEETS = meetsTerms(4, 5)
 
 const filterParams = ({ kind, namespaces, name, terms }: ResourceFilter): unknown[] => [
   kind,
   namespaces,
   name,
-  JSON.stringify(terms.map((t) => ({ op: t.op, key: t.key, vals: 'values' in t ? t.values : [] }))),
-  JSON.stringify(
-    Object.fromEntries(
-      terms.flatMap((t) => (t.op === 'in' && t.values.length === 1 ? [[t.key, t.values[0] ?? '']] : [])),
-    ),
-  ),
+  ...termParams(terms),
 ]
 
 /** A page of resources by namespace and name, after a place. */

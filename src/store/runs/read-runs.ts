@@ -1,6 +1,8 @@
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { JsonObject } from '../../base/json.ts'
+import type { LabelTerm } from '../../domain/kinds/selector.ts'
 import type { Queryable } from '../db.ts'
+import { meetsTerms, termParams } from '../label-terms.ts'
 
 export interface RunReadRow {
   id: string
@@ -77,6 +79,10 @@ export interface RunFilter {
   workflow: string | null
   /** Stored states, and `waiting`; empty means all. */
   states: readonly string[]
+  /** What their labels must meet. */
+  terms: readonly LabelTerm[]
+  /** RFC 3339; runs that were created from then on. */
+  since: string | null
   /** Runs before this id; null from the newest. */
   before: string | null
   limit: number
@@ -89,9 +95,9 @@ export async function listRuns(db: Queryable, f: RunFilter): Promise<Omit<RunRea
     `select ${RUN_COLUMNS} from run
       where in_reach(namespace, $1::text[]) and ($2::text is null or workflow = $2)
         and (cardinality($3::text[]) = 0 or (case when state = 'running' and active = 0 then 'waiting' else state::text end) = any($3::text[]))
-        and ($4::text is null or id < $4) ${live ? 'and ended_at is null' : ''}
+        and ($4::text is null or id < $4) and ($6::timestamptz is null or created_at >= $6) and ${meetsTerms(7, 8)} ${live ? 'and ended_at is null' : ''}
       order by id desc limit $5`,
-    [f.namespaces, f.workflow, f.states, f.before, f.limit],
+    [f.namespaces, f.workflow, f.states, f.before, f.limit, f.since, ...termParams(f.terms)],
   )
 }
 
