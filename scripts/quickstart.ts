@@ -1,6 +1,6 @@
 /**
  * npm run quickstart [-- PATH] [--json]: runs examples/repo-report on a git repository (this one by default) through the real
- * CLI with the embedded store in .orrery/, and says where the reports are. What was reported already is not run again. The
+ * CLI with the embedded store in .orrery/ (or ORRERY_DATA_DIR), and says where the reports are. What was reported already is not run again. The
  * exit code is the run's.
  */
 import { spawn } from 'node:child_process'
@@ -13,7 +13,7 @@ import { gitOrNull, gitRecords } from '../examples/repo-report/git.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const EXAMPLE = join(ROOT, 'examples', 'repo-report')
-const DATA_DIR = join(ROOT, '.orrery')
+const DATA_DIR = resolve(process.env['ORRERY_DATA_DIR'] || join(ROOT, '.orrery'))
 
 const { repo, asJson } = readArguments()
 /** With --json the CLI alone writes to the standard output. */

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -31,4 +31,24 @@ describe('a reader that goes', () => {
   test('is no matter when everything was read', async () => {
     expect(await readAndGo(['version'], 1)).toEqual({ code: 0, err: '' })
   })
+})
+
+/** Tells on standard error which modules a start has loaded. */
+const TELL = `data:text/javascript,${encodeURIComponent(`
+import { registerHooks } from 'node:module'
+import { writeSync } from 'node:fs'
+const urls = []
+registerHooks({ load: (url, context, next) => (urls.push(url), next(url, context)) })
+process.on('exit', () => writeSync(2, urls.join('\\n')))
+`)}`
+
+test('help loads the table of commands, and nothing of what they do: it must be there at once', () => {
+  const script = `"$0" --import "$1" "$2" --help 2>&1 >/dev/null`
+  const loaded = execFileSync('sh', ['-c', script, process.execPath, TELL, ORRERY], { encoding: 'utf8' }).split('\n')
+  const ours = loaded.filter((url) => url.includes('/src/'))
+  expect(ours.length).toBeGreaterThan(10)
+  expect(ours.length).toBeLessThan(40)
+  expect(loaded.filter((url) => /\/(?:commands|store|engine|api|worker)\/|\/(?:zod|yaml|pg|hono)\//.test(url))).toEqual(
+    [],
+  )
 })

@@ -184,6 +184,8 @@ test('audit shows who changed what', async () => {
   ]
   expect(await cli.run('audit', '--action', 'runs.cancel', '--since', '2026-01-01T00:00:00Z', '--limit', '5')).toBe(0)
   expect(cli.out).toMatch(/2026-01-02T12:00:00\.000Z +ci +runs\.cancel +run_1 +team +done +192\.0\.2\.7/)
-  expect(cli.client.calls).toEqual([['listAudit', { limit: 5, action: 'runs.cancel', since: '2026-01-01T00:00:00Z' }]])
+  expect(cli.client.calls).toEqual([
+    ['listAudit', { limit: 5, action: 'runs.cancel', since: '2026-01-01T00:00:00.000Z' }],
+  ])
   expect(await cli.run('audit', '--limit', '0')).toBe(2)
 })
