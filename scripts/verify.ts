@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { findPostgres } from '../test/support/postgres.ts'
 import { runChecks } from './check.ts'
+import { installPackage, mayInstall } from './install-package.ts'
 import { isGood, renderResult, renderTotal } from './report.ts'
 import { ROOT, runStage, type StageResult } from './stage.ts'
 import { CHECKS, SUITES } from './stages.ts'
@@ -14,40 +15,25 @@ const say = (line: string): void => {
   process.stdout.write(`${line}\n`)
 }
 
-function installPackage(name: string): void {
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  for (const args of [['update'], ['install', '-y', '--no-install-recommends', name]]) {
-    const done = spawnSync('apt-get', args, {
-      env,
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 300_000,
-    })
-    if (done.status !== 0) say(`apt-get ${args.join(' ')} failed:\n${done.stdout ?? ''}${done.stderr ?? ''}`)
-  }
-}
-
-/** `promtool`, which checks the metrics, where it is ours to install. */
-function bringPromtool(): void {
+/** `promtool`, which checks the metrics, where it is ours to install. Not worth a second try: a parser of our own checks them too. */
+async function bringPromtool(): Promise<void> {
   const isThere = () => spawnSync('promtool', ['--version']).status === 0
-  if (!isThere() && existsSync('/etc/debian_version') && process.getuid?.() === 0) {
+  if (!isThere() && mayInstall()) {
     say('Installing promtool…')
-    installPackage('prometheus')
+    await installPackage('prometheus', { tries: 1 })
   }
   if (!isThere()) say('There is no promtool: the metrics are checked by a parser of our own alone.')
 }
 
-/** Installs the PostgreSQL server where that is ours to do: as root on Debian. Elsewhere says what to install. */
-function bringPostgres(): void {
-  const before = findPostgres()
-  if (before.kind === 'found') return say(`PostgreSQL ${before.version}: ${before.bin}`)
-  if (existsSync('/etc/debian_version') && process.getuid?.() === 0) {
+/** Installs the PostgreSQL server where that is ours to do; elsewhere says what to install. */
+async function bringPostgres(): Promise<void> {
+  if (findPostgres().kind === 'missing' && mayInstall()) {
     say('Installing the PostgreSQL server…')
-    installPackage('postgresql')
+    await installPackage('postgresql', { tries: 3 })
   }
-  const after = findPostgres()
-  if (after.kind === 'found') return say(`PostgreSQL ${after.version}: ${after.bin}`)
-  say(`${after.reason} Tests that need it are skipped, by name, below.`)
+  const found = findPostgres()
+  if (found.kind === 'found') say(`PostgreSQL ${found.version}: ${found.bin}`)
+  else say(`${found.reason} Tests that need it are skipped, by name, below.`)
 }
 
 const { values } = parseArgs({
@@ -62,8 +48,8 @@ if (checks.length + suites.length === 0) {
   process.exit(2)
 }
 
-bringPostgres()
-bringPromtool()
+await bringPostgres()
+await bringPromtool()
 const results: StageResult[] = await runChecks(checks, values)
 for (const suite of suites) {
   say(`\n── ${suite.name}`)

@@ -2,7 +2,7 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { silentLog } from '../../src/base/index.ts'
 import type { RunView, StepView } from '../../src/contract/index.ts'
 import { openPostgres } from '../../src/store/index.ts'
@@ -172,6 +172,7 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
 describe.skipIf(findPostgres().kind === 'missing')('a transaction', () => {
   test('whose PostgreSQL is killed between two statements fails, and the process lives on', async () => {
     const postgres = await startPostgres()
+    onTestFinished(() => postgres.stop())
     const db = openPostgres({ dsn: postgres.dsn(), connections: 2, log: silentLog })
     try {
       const cut = db.transaction(async (tx) => {
@@ -192,7 +193,6 @@ describe.skipIf(findPostgres().kind === 'missing')('a transaction', () => {
       await eventually(() => db.query('select 1'), { withinMs: 10_000, what: 'the database' })
     } finally {
       await db.close()
-      await postgres.stop()
     }
   })
 })

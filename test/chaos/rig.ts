@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
+import { onTestFinished } from 'vitest'
 import { Secret } from '../../src/base/index.ts'
 import { type Client, createClient, httpTransport } from '../../src/client/index.ts'
 import { eventually } from '../support/eventually.ts'
@@ -86,6 +87,7 @@ export class Rig {
   readonly workers: Member[] = []
   readonly adminToken = `admin-${randomUUID()}`
   readonly #dsn: string
+  #closing: Promise<void> | null = null
 
   private constructor(postgres: Postgres, home: string, dsn: string) {
     this.postgres = postgres
@@ -98,14 +100,11 @@ export class Rig {
   static async start(options: RigOptions): Promise<Rig> {
     const postgres = await startPostgres()
     const home = await mkdtemp(join(tmpdir(), 'orrery-chaos-'))
-    const rig = new Rig(postgres, home, await postgres.createDatabase('orrery'))
-    try {
-      await rig.#build(options)
-      await rig.startAll()
-    } catch (error) {
-      await rig.close()
-      throw error
-    }
+    const rig = new Rig(postgres, home, postgres.dsn())
+    // From here on, and not only when all has started: a test that is given up meanwhile leaves nothing to the next.
+    onTestFinished(() => rig.close())
+    await rig.#build(options)
+    await rig.startAll()
     return rig
   }
 
@@ -216,10 +215,16 @@ export class Rig {
     return this.members.map((m) => `--- ${m.name}\n${m.output().slice(-3_000)}`).join('\n')
   }
 
-  async close(): Promise<void> {
-    await Promise.all(this.workers.map((w) => w.stop()))
-    await Promise.all(this.servers.map((s) => s.member.stop()))
+  /** Ends everything, whatever of it can be ended. Twice is safe. */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close())
+  }
+
+  async #close(): Promise<void> {
+    const workers = await Promise.allSettled(this.workers.map((worker) => worker.stop()))
+    const servers = await Promise.allSettled(this.servers.map(({ member }) => member.stop()))
     await this.postgres.stop()
     await rm(this.home, { recursive: true, force: true, maxRetries: 5 })
+    for (const end of [...workers, ...servers]) if (end.status === 'rejected') throw end.reason
   }
 }

@@ -190,7 +190,7 @@ describeWithPostgres('orrery doctor over PostgreSQL', (postgres) => {
   })
 
   test('a worker that fell silent and one that was refused are named', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), isFar: true })
+    const scene = await openScene({ dsn: await postgres.createStore(), isFar: true })
     const worker = await scene.startWorker({ name: 'silent' })
     worker.signal('SIGSTOP')
     const other = {

@@ -14,12 +14,12 @@ async function raceIn(mutant: Mutant | null, dsn: string): Promise<Ran> {
 
 describeWithPostgres('two connections notice', (postgres) => {
   test('nothing in the sources as they are', { timeout: 120_000 }, async () => {
-    const { code, output } = await raceIn(null, await postgres.createDatabase())
+    const { code, output } = await raceIn(null, await postgres.createStore())
     expect(code, output).toBe(0)
   })
 
   test.for(RACE_MUTANTS)('$name', { timeout: 120_000 }, async (mutant) => {
-    const { code, output } = await raceIn(mutant, await postgres.createDatabase())
+    const { code, output } = await raceIn(mutant, await postgres.createStore())
     expect(code, output).toBe(1)
     expect(output).toMatch(mutant.caughtAs)
   })

@@ -26,7 +26,7 @@ describeWithPostgres('two connections', (postgres) => {
   let two: Db
   let rig: StoreRig
   beforeAll(async () => {
-    const dsn = await postgres.createDatabase()
+    const dsn = await postgres.createStore()
     one = await openMigrated(dsn, CONNECTIONS)
     two = await openMigrated(dsn, CONNECTIONS)
     rig = new StoreRig(one)

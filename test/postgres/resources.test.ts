@@ -25,14 +25,14 @@ const workflow = (name: string, command: string) =>
   )
 
 describeWithPostgres('resources', (postgres) => {
-  resourceSuite('on PostgreSQL', async () => openMigrated(await postgres.createDatabase()))
+  resourceSuite('on PostgreSQL', async () => openMigrated(await postgres.createStore()))
 })
 
 describeWithPostgres('resources from two servers', (postgres) => {
   let dbs: Db[] = []
   let engines: RunningEngine[] = []
   beforeAll(async () => {
-    const dsn = await postgres.createDatabase()
+    const dsn = await postgres.createStore()
     dbs = [await openMigrated(dsn, 8), await openMigrated(dsn, 8)]
     engines = dbs.map((db, i) =>
       createEngine({

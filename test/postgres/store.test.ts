@@ -4,6 +4,6 @@ import { openMigrated } from '../../src/store/testing/postgres.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
 
 describeWithPostgres('PostgreSQL', (postgres) => {
-  storeSuite('the store on PostgreSQL', async () => openMigrated(await postgres.createDatabase()))
-  artifactSuite('artifacts on PostgreSQL', async () => openMigrated(await postgres.createDatabase()))
+  storeSuite('the store on PostgreSQL', async () => openMigrated(await postgres.createStore()))
+  artifactSuite('artifacts on PostgreSQL', async () => openMigrated(await postgres.createStore()))
 })

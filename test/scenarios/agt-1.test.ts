@@ -69,7 +69,7 @@ async function wholeStore(db: Db): Promise<string> {
 
 describeWithPostgres('AGT-1: secrets of steps', (postgres) => {
   test('what a step is given is told by nothing, however the step prints it', async () => {
-    const { up, db, orrery } = await openScene(await postgres.createDatabase())
+    const { up, db, orrery } = await openScene(await postgres.createStore())
     const set = await runOrrery(['secret', 'set', 'github', '--stdin', 'token'], {
       env: { ORRERY_SERVER: up.address, ORRERY_TOKEN: up.token },
       stdin: `${SECRET}\n`,
@@ -118,7 +118,7 @@ describeWithPostgres('AGT-1: secrets of steps', (postgres) => {
   })
 
   test('a command sees what it asked for, and nothing of the server or of other steps', async () => {
-    const { up } = await openScene(await postgres.createDatabase(), {
+    const { up } = await openScene(await postgres.createStore(), {
       ORRERY_SECRET_GITHUB_TOKEN: SECRET,
       ORRERY_SECRET_DB_PASSWORD: OTHER,
     })
@@ -140,7 +140,7 @@ describeWithPostgres('AGT-1: secrets of steps', (postgres) => {
   })
 
   test('a secret that is nowhere is named with its step and every place; set, the run goes on', async () => {
-    const { up, orrery, dir } = await openScene(await postgres.createDatabase())
+    const { up, orrery, dir } = await openScene(await postgres.createStore())
     await up.client.putSecret('staging', 'github', { values: { token: OTHER } })
     await up.client.putSecret('default', 'gitlab', { values: { token: OTHER } })
     const command = 'test "${#TOKEN}" -gt 0'

@@ -7,7 +7,7 @@ import { openScene, WITHIN } from './rig.ts'
 
 describeWithPostgres('BKE-12: the workspace of a failed command is kept', (postgres) => {
   test('the step says where, on which worker and until when', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'keeper' })
     const run = await scene.start([
       { name: 'build', command: 'echo evidence > left.txt; exit 1', keepOnFailure: '1h' },
@@ -27,7 +27,7 @@ describeWithPostgres('BKE-12: the workspace of a failed command is kept', (postg
   })
 
   test('it goes when its time is over', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const first = await scene.startWorker({ name: 'keeper' })
     const run = await scene.start([{ name: 'build', command: 'echo x > left.txt; exit 1', keepOnFailure: '1s' }])
     await scene.ended(run)

@@ -7,7 +7,7 @@ import { failureIn, openScene, writeBelow } from './rig.ts'
 
 describeWithPostgres('BKE-5: the executable is missing, or the workspace cannot be written', (postgres) => {
   test('a program that is nowhere on the PATH is named with the places that were looked at; installed, it runs', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const bin = join(scene.dir, 'bin')
     const env = { PATH: `${bin}:/usr/bin:/bin` }
@@ -37,7 +37,7 @@ describeWithPostgres('BKE-5: the executable is missing, or the workspace cannot 
   })
 
   test('a worker whose workspace cannot be written does not start, and names the place', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const file = writeBelow(scene.dir, 'a-file', 'not a directory')
     const start = (place: string) =>
       runOrrery(['worker', '--server', scene.address, '--workspace', place, '--json'], {

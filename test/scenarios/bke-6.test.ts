@@ -7,7 +7,7 @@ import { openScene, processesBelow, WITHIN, writeBelow } from './rig.ts'
 
 describeWithPostgres('BKE-6: a command fails, is killed, or takes too long', (postgres) => {
   test('a non-zero exit: code and last output; mended and retried, it succeeds', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const command = `echo first; echo the reason >&2; [ -e ${join(scene.dir, 'mended')} ] || exit 3`
     const run = await scene.start([{ name: 'build', command }])
@@ -31,7 +31,7 @@ describeWithPostgres('BKE-6: a command fails, is killed, or takes too long', (po
   })
 
   test('killed by a signal: the signal, not an exit code', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([{ name: 'build', command: 'echo dying; kill -SEGV $$' }])
     expect(await scene.ended(run)).toMatchObject({
@@ -41,7 +41,7 @@ describeWithPostgres('BKE-6: a command fails, is killed, or takes too long', (po
   })
 
   test('over its time: TERM first, KILL after the grace, and the whole tree is gone', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const child = `trap 'echo "$1" >> ${join(scene.dir, 'termed')}' TERM; echo $$ >> ${join(scene.dir, 'pids')}; while :; do sleep 0.1; done`
     const script = writeBelow(scene.dir, 'stubborn.sh', child)

@@ -70,7 +70,7 @@ describeWithPostgres('CFG-3: a manifest is wrong', (postgres) => {
   ]
 
   test('all problems with their places, by command line and API; nothing is stored; corrected, it runs', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const file = writeBelow(scene.dir, 'flow.yaml', MANIFEST)
     const end = await scene.orrery('run', file, '--json')
     expect(end.code).toBe(65)

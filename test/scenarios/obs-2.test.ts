@@ -177,7 +177,7 @@ describe('OBS-2: metrics', () => {
 
 describeWithPostgres('OBS-2: metrics of what is away', (postgres) => {
   test('a worker tells what it holds, what waits on its disk, and that the link was lost', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const proxy = await startProxy(scene.address)
     const args = ['worker', '--name', 'far', '--server', proxy.address, '--module', `t=${FUNCTIONS}`]
     const worker = startOrrery([...args, '--workspace', join(scene.dir, 'far'), '--metrics-port', '0'], {

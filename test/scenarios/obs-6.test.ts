@@ -22,7 +22,7 @@ const worker = (clock: number): RegisterRequest => ({
 
 describeWithPostgres('OBS-6: the clock of a worker is off', (postgres) => {
   test('it is said with how far and in which direction, work goes on, and it clears when the clock is set', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), times: { leaseMs: 60_000 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), times: { leaseMs: 60_000 } })
     const lane = scene.lane()
     const { session } = await lane.register(worker(systemClock.now() - 90_000))
     expect((await scene.client.listWorkers())[0]).toMatchObject({

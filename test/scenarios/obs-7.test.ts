@@ -9,7 +9,7 @@ const FAR = `${(major ?? 0) + 6}.0.0`
 
 describeWithPostgres('OBS-7: CLI, server and worker are of different versions', (postgres) => {
   test('one minor version apart: work goes on, and every surface says who is which and what is compatible', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), version: NEXT })
+    const scene = await openScene({ dsn: await postgres.createStore(), version: NEXT })
     const worker = await scene.startWorker({ name: 'old' })
     await worker.waitFor(/version\.skew/, WITHIN)
     expect((await scene.client.listWorkers())[0]?.problems).toMatchObject([
@@ -31,7 +31,7 @@ describeWithPostgres('OBS-7: CLI, server and worker are of different versions', 
   })
 
   test('too far apart: doctor fails, naming both; the worker is refused', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), version: FAR })
+    const scene = await openScene({ dsn: await postgres.createStore(), version: FAR })
     const worker = await scene.startWorker({ waits: false })
     expect(await worker.ended).toEqual({ code: 78, signal: null })
     expect(worker.stderr()).toContain('worker.incompatible')
@@ -48,7 +48,7 @@ describeWithPostgres('OBS-7: CLI, server and worker are of different versions', 
   })
 
   test('all of one version: nothing is said', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     expect((await scene.client.listWorkers())[0]?.problems).toEqual([])
     const { rows } = JSON.parse((await scene.orrery('doctor', '--json')).stdout)

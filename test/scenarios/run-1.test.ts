@@ -5,7 +5,7 @@ import { openScene, WITHIN } from './rig.ts'
 
 describeWithPostgres('RUN-1: a run makes no progress', (postgres) => {
   test('it says which worker is missing, and goes on when there is one', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), times: { stallMs: 800 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), times: { stallMs: 800 } })
     const run = await scene.start([
       { name: 'only', function: 't.echo' },
       { name: 'next', function: 't.echo', needs: ['only'] },
@@ -32,7 +32,7 @@ describeWithPostgres('RUN-1: a run makes no progress', (postgres) => {
   })
 
   test('it says that it waits for a back-off, or that a step is at work', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), times: { stallMs: 800 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), times: { stallMs: 800 } })
     await scene.startWorker()
     const flaky = await scene.start([
       { name: 'flaky', function: 't.fail', retry: { max: 1, initial: '1h', maxDelay: '1h' } },
@@ -55,7 +55,7 @@ describeWithPostgres('RUN-1: a run makes no progress', (postgres) => {
   })
 
   test('a step that could run and that nobody would look at is armed again by itself, and that is noted', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), times: { stallMs: 1_000 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), times: { stallMs: 1_000 } })
     await scene.startWorker()
     const run = await scene.start([
       { name: 'first', function: 't.gate', with: { dir: scene.dir, name: 'first' } },

@@ -15,7 +15,7 @@ describeWithPostgres('RUN-12: the event stream is cut by a proxy', (postgres) =>
     }))
 
   test('a client goes on after the last event it had: no gap, no repeat, and an end', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const proxy = await startProxy(scene.address)
     await scene.startWorker()
     const names = ['one', 'two', 'three', 'four']
@@ -49,7 +49,7 @@ describeWithPostgres('RUN-12: the event stream is cut by a proxy', (postgres) =>
   })
 
   test('Last-Event-ID goes on behind that event, over plain HTTP', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([{ name: 'only', function: 't.echo' }])
     await scene.ended(run)

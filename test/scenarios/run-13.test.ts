@@ -10,7 +10,7 @@ const refusalOf = async (scene: Scene, ...args: string[]) => {
 
 describeWithPostgres('RUN-13: a recovery that cannot be', (postgres) => {
   test('of a run that succeeded is refused, and so is each of its steps', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([{ name: 'good', function: 't.echo' }])
     await scene.ended(run)
@@ -26,7 +26,7 @@ describeWithPostgres('RUN-13: a recovery that cannot be', (postgres) => {
   })
 
   test('of a step that has not failed says which have; of those that did, one runs again while another runs still', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const gate = (name: string) => ({ name, function: 't.gate', with: { dir: scene.dir, name } })
     const file = join(scene.dir, 'mended')
@@ -92,7 +92,7 @@ describeWithPostgres('RUN-13: a recovery that cannot be', (postgres) => {
   })
 
   test('of a run that is being stopped waits for its end', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([
       { name: 'bad', function: 't.fail' },

@@ -5,7 +5,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('RUN-14: a step is skipped by hand', (postgres) => {
   test('what needs it runs with the replacement output, and the run succeeds', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([
       { name: 'bad', function: 't.failUnless', with: { file: join(scene.dir, 'never') } },
@@ -34,7 +34,7 @@ describeWithPostgres('RUN-14: a step is skipped by hand', (postgres) => {
   })
 
   test('the last failed step skipped ends the run well, though nothing is left to run', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([
       { name: 'good', function: 't.echo' },
@@ -46,7 +46,7 @@ describeWithPostgres('RUN-14: a step is skipped by hand', (postgres) => {
   })
 
   test('a step that runs or has succeeded cannot be skipped, and the refusal says what it is doing', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([
       { name: 'good', function: 't.echo', with: 1 },

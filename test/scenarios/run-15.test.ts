@@ -7,7 +7,7 @@ import { openScene, WITHIN, workflowOf, writeBelow } from './rig.ts'
 
 describeWithPostgres('RUN-15: a run is canceled while its work runs', (postgres) => {
   test('command and function stop, what waits never starts, and the command line says how', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const pidFile = join(scene.dir, 'pid')
     const run = await scene.start([
@@ -37,7 +37,7 @@ describeWithPostgres('RUN-15: a run is canceled while its work runs', (postgres)
   })
 
   test('a success that comes too late is kept as evidence and revives nothing; a retry runs it again', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([
       { name: 'deaf', function: 't.gate', with: { dir: scene.dir, name: 'deaf', isDeaf: true } },
@@ -59,7 +59,7 @@ describeWithPostgres('RUN-15: a run is canceled while its work runs', (postgres)
   })
 
   test('a command that waits for the run ends with the exit code of a cancel', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const file = join(scene.dir, 'flow.yaml')
     writeBelow(scene.dir, 'flow.yaml', JSON.stringify(workflowOf([{ name: 'only', function: 't.echo' }])))
     const waiting = scene.orrery('run', file, '--json')

@@ -4,7 +4,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('RUN-16: an operator nudges a live run that looks stuck', (postgres) => {
   test('the answer says why nothing could be moved, and what the run waits for goes on as before', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const run = await scene.start([{ name: 'paid', wait: { event: 'paid' } }])
     await scene.stepWith(run, 'paid', (s) => s.waitsOn?.kind === 'event')
     const nudged = await scene.orrery('runs', 'nudge', run)

@@ -4,7 +4,7 @@ import { failureIn, openScene } from './rig.ts'
 
 describeWithPostgres('RUN-17: a decision that names a wrong, decided or foreign approval', (postgres) => {
   test('changes nothing and says why; the right one lets the run go on', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const run = await scene.start([
       { name: 'ship', approval: { message: 'Ship it?' } },
@@ -31,7 +31,7 @@ describeWithPostgres('RUN-17: a decision that names a wrong, decided or foreign 
   })
 
   test('of somebody who is not among the approvers is refused', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const run = await scene.start([{ name: 'ship', approval: { message: 'Ship it?', approvers: ['nobody'] } }])
     await scene.stepWith(run, 'ship', (s) => s.waitsOn?.kind === 'approval')
     const refused = await scene.orrery('runs', 'approve', run, 'ship', '--json')

@@ -15,7 +15,7 @@ const fan = (dir: string, maxParallel: unknown) => [
 
 describeWithPostgres('RUN-2: a limit on what runs at once is wrong, or lower than the graph needs', (postgres) => {
   test.for([[0], [-2], [1.5]])('maxParallel %s is refused with its place, and nothing is stored', async ([value]) => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const workflow = workflowOf(fan(scene.dir, value))
     const response = await fetch(`${scene.address}/v1/runs`, {
       method: 'POST',
@@ -35,7 +35,7 @@ describeWithPostgres('RUN-2: a limit on what runs at once is wrong, or lower tha
   })
 
   test('lower than the graph needs, it is named as the reason of waiting, with its source and who holds the places', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'wide', capacity: 4 })
     const run = await scene.start(fan(scene.dir, 2))
     const held = await scene.stepWith(run, 'measure[2]', (s) => s.reason?.code === 'max_parallel')

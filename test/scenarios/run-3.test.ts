@@ -5,7 +5,7 @@ import { openScene, writeBelow } from './rig.ts'
 
 describeWithPostgres('RUN-3: an upstream step failed', (postgres) => {
   test('what needs it is blocked at once and says by whom; retry runs the failed part alone', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const file = join(scene.dir, 'mended')
     const run = await scene.start([

@@ -13,7 +13,7 @@ describeWithPostgres('RUN-4: the graph of a workflow is wrong', (postgres) => {
     ['an unknown need', [step('build'), step('test', ['biuld'])], 'workflow.reference_unknown', ['biuld'], 'build'],
     ['a name twice', [step('a'), step('b'), step('a')], 'workflow.duplicate_step', ['a']],
   ])('%s is refused with its place, and nothing is stored', async ([, steps, code, words, nearest]) => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const response = await fetch(`${scene.address}/v1/runs`, {
       method: 'POST',
       headers: { authorization: `Bearer ${scene.adminToken}`, 'content-type': 'application/json' },
@@ -37,7 +37,7 @@ describeWithPostgres('RUN-4: the graph of a workflow is wrong', (postgres) => {
   })
 
   test('all of them at once; mended, the run goes through', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const steps = [step('a', ['b']), step('b', ['a']), step('c', ['nowhere']), step('c')]
     const file = writeBelow(scene.dir, 'flow.yaml', JSON.stringify(workflowOf(steps), null, 2))
     const { exit, failure } = await refused(['run', file, '--server', scene.address, '--token', scene.adminToken])

@@ -4,7 +4,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('RUN-7: an approval that nobody answers', (postgres) => {
   test('comes to its default action after its time: denied it fails the step, approved the run goes on', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const denied = await scene.start([{ name: 'ship', approval: { message: 'Ship it?', expires: '200ms' } }])
     expect(await scene.ended(denied)).toMatchObject({
       state: 'failed',

@@ -16,7 +16,7 @@ const stored = (name: string, spec: object = {}, namespace = 'default'): string 
 
 describeWithPostgres('RUN-8: a run below another', (postgres) => {
   test('that fails carries its failure to the step with a link; mended, a retry makes both succeed', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const file = join(scene.dir, 'mended')
     const child = workflowOf([{ name: 'work', function: 't.failUnless', with: { file } }])
@@ -39,7 +39,7 @@ describeWithPostgres('RUN-8: a run below another', (postgres) => {
   })
 
   test('that somebody cancels fails the step with a link to it; a retry starts another', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const child = workflowOf([{ name: 'slow', function: 't.gate', with: { dir: scene.dir, name: 'slow' } }])
     await scene.client.putDefinition({ workflow: { ...child, metadata: { name: 'below' } } })
@@ -57,7 +57,7 @@ describeWithPostgres('RUN-8: a run below another', (postgres) => {
   })
 
   test('whose workflow is not stored is named with what is missing and the nearest name; stored, a retry finds it', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.client.resources.apply(stored('deploy'))
     const run = await scene.start([{ name: 'sub', workflow: 'deploys' }])
     const { failure } = await scene.ended(run)
@@ -72,7 +72,7 @@ describeWithPostgres('RUN-8: a run below another', (postgres) => {
   })
 
   test('whose workflow is archived or a draft is told with its versions; activated, a retry makes it succeed', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.client.resources.apply(stored('below'))
     await scene.client.resources.apply(stored('below', { lifecycle: 'archived' }))
     const run = await scene.start([{ name: 'sub', workflow: 'below' }])
@@ -100,7 +100,7 @@ describeWithPostgres('RUN-8: a run below another', (postgres) => {
   })
 
   test('of a namespace that who started it may not see is forbidden, whether there is such a workflow or not', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.client.resources.apply(stored('deploy', {}, 'ops'))
     const { token } = await scene.client.createToken({ name: 'ann', role: 'operator', namespaces: ['default'] })
     const ann = createClient({ transport: httpTransport({ address: scene.address }), token: new Secret(token) })
@@ -118,7 +118,7 @@ describeWithPostgres('RUN-8: a run below another', (postgres) => {
   })
 
   test('ends with its parent when that is canceled', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker()
     const child = workflowOf([{ name: 'slow', function: 't.gate', with: { dir: scene.dir, name: 'slow' } }])
     await scene.client.putDefinition({ workflow: { ...child, metadata: { name: 'below' } } })

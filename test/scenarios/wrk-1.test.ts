@@ -4,7 +4,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('WRK-1: no worker is connected', (postgres) => {
   test('after a grace the queued step says so on every surface, and it clears when a worker comes', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const run = await scene.start([{ name: 'only', function: 't.echo', with: 'hello' }])
 
     const waiting = await scene.stepWith(run, 'only', (s) => s.reason?.code === 'dispatch.no_worker')
@@ -27,7 +27,7 @@ describeWithPostgres('WRK-1: no worker is connected', (postgres) => {
   })
 
   test('a step that has only just been queued does not complain', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), times: { dispatchGraceMs: 60_000 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), times: { dispatchGraceMs: 60_000 } })
     const run = await scene.start([{ name: 'only', function: 't.echo' }])
     expect(await scene.getStep(run, 'only')).toMatchObject({ state: 'queued', reason: { code: 'queued' } })
   })

@@ -6,7 +6,7 @@ import { openScene, refused, startProxy, WITHIN } from './rig.ts'
 
 describeWithPostgres('WRK-10: the token of a worker is refused', (postgres) => {
   test('an unknown token ends the worker with a clear failure; the right one works', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const args = ['worker', '--server', scene.address, '--name', 'stranger', '--workspace', scene.dir]
     const { exit, stdout, failure } = await refused(args, { ORRERY_WORKER_TOKEN: 'orr_nobody_knows_me' })
     expect(exit).toBe(77)
@@ -26,7 +26,7 @@ describeWithPostgres('WRK-10: the token of a worker is refused', (postgres) => {
   })
 
   test('a token that is revoked while the worker is at work ends it; its step goes to another', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), times: { pollMs: 500 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), times: { pollMs: 500 } })
     const worker = await scene.startWorker({ name: 'dismissed' })
     const run = await scene.start([{ name: 'work', function: 't.gate', with: { dir: scene.dir, name: 'work' } }])
     await eventually(() => scene.noted('work', 'began').length === 1, WITHIN)
@@ -45,7 +45,7 @@ describeWithPostgres('WRK-10: the token of a worker is refused', (postgres) => {
   })
 
   test('a server that cannot be reached is no refusal: the worker tries again until it can', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const proxy = await startProxy(scene.address)
     proxy.cut()
     const worker = await scene.startWorker({ server: proxy.address, waits: false })
@@ -57,7 +57,7 @@ describeWithPostgres('WRK-10: the token of a worker is refused', (postgres) => {
   })
 
   test('a worker too far away in version is told both versions, and ends', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), version: '7.0.0' })
+    const scene = await openScene({ dsn: await postgres.createStore(), version: '7.0.0' })
     const worker = await scene.startWorker({ waits: false })
     expect(await worker.ended).toEqual({ code: 78, signal: null })
     expect(worker.stderr()).toContain('worker.incompatible')

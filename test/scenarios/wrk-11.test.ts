@@ -13,7 +13,7 @@ async function successesOf(scene: Scene, run: string, step: string): Promise<num
 
 describeWithPostgres('WRK-11: the link between worker and server is cut', (postgres) => {
   test('work that ends during the cut is reported once the link is back, under the same attempt', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), times: { leaseMs: 8_000 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), times: { leaseMs: 8_000 } })
     const proxy = await startProxy(scene.address)
     const worker = await scene.startWorker({ name: 'remote', server: proxy.address })
     const run = await scene.start([
@@ -42,7 +42,7 @@ describeWithPostgres('WRK-11: the link between worker and server is cut', (postg
   })
 
   test('a report whose answer a proxy kept back is sent again and recorded once', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), times: { leaseMs: 8_000 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), times: { leaseMs: 8_000 } })
     const proxy = await startProxy(scene.address)
     await scene.startWorker({ name: 'remote', server: proxy.address })
     const run = await scene.start([{ name: 'work', function: 't.gate', with: { dir: scene.dir, name: 'work' } }])
@@ -63,7 +63,7 @@ describeWithPostgres('WRK-11: the link between worker and server is cut', (postg
 
   test('an assignment that a proxy kept back is sent again, not given up', async () => {
     const scene = await openScene({
-      dsn: await postgres.createDatabase(),
+      dsn: await postgres.createStore(),
       times: { leaseMs: 8_000, acknowledgeMs: 16_000 },
     })
     const proxy = await startProxy(scene.address)

@@ -8,7 +8,7 @@ const SCRIPT = `echo "$$" >> began; echo before; while [ ! -e go ]; do sleep 0.0
 
 describeWithPostgres('WRK-12: a worker is restarted while its work runs', (postgres) => {
   test('a command goes on and is adopted, with its output and its exit code', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), isFar: true, times: { leaseMs: 8_000 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), isFar: true, times: { leaseMs: 8_000 } })
     const first = await scene.startWorker({ name: 'phoenix' })
     const run = await scene.start([{ name: 'work', command: SCRIPT, workdir: scene.dir }])
     await scene.stepWith(run, 'work', (s) => s.startedAt !== null)
@@ -29,7 +29,7 @@ describeWithPostgres('WRK-12: a worker is restarted while its work runs', (postg
   })
 
   test('a function cannot go on: it is tried again, and the history says why', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), isFar: true, times: { leaseMs: 8_000 } })
+    const scene = await openScene({ dsn: await postgres.createStore(), isFar: true, times: { leaseMs: 8_000 } })
     const first = await scene.startWorker({ name: 'phoenix' })
     const run = await scene.start([{ name: 'work', function: 't.gate', with: { dir: scene.dir, name: 'work' } }])
     await eventually(() => scene.noted('work', 'began').length === 1, WITHIN)

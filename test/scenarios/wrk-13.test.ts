@@ -7,7 +7,7 @@ import { openScene, processesBelow, WITHIN, writeBelow } from './rig.ts'
 
 describeWithPostgres('WRK-13: a stopped worker still believes that it owns a step', (postgres) => {
   test('what it reports when it wakes is refused', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const zombie = await scene.startWorker({ name: 'zombie' })
     const run = await scene.start([
       { name: 'work', function: 't.gate', with: { dir: scene.dir, name: 'work', isDeaf: true } },
@@ -41,7 +41,7 @@ describeWithPostgres('WRK-13: a stopped worker still believes that it owns a ste
   })
 
   test('the exchange itself refuses a report under a lease that is over', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const zombie = await scene.startWorker({ name: 'zombie' })
     const run = await scene.start([{ name: 'work', function: 't.gate', with: { dir: scene.dir, name: 'work' } }])
     await eventually(() => scene.noted('work', 'began').length === 1, WITHIN)
@@ -68,7 +68,7 @@ describeWithPostgres('WRK-13: a stopped worker still believes that it owns a ste
   })
 
   test('a command of its is killed when it wakes; the one of the new owner goes on', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const zombie = await scene.startWorker({ name: 'zombie' })
     const command = `echo "$$" >> ${join(scene.dir, 'pids')}; while [ ! -e ${join(scene.dir, 'go')} ]; do sleep 0.05; done`
     const run = await scene.start([{ name: 'work', command }])

@@ -5,7 +5,7 @@ import { openScene, writeBelow } from './rig.ts'
 
 describeWithPostgres('WRK-14: a step crashes every worker that takes it', (postgres) => {
   test('after three losses it is quarantined, other work goes on, and a retry runs it again', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const file = join(scene.dir, 'mended')
     const run = await scene.start([{ name: 'killer', function: 't.crashUnless', with: { file } }])
     const other = await scene.start([{ name: 'other', function: 't.echo', with: 'fine' }])

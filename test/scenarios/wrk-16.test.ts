@@ -150,7 +150,7 @@ describe('WRK-16: a worker cannot reach its server at the first start', () => {
 
 describeWithPostgres('WRK-16: a worker that is ready', (postgres) => {
   test('says so in one line with fixed fields, once, however often its session opens', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const proxy = await startProxy(scene.address)
     proxy.cut()
     const worker = await scene.startWorker({ name: 'steady', server: proxy.address, labels: ['gpu=yes'], waits: false })

@@ -4,7 +4,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('WRK-17: a step waited longer than it may', (postgres) => {
   test('without any worker: the failure says so, and a retry runs once there is one', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const run = await scene.start([{ name: 'only', function: 't.echo', with: 1, queueTimeout: '600ms' }])
     const ended = await scene.ended(run)
     expect(ended).toMatchObject({
@@ -27,7 +27,7 @@ describeWithPostgres('WRK-17: a step waited longer than it may', (postgres) => {
   })
 
   test('behind others, or for want of a label: the cause is that reason', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'single', capacity: 1 })
     const held = await scene.start([{ name: 'held', function: 't.gate', with: { dir: scene.dir, name: 'held' } }])
     await scene.stepWith(held, 'held', (s) => s.state === 'running')

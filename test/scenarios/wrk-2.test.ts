@@ -4,7 +4,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('WRK-2: workers exist, none is ready', (postgres) => {
   test('a worker that stands still is named with its last heartbeat; the step runs when it moves again', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const worker = await scene.startWorker({ name: 'statue' })
     worker.signal('SIGSTOP')
     const run = await scene.start([{ name: 'only', function: 't.echo', with: 1 }])
@@ -26,7 +26,7 @@ describeWithPostgres('WRK-2: workers exist, none is ready', (postgres) => {
   })
 
   test('a worker that drains is named as such', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const worker = await scene.startWorker({ name: 'leaver' })
     const held = await scene.start([{ name: 'held', function: 't.gate', with: { dir: scene.dir, name: 'held' } }])
     await scene.stepWith(held, 'held', (s) => s.state === 'running')

@@ -4,7 +4,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('WRK-3: no worker has what the step requires', (postgres) => {
   test('a table of worker and requirement says what each lacks; a worker that has it takes the step', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'plain', labels: ['region=eu'] })
     const run = await scene.start([
       { name: 'train', function: 't.echo', with: 1, runsOn: { gpu: 'yes', region: 'eu' } },
@@ -34,7 +34,7 @@ describeWithPostgres('WRK-3: no worker has what the step requires', (postgres) =
     ['letter case', { GPU: 'yes' }, 'gpu=yes', /only letter case differs/],
     ['spelling', { accelerator: 'a100' }, 'acelerator=a100', /only the spelling differs/],
   ] as const)('a near miss in %s is pointed out', async ([, runsOn, label, said]) => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'almost', labels: [label] })
     const run = await scene.start([{ name: 'train', function: 't.echo', runsOn: { ...runsOn } }])
     const step = await scene.stepWith(run, 'train', (s) => s.reason?.code === 'dispatch.requirements_unmet')
@@ -52,7 +52,7 @@ describeWithPostgres('WRK-3: no worker has what the step requires', (postgres) =
   })
 
   test('a module that no worker has loaded is told as such', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'plain' })
     const spec = { modules: { T: './functions.ts' } }
     const run = await scene.start([{ name: 'only', function: 'T.echo' }], spec)

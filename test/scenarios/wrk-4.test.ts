@@ -4,7 +4,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('WRK-4: the worker that a step names does not exist', (postgres) => {
   test('the nearest worker is named; started under that name, a worker takes the step', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'builder-1' })
     await scene.startWorker({ name: 'gpu-box' })
     const run = await scene.start([{ name: 'only', function: 't.echo', runsOn: { worker: 'bulider-1' } }])
@@ -30,7 +30,7 @@ describeWithPostgres('WRK-4: the worker that a step names does not exist', (post
   })
 
   test('a step that names a worker goes to no other, though others are free', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'one' })
     await scene.startWorker({ name: 'two' })
     for (const worker of ['two', 'one', 'two']) {

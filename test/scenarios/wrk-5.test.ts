@@ -19,7 +19,7 @@ const inNamespace = (namespace: string, runsOn = {}) => ({
 
 describeWithPostgres('WRK-5: the worker belongs to another namespace', (postgres) => {
   test('the step says that nobody serves its namespace, and nothing of the other tenant; a worker of its own takes it', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const theirs = await tokenFor(scene, 'worker', 'tenant-b')
     await scene.startWorker({ name: 'secret-machine', token: theirs, labels: ['colour=mauve'] })
     const admin = await tokenFor(scene, 'admin', 'tenant-a')

@@ -4,7 +4,7 @@ import { openScene } from './rig.ts'
 
 describeWithPostgres('WRK-6: all slots are busy', (postgres) => {
   test('a queued step tells its place, the oldest wait and who holds the slots', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     await scene.startWorker({ name: 'single', capacity: 1 })
     const gate = (name: string) => scene.start([{ name, function: 't.gate', with: { dir: scene.dir, name } }])
     const first = await gate('first')

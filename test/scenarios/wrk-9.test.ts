@@ -10,7 +10,7 @@ describeWithPostgres('WRK-9: a worker dies with claimed work, or never takes it 
     ['on this host, seen at once', false],
     ['on another host, when its lease is over', true],
   ] as const)('killed %s: the step is given to another, once', async ([, isFar]) => {
-    const scene = await openScene({ dsn: await postgres.createDatabase(), isFar })
+    const scene = await openScene({ dsn: await postgres.createStore(), isFar })
     const victim = await scene.startWorker({ name: 'victim' })
     const run = await scene.start([
       { name: 'work', function: 't.gate', with: { dir: scene.dir, name: 'work' } },
@@ -41,7 +41,7 @@ describeWithPostgres('WRK-9: a worker dies with claimed work, or never takes it 
 
   test('slow work whose lease is renewed is never given to another', async () => {
     const scene = await openScene({
-      dsn: await postgres.createDatabase(),
+      dsn: await postgres.createStore(),
       isFar: true,
       times: { leaseMs: 900, heartbeatMs: 150, tickMs: 100 },
     })
@@ -69,7 +69,7 @@ describeWithPostgres('WRK-9: a worker dies with claimed work, or never takes it 
   })
 
   test('a worker that takes an assignment and never says so: the step is assigned again', async () => {
-    const scene = await openScene({ dsn: await postgres.createDatabase() })
+    const scene = await openScene({ dsn: await postgres.createStore() })
     const lane = scene.lane()
     const { session } = await lane.register({
       worker: 'swallower',

@@ -1,4 +1,4 @@
-// A PostgreSQL cluster of a test's own: temporary directory, random port, durable as in production (fsync on).
+// A PostgreSQL cluster of a test's own: temporary directory, random port.
 import { spawn, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
 import { appendFile, chmod, chown, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
@@ -56,8 +56,15 @@ export interface Postgres {
   readonly dataDir: string
 }
 
-/** Starts a cluster. `port` is for tests that need to know it before; else a free one is taken. */
-export async function startPostgres(options: { port?: number } = {}): Promise<Postgres> {
+export interface PostgresOptions {
+  /** For tests that need to know it before; else a free one is taken. */
+  port?: number
+  /** False for a cluster that nobody kills and whose data goes with it: it spares every commit the wait for the disk. */
+  isDurable?: boolean
+}
+
+/** Starts a cluster, durable as in production when nothing else is said. */
+export async function startPostgres(options: PostgresOptions = {}): Promise<Postgres> {
   const found = findPostgres()
   if (found.kind === 'missing') throw new Error(found.reason)
   const owner = clusterOwner()
@@ -65,7 +72,7 @@ export async function startPostgres(options: { port?: number } = {}): Promise<Po
   const cluster = new Cluster(found.bin, home, owner)
   try {
     await copyTemplate(await templateOf(found, owner), cluster.dataDir, owner)
-    await cluster.startFirst(options.port)
+    await cluster.startFirst(options)
   } catch (error) {
     await cluster.stop()
     throw error
@@ -195,12 +202,13 @@ class Cluster implements Postgres {
     await statement(this.dsn(), `drop database if exists "${name}" with (force)`)
   }
 
-  async startFirst(port: number | undefined): Promise<void> {
+  async startFirst({ port, isDurable = true }: PostgresOptions): Promise<void> {
+    const durability = isDurable ? '' : 'fsync = off\nfull_page_writes = off\n'
     for (let tries = 1; ; tries++) {
       this.#port = port ?? (await freePort())
       await appendFile(
         join(this.dataDir, 'postgresql.conf'),
-        `listen_addresses = '127.0.0.1'\nport = ${this.#port}\nunix_socket_directories = '${this.#home}'\nmax_connections = 200\n`,
+        `listen_addresses = '127.0.0.1'\nport = ${this.#port}\nunix_socket_directories = '${this.#home}'\nmax_connections = 200\n${durability}`,
       )
       try {
         return await this.#start()
@@ -274,9 +282,9 @@ class Cluster implements Postgres {
   }
 }
 
-/** Makes an empty database in the cluster that `dsn` leads to, and gives the database's address. */
-export async function createDatabase(dsn: string, name: string): Promise<string> {
-  await statement(dsn, `create database "${name}"`)
+/** Makes a database in the cluster that `dsn` leads to, empty unless it is a copy of a template, and gives the database's address. */
+export async function createDatabase(dsn: string, name: string, { template = 'template1' } = {}): Promise<string> {
+  await statement(dsn, `create database "${name}" template "${template}"`)
   const url = new URL(dsn)
   url.pathname = `/${name}`
   return url.href

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe } from 'vitest'
 import { createDatabase, findPostgres, type Postgres, startPostgres } from './postgres.ts'
+import { storeTemplate } from './store-template.ts'
 
 /** Databases for the tests of one file, in the run's cluster, or in one of the file's own when the run has none. */
 export interface SharedPostgres {
@@ -7,6 +8,8 @@ export interface SharedPostgres {
   dsn(): string
   /** Makes an empty database and gives its address. */
   createDatabase(): Promise<string>
+  /** Makes a database that has been migrated, for tests that do not look at how it came to be, and gives its address. */
+  createStore(): Promise<string>
 }
 
 /** `describe` for what needs PostgreSQL: skipped, by name, where it is not installed. */
@@ -16,6 +19,8 @@ export function describeWithPostgres(name: string, body: (postgres: SharedPostgr
   describe.skipIf(!canRun)(canRun ? name : `${name} (needs PostgreSQL)`, () => {
     let own: Postgres | null = null
     let made = 0
+    let template: Promise<string> | null = null
+    const freshName = () => `f${process.pid}_${Date.now().toString(36)}_${++made}`
     const dsn = (): string => {
       const address = own?.dsn() ?? given
       if (address === undefined) throw new Error('PostgreSQL is there from beforeAll on, not earlier')
@@ -29,6 +34,13 @@ export function describeWithPostgres(name: string, body: (postgres: SharedPostgr
         await own?.stop()
       })
     }
-    body({ dsn, createDatabase: () => createDatabase(dsn(), `f${process.pid}_${Date.now().toString(36)}_${++made}`) })
+    body({
+      dsn,
+      createDatabase: () => createDatabase(dsn(), freshName()),
+      createStore: async () => {
+        const from = await (template ??= storeTemplate(dsn()))
+        return createDatabase(dsn(), freshName(), { template: from })
+      },
+    })
   })
 }

@@ -1,5 +1,7 @@
 import { afterAll, describe, expect, test } from 'vitest'
 import { Client } from 'pg'
+import { silentLog } from '../../src/base/index.ts'
+import { migrate, openPostgres } from '../../src/store/index.ts'
 import { eventually } from './eventually.ts'
 import { findPostgres, startPostgres } from './postgres.ts'
 import { expectNoProcessLeft, liveProcesses, startNode } from './processes.ts'
@@ -56,6 +58,18 @@ describeWithPostgres('a shared PostgreSQL', (postgres) => {
     const [a, b] = [await postgres.createDatabase(), await postgres.createDatabase()]
     await query(a, 'create table only_here ()')
     expect(await query(b, `select to_regclass('only_here') as t`)).toEqual([{ t: null }])
+  })
+
+  test('gives migrated databases, also to two callers at once, that know nothing of each other', async () => {
+    const [a, b] = await Promise.all([postgres.createStore(), postgres.createStore()])
+    const db = openPostgres({ dsn: a, connections: 1, log: silentLog })
+    try {
+      expect(await migrate(db, { version: '0' })).toEqual({ applied: [] })
+    } finally {
+      await db.close()
+    }
+    await query(a, `delete from migration`)
+    expect(await query(b, `select count(*)::int > 0 as migrated from migration`)).toEqual([{ migrated: true }])
   })
 })
 
