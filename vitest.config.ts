@@ -38,7 +38,8 @@ export default defineConfig({
         },
       },
       { extends: true, test: { name: 'slow units', include: SLOW_UNITS } },
-      { extends: true, test: { name: 'processes', include: PROCESS_UNITS, retry: 1 } },
+      // Each in a process of its own: some measure how much memory theirs took.
+      { extends: true, test: { name: 'processes', include: PROCESS_UNITS, isolate: true, retry: 1 } },
       {
         extends: true,
         test: {
@@ -46,6 +47,9 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           globalSetup: ['test/support/global-postgres.ts'],
           retry: 1,
+          // Nothing takes this long unless it fails.
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
         },
       },
     ],

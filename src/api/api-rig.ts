@@ -33,7 +33,7 @@ export function serveApi(
 export const ADMIN = { authorization: `Bearer ${ADMIN_TOKEN}` }
 
 /** Waits for a state, not for a time. */
-export async function eventually(holds: () => boolean, withinMs = 10_000): Promise<void> {
+export async function eventually(holds: () => boolean, withinMs = 50_000): Promise<void> {
   const end = systemClock.monotonic() + withinMs
   while (!holds()) {
     if (systemClock.monotonic() > end) throw new Error(`not so within ${withinMs} ms: ${holds}`)

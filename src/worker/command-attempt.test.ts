@@ -64,7 +64,7 @@ const scripted = (acts: Record<string, Act[]>) =>
 const stateDir = () => join(root, 'state')
 
 async function until(condition: () => boolean): Promise<void> {
-  const due = systemClock.monotonic() + 20_000
+  const due = systemClock.monotonic() + 50_000
   while (!condition()) {
     if (systemClock.monotonic() > due) throw new Error('the state never came')
     await systemClock.sleep(2)

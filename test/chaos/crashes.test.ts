@@ -43,7 +43,7 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
   test('of a worker gives its function step to another, under a new fence, with one result', async () => {
     const r = (rig = await Rig.start({ servers: 1, workers: 2 }))
     const { id } = await r.client.createRun({ workflow: LONG, inputs: { journal: r.journalFile, ms: 4_000 } })
-    const first = await eventually(async () => (await r.journal())[0], { withinMs: 20_000, what: 'the start of a' })
+    const first = await eventually(async () => (await r.journal())[0], { withinMs: 40_000, what: 'the start of a' })
     const victim = r.workers.find((w) => w.process?.pid === first.pid)
     const killedAt = Date.now()
     await victim?.kill9()
@@ -65,7 +65,7 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
       workflow: COMMAND,
       inputs: { journal: r.journalFile, ms: 0, pause: '0.3' },
     })
-    await eventually(async () => (await r.journal())[0], { withinMs: 20_000, what: 'the start of the command' })
+    await eventually(async () => (await r.journal())[0], { withinMs: 40_000, what: 'the start of the command' })
     const [worker] = r.workers
     await worker?.kill9()
     worker?.start()
@@ -83,14 +83,14 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
     const r = (rig = await Rig.start({ servers: 1, workers: 2 }))
     const inputs = { journal: r.journalFile, ms: 0, pause: '0.2' }
     const { id } = await r.client.createRun({ workflow: COMMAND, inputs })
-    await eventually(async () => (await r.journal())[0], { withinMs: 20_000, what: 'the start of the command' })
+    await eventually(async () => (await r.journal())[0], { withinMs: 40_000, what: 'the start of the command' })
     const name = stepOf(
       await eventually(
         async () => {
           const run = await r.client.getRun(id)
           return stepOf(run, 'sh').worker !== null && run
         },
-        { withinMs: 20_000, what: 'the worker of the command' },
+        { withinMs: 40_000, what: 'the worker of the command' },
       ),
       'sh',
     ).worker
@@ -117,7 +117,7 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
       r.client.createRun({ workflow: SHAPES['chain']?.manifest ?? {}, inputs: { journal: r.journalFile, ms: 300 } }),
     )
     const accepted = new Set((await Promise.all(made)).map((run) => run.id))
-    await eventually(async () => (await r.journal()).some((l) => l.what === 'end'), { withinMs: 20_000 })
+    await eventually(async () => (await r.journal()).some((l) => l.what === 'end'), { withinMs: 40_000 })
     await server?.member.kill9()
     const killedAt = Date.now()
     server?.member.start()
@@ -135,7 +135,7 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
       workflow: LONG,
       inputs: { journal: r.journalFile, ms: 3_000 },
     })
-    await eventually(async () => (await r.journal())[0], { withinMs: 20_000, what: 'the start of a' })
+    await eventually(async () => (await r.journal())[0], { withinMs: 40_000, what: 'the start of a' })
     await first?.member.kill9()
     const run = await eventually(
       async () => {
@@ -158,11 +158,11 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
     const accepted = new Set<string>()
     for (let i = 0; i < 20; i++) accepted.add((await r.client.createRun(request)).id)
     await r.postgres.kill9()
-    await eventually(async () => (await r.status(address, '/readyz')) === 503, { withinMs: 10_000, what: 'not ready' })
+    await eventually(async () => (await r.status(address, '/readyz')) === 503, { withinMs: 40_000, what: 'not ready' })
     expect(await r.status(address, '/healthz')).toBe(200)
     await expect(r.client.createRun(request)).rejects.toMatchObject({ code: 'storage.unreachable' })
     await r.postgres.restart()
-    await eventually(() => r.isReady(address), { withinMs: 20_000, what: 'ready again' })
+    await eventually(() => r.isReady(address), { withinMs: 40_000, what: 'ready again' })
     accepted.add((await r.client.createRun(request)).id)
     for (const id of accepted) await ended(r, id)
     expect(await findWrongs(r, accepted)).toEqual([])
@@ -184,13 +184,13 @@ describe.skipIf(findPostgres().kind === 'missing')('a transaction', () => {
               () => false,
               () => true,
             ),
-          { withinMs: 5_000 },
+          { withinMs: 40_000 },
         )
         return tx.query('select 3')
       })
       await expect(cut).rejects.toMatchObject({ code: 'storage.unreachable' })
       await postgres.restart()
-      await eventually(() => db.query('select 1'), { withinMs: 10_000, what: 'the database' })
+      await eventually(() => db.query('select 1'), { withinMs: 40_000, what: 'the database' })
     } finally {
       await db.close()
     }
@@ -200,7 +200,7 @@ describe.skipIf(findPostgres().kind === 'missing')('a transaction', () => {
 describe('a kill -9 of an embedded Orrery', () => {
   let home = ''
   afterEach(async () => {
-    await expectNoProcessLeft({ withinMs: 15_000 })
+    await expectNoProcessLeft({ withinMs: 40_000 })
     await rm(home, { recursive: true, force: true, maxRetries: 5 })
   })
 

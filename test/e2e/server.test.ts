@@ -120,7 +120,7 @@ describe('orrery up', () => {
     await reaches(other, 'failed')
     expect(await orrery('runs', 'skip', other, 'first', '--output', '"instead"')).toMatchObject({ code: 0 })
     await eventually(async () => (await orrery('runs', 'logs', other)).stdout.includes('got instead'), {
-      withinMs: 20_000,
+      withinMs: 40_000,
     })
     expect(await orrery('runs', 'skip', other, 'frist')).toMatchObject({
       code: 2,

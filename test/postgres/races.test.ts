@@ -61,7 +61,7 @@ describeWithPostgres('two connections', (postgres) => {
         )
         return row?.n === count
       },
-      { withinMs: 10_000, what: `${count} waiting statements` },
+      { withinMs: 40_000, what: `${count} waiting statements` },
     )
 
   /** Lets works meet at a run's lock, and go on one after another in this order. */
@@ -431,7 +431,7 @@ describeWithPostgres('two connections', (postgres) => {
           id = (await engines[0].listApprovals(ADMIN, filter)).items[0]?.id ?? ''
           return id !== ''
         },
-        { withinMs: 10_000, what: 'the approval' },
+        { withinMs: 40_000, what: 'the approval' },
       )
       return { engines, runId, id }
     }

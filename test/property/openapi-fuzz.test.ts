@@ -90,7 +90,7 @@ async function openApprovals(engine: RunningEngine): Promise<string[]> {
       const { items } = await engine.listApprovals(ADMIN, all)
       return items.length === OF_EACH ? items.map((approval) => approval.id) : null
     },
-    { withinMs: 20_000, what: 'approvals to be asked for' },
+    { withinMs: 40_000, what: 'approvals to be asked for' },
   )
 }
 

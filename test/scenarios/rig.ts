@@ -31,7 +31,7 @@ import { type OrreryProcess, runOrrery, startOrrery } from '../support/processes
 
 export const FUNCTIONS = fileURLToPath(new URL('./functions.ts', import.meta.url))
 /** Long enough for a loaded machine; nothing waits this long unless it fails. */
-export const WITHIN = { withinMs: 20_000 }
+export const WITHIN = { withinMs: 40_000 }
 /** For a server that starts: it may migrate, or make a whole database where none was prepared. One that ends is told at once. */
 const UP_WITHIN = { withinMs: 50_000 }
 

@@ -31,7 +31,7 @@ describeWithPostgres('WRK-2: workers exist, none is ready', (postgres) => {
     const held = await scene.start([{ name: 'held', function: 't.gate', with: { dir: scene.dir, name: 'held' } }])
     await scene.stepWith(held, 'held', (s) => s.state === 'running')
     worker.signal('SIGTERM')
-    await worker.waitFor(/draining/, { withinMs: 10_000 })
+    await worker.waitFor(/draining/, { withinMs: 40_000 })
     const run = await scene.start([{ name: 'only', function: 't.echo' }])
 
     const step = await scene.stepWith(run, 'only', (s) => s.reason?.code === 'dispatch.no_ready_worker')

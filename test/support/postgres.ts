@@ -10,7 +10,7 @@ import { freePort } from './free-port.ts'
 
 const CACHE = join(import.meta.dirname, '..', '..', '.cache')
 const SUPERUSER = 'orrery'
-const START_WITHIN_MS = 30_000
+const START_WITHIN_MS = 60_000
 const PORT_TRIES = 5
 
 export type PostgresInstall = { kind: 'found'; bin: string; version: string } | { kind: 'missing'; reason: string }
@@ -252,7 +252,7 @@ class Cluster implements Postgres {
     kill(this.#server.pid, 'SIGKILL')
     for (const pid of others) kill(pid, 'SIGKILL')
     await this.#end('SIGKILL')
-    await eventually(() => others.every((pid) => !isAlive(pid)), { withinMs: 10_000, what: 'the end of PostgreSQL' })
+    await eventually(() => others.every((pid) => !isAlive(pid)), { withinMs: 40_000, what: 'the end of PostgreSQL' })
   }
 
   async restart(): Promise<void> {

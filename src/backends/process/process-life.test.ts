@@ -202,7 +202,7 @@ describe('stopping', () => {
 
   test('gives a command its grace to end well', async () => {
     const script = `trap 'sleep 0.1; echo tidy; exit 9' TERM; echo on; while :; do sleep 0.05; done`
-    const handle = await backend.start(shell(script, { timeoutMs: 400, killGraceMs: 10_000 }))
+    const handle = await backend.start(shell(script, { timeoutMs: 1_500, killGraceMs: 10_000 }))
     expect(await handle.ended).toMatchObject({
       kind: 'timed_out',
       exitCode: 9,

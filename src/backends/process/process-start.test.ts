@@ -239,7 +239,7 @@ describe('a full disk', () => {
     } finally {
       await other.close()
       // Only when the shim host has left, which must not wait for ever to write the status of a forgotten attempt.
-      const due = systemClock.monotonic() + 10_000
+      const due = systemClock.monotonic() + 50_000
       while (!unmounts(disk) && systemClock.monotonic() < due) await systemClock.sleep(20)
       expect(readdirSync(disk)).toEqual([])
     }
