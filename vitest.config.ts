@@ -25,8 +25,9 @@ export default defineConfig({
     // Files that follow one another in a process share its modules: loading them anew for each costs as much as the tests themselves.
     isolate: false,
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Nothing takes this long unless it fails, or the machine is loaded many times over.
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     // `retry` is for real processes on a machine that others may load: a second try is said in the report, and belongs in docs/flakes.md.
     projects: [
       {
@@ -47,9 +48,6 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           globalSetup: ['test/support/global-postgres.ts'],
           retry: 1,
-          // Nothing takes this long unless it fails.
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
         },
       },
     ],
