@@ -1,15 +1,14 @@
 import { join } from 'node:path'
 import { systemClock } from '../base/index.ts'
 import type { EmbeddedHandle, EmbeddedOptions } from '../cli/index.ts'
-import { createClient, createExchangeLane, handlerTransport, type Transport } from '../client/index.ts'
+import { createClient, handlerTransport } from '../client/index.ts'
 import { LIMITS } from '../domain/index.ts'
-import { loopHeartbeats, type Worker } from '../worker/index.ts'
-import { buildWorker } from './build-worker.ts'
-import { type Observability, openObservability } from './observability.ts'
+import { openObservability } from './observability.ts'
 import { openSecrets } from './open-secrets.ts'
 import { openStore } from './open-store.ts'
 import { defaultDataDir, type Env } from './places.ts'
-import { type ServerParts, startServer } from './start-server.ts'
+import { startServer } from './start-server.ts'
+import { startWorkerBeside } from './start-worker-beside.ts'
 
 /** The engine, the api and a worker in this process, for one `orrery run FILE`: the same contract, handed over without a socket. */
 export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise<EmbeddedHandle> {
@@ -36,7 +35,7 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
     const transport = handlerTransport((request, e) => server.api.fetch(request, e))
     const worker = options.idle
       ? null
-      : await startWorkerFor(options, { transport, server, dataDir, env, observability })
+      : await startWorkerBeside(server, options, { transport, dataDir, env, observability, log })
     return {
       client: createClient({ transport, token: server.adminToken, traceparent: env['TRACEPARENT'] }),
       async close() {
@@ -52,31 +51,4 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
     await observability.close()
     throw error
   }
-}
-
-async function startWorkerFor(
-  options: EmbeddedOptions,
-  parts: { transport: Transport; server: ServerParts; dataDir: string; env: Env; observability: Observability },
-): Promise<Worker> {
-  const { transport, server, dataDir, env, observability } = parts
-  const { prometheus, tracer, known } = observability
-  const log = observability.logOf('run')
-  const lane = createExchangeLane({ transport, token: server.workerToken })
-  const worker = await buildWorker({
-    lane,
-    startHeartbeats: loopHeartbeats({ lane, clock: systemClock, log }),
-    name: null,
-    modules: options.modules,
-    capacity: options.capacity,
-    labels: options.labels,
-    namespaces: null,
-    workspace: join(dataDir, 'worker'),
-    env,
-    log,
-    prometheus,
-    tracer,
-    known,
-  })
-  await worker.start()
-  return worker
 }

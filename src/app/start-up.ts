@@ -3,18 +3,18 @@ import { join } from 'node:path'
 import { serve } from '../api/index.ts'
 import { createIds, type Log, systemClock, systemRandom } from '../base/index.ts'
 import type { UpHandle, UpOptions } from '../cli/index.ts'
-import { createExchangeLane, handlerTransport } from '../client/index.ts'
+import { handlerTransport } from '../client/index.ts'
 import { Failure, type FailureRecord } from '../domain/index.ts'
 import { checkReach } from '../telemetry/index.ts'
-import { loopHeartbeats, type Worker } from '../worker/index.ts'
-import { buildWorker } from './build-worker.ts'
+import type { Worker } from '../worker/index.ts'
 import { examineHost } from './examine-host.ts'
 import { isInContainer } from './host.ts'
-import { type Observability, openObservability } from './observability.ts'
+import { openObservability } from './observability.ts'
 import { openSecrets } from './open-secrets.ts'
 import { openStore } from './open-store.ts'
 import { defaultDataDir, type Env, stateFile } from './places.ts'
 import { type ServerParts, startServer } from './start-server.ts'
+import { startWorkerBeside } from './start-worker-beside.ts'
 import { ensureFirstAdmin } from './tokens.ts'
 
 /** How long running work may finish when the server is told to stop. */
@@ -77,7 +77,13 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
     })
     const address = `${scheme}://${serving.host.includes(':') ? `[${serving.host}]` : serving.host}:${serving.port}`
     const worker = options.worker
-      ? await startWorkerBeside(options.worker, parts, { dataDir, env, observability })
+      ? await startWorkerBeside(parts, options.worker, {
+          transport: handlerTransport((request, e) => parts.api.fetch(request, e)),
+          dataDir,
+          env,
+          observability,
+          log: observability.logOf('worker'),
+        })
       : null
     const logFile = observability.logFileOf('server')
     await writeFile(
@@ -124,32 +130,6 @@ async function readTls(files: { certFile: string; keyFile: string }): Promise<{ 
     cert: await read(files.certFile, 'the certificate of --tls-cert'),
     key: await read(files.keyFile, 'the key of --tls-key'),
   }
-}
-
-async function startWorkerBeside(
-  options: NonNullable<UpOptions['worker']>,
-  parts: ServerParts,
-  { dataDir, env, observability }: { dataDir: string; env: Env; observability: Observability },
-): Promise<Worker> {
-  const log = observability.logOf('worker')
-  const { prometheus, tracer, known } = observability
-  const transport = handlerTransport((request, e) => parts.api.fetch(request, e))
-  const lane = createExchangeLane({ transport, token: parts.workerToken })
-  const worker = await buildWorker({
-    ...options,
-    lane,
-    startHeartbeats: loopHeartbeats({ lane, clock: systemClock, log }),
-    name: null,
-    namespaces: null,
-    workspace: join(dataDir, 'worker'),
-    env,
-    log,
-    prometheus,
-    tracer,
-    known,
-  })
-  await worker.start()
-  return worker
 }
 
 /** In a container that nobody scrapes this is as it should be: it is said, and warned of only by the checks of an installation. */
