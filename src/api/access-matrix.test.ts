@@ -123,6 +123,8 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   downloadArtifact: { params: (t) => ({ id: t.run }), query: `?step=a&name=${MARK}`, status: 200 },
   artifacts: { body: (t) => ({ ...ofAttempt(t), files: [{ ...FILE, name: 'new' }], sent: false }), status: 200 },
   chunk: { body: (t) => ({ ...ofAttempt(t), sha256: FILE.sha256, index: 0, base64: 'AAAA' }), status: 200 },
+  // The step hands on no variables: who is let in is told that.
+  exports: { body: (t) => ({ ...ofAttempt(t), env: { A: 'b' } }), status: 400 },
   listWorkers: { status: 200 },
   nudgeRun: { params: (t) => ({ id: t.run }), state: 'live', status: 200 },
   sendEvent: { params: (t) => ({ id: t.run, event: 'go' }), body: () => ({}), state: 'live', status: 200 },
@@ -293,7 +295,7 @@ const isAboutOne = (route: Route): boolean =>
   route.resource
     ? !['list', 'listAll', 'put'].includes(route.resource.verb)
     : (caseOf(route).params !== undefined && route.id !== 'setSecretValues') ||
-      ['createRun', 'createRuns', 'poll', 'report', 'heartbeat', 'artifacts', 'chunk'].includes(route.id)
+      ['createRun', 'createRuns', 'poll', 'report', 'heartbeat', 'artifacts', 'chunk', 'exports'].includes(route.id)
 
 const roleOf = (who: Who): Role | null => (who === 'none' ? null : TOKENS[who].role)
 

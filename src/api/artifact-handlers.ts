@@ -1,4 +1,4 @@
-import type { ArtifactsRequest, ChunkRequest } from '../contract/exchange.ts'
+import type { ArtifactsRequest, ChunkRequest, ExportsRequest } from '../contract/exchange.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Answer, Exchange } from './context.ts'
 
@@ -10,6 +10,10 @@ export async function artifacts(x: Exchange): Promise<Answer> {
 
 export async function chunk(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.takeChunk(x.caller, x.body as ChunkRequest))
+}
+
+export async function exports(x: Exchange): Promise<Answer> {
+  return x.respondJson(200, await x.deps.engine.takeExports(x.caller, x.body as ExportsRequest))
 }
 
 export async function listArtifacts(x: Exchange): Promise<Answer> {

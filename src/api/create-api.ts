@@ -75,6 +75,7 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> 
   heartbeat: exchange.heartbeat,
   artifacts: artifacts.artifacts,
   chunk: artifacts.chunk,
+  exports: artifacts.exports,
   health: server.health,
   ready: server.ready,
   metrics: server.metrics,

@@ -261,6 +261,11 @@ export class ScriptedEngine implements Engine {
     return { kept: false }
   }
 
+  async takeExports(...args: Parameters<Engine['takeExports']>): ReturnType<Engine['takeExports']> {
+    this.#note('takeExports', ...args)
+    return { state: 'stale' }
+  }
+
   async *followEvents(...[caller, runId, afterSeq, signal]: Parameters<Engine['followEvents']>) {
     this.#note('followEvents', caller, runId, afterSeq)
     this.#requireRun(runId)

@@ -27,6 +27,15 @@ export const VARIABLES: Readonly<Record<string, Variable>> = {
   ORRERY_ATTEMPT: { of: 'command steps', meaning: 'Names this attempt for ever; another try has another one.' },
   ORRERY_ATTEMPT_DIR: { of: 'command steps', meaning: 'Marks the processes of the attempt. Leave it alone.' },
   ORRERY_OUTPUT: { of: 'command steps', meaning: 'File for the JSON that is to be the output of the step.' },
+  ORRERY_ENV: {
+    of: 'command steps',
+    meaning: 'With `exportEnv`: file for variables of what comes after, `NAME=VALUE` a line.',
+  },
+  ORRERY_STAGE: { of: 'command steps', meaning: 'With `setUp` or `tearDown`: `setUp`, `command` or `tearDown`.' },
+  ORRERY_OUTCOME: {
+    of: 'command steps',
+    meaning: 'For a tear-down: `succeeded`, `failed`, `timed_out` or `canceled`.',
+  },
   OTEL_EXPORTER_OTLP_ENDPOINT: {
     of: 'up, worker, run',
     meaning: 'Collector of traces; `/v1/traces` is put behind it.',

@@ -22,6 +22,7 @@ export function createExchangeLane(options: { transport: Transport; token: Secre
     report: (request, signal) => send(EXCHANGE_PATHS.report, request, signal, { repeatable: true }),
     artifacts: (request, signal) => send(EXCHANGE_PATHS.artifacts, request, signal, { repeatable: true }),
     chunk: (request, signal) => send(EXCHANGE_PATHS.chunk, request, signal, { repeatable: true }),
+    exports: (request, signal) => send(EXCHANGE_PATHS.exports, request, signal, { repeatable: true }),
     // A heartbeat that hangs must fail while the lease can still be kept by another one.
     heartbeat: (request, signal) =>
       send(EXCHANGE_PATHS.heartbeat, request, signal, { repeatable: true, silenceMs: LIMITS.leaseMs / 2 }),

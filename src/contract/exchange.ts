@@ -1,4 +1,4 @@
-import type { ArtifactRule } from '../domain/workflow.ts'
+import type { ArtifactRule, OutputRule } from '../domain/workflow.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Json } from '../base/json.ts'
 
@@ -14,6 +14,7 @@ export const EXCHANGE_PATHS = {
   heartbeat: '/v1/exchange/heartbeat',
   artifacts: '/v1/exchange/artifacts',
   chunk: '/v1/exchange/chunk',
+  exports: '/v1/exchange/exports',
 } as const
 
 /** `<run id>.<node>` or `<run id>.<node>.<index>[.<index>…]`: the identity of one activation. */
@@ -41,6 +42,8 @@ export interface RegisterRequest {
   namespaces: string[] | null
   backends: ('function' | 'process')[]
   modules: string[]
+  /** What it knows of beyond what every worker ever released does; see FEATURES in domain/workflow.ts. Those that a server does not know mean nothing to it. */
+  features?: string[]
   /** The session that this worker had before it restarted; ended in the same breath. */
   replaces: string | null
   /** Attempts of the former session that are still alive here (adopted commands). */
@@ -99,6 +102,12 @@ export interface Assignment {
         keepOnFailureMs: number | null
         /** Files that are given to the server before the end is told. */
         artifacts?: ArtifactRule[]
+        /** Each of these is absent where it is not used. */
+        setUp?: string[][]
+        tearDown?: { commands: string[][]; timeoutMs: number }
+        output?: OutputRule
+        /** The variables that it leaves are given to the server before the end is told. */
+        exportEnv?: true
       }
   /**
    * Values of the secrets that the step asked for, by variable of a command or by alias of a function. They are nowhere but in this
@@ -194,7 +203,6 @@ export interface HeartbeatResponse {
   leaseMs: number
 }
 
-/** How a worker reaches a server: over HTTP from a process of its own, or handed the server's handler in one process. */
 /** A file that an attempt leaves. */
 export interface NewArtifactFile {
   /** Relative path in the workspace, with forward slashes. */
@@ -235,6 +243,19 @@ export interface ChunkResponse {
   kept: boolean
 }
 
+/** Records the variables that an attempt hands on; twice is safe. */
+export interface ExportsRequest {
+  session: string
+  step: StepId
+  fence: number
+  env: Record<string, string>
+}
+export interface ExportsResponse {
+  /** `stale`: the attempt does not hold its step. */
+  state: 'recorded' | 'stale'
+}
+
+/** How a worker reaches a server: over HTTP from a process of its own, or handed the server's handler in one process. */
 export interface ExchangeLane {
   register(request: RegisterRequest, signal?: AbortSignal): Promise<RegisterResponse>
   poll(request: PollRequest, signal?: AbortSignal): Promise<PollResponse>
@@ -242,4 +263,5 @@ export interface ExchangeLane {
   heartbeat(request: HeartbeatRequest, signal?: AbortSignal): Promise<HeartbeatResponse>
   artifacts(request: ArtifactsRequest, signal?: AbortSignal): Promise<ArtifactsResponse>
   chunk(request: ChunkRequest, signal?: AbortSignal): Promise<ChunkResponse>
+  exports(request: ExportsRequest, signal?: AbortSignal): Promise<ExportsResponse>
 }

@@ -47,6 +47,7 @@ export const PERMISSIONS: Readonly<Record<Exclude<RouteId, ResourceRouteId>, Per
   downloadArtifact: { verb: 'get', resource: 'artifacts' },
   artifacts: { verb: 'take', resource: 'work' },
   chunk: { verb: 'take', resource: 'work' },
+  exports: { verb: 'take', resource: 'work' },
   health: null,
   ready: null,
   metrics: null,

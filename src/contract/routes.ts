@@ -58,6 +58,7 @@ export type RouteId =
   | 'downloadArtifact'
   | 'artifacts'
   | 'chunk'
+  | 'exports'
   | 'listWorkers'
   | 'getStatus'
   | 'doctor'
@@ -410,6 +411,15 @@ export const ROUTES: readonly Route[] = [
     body: s.ChunkSchema,
     bodyBytes: LIMITS.bodyBytes,
     responses: [ok(s.ChunkResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'exports',
+    path: EXCHANGE_PATHS.exports,
+    summary: 'Record the variables that an attempt hands on.',
+    body: s.ExportsSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    responses: [ok(s.ExportsResponseSchema)],
   },
   {
     ...get,

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { Json, JsonObject } from '../base/json.ts'
 import { type FailureCode, isFailureCode } from '../domain/failures.ts'
+import { exportsTooLarge, isReservedVariable } from '../domain/exported-env.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { SECRET_KEY } from '../domain/secrets.ts'
 import { cursor, flag, limit, numberText } from './page-schemas.ts'
@@ -176,6 +177,7 @@ export const RegisterSchema = z.strictObject({
   namespaces: z.array(id).max(1000).nullable(),
   backends: z.array(z.enum(['function', 'process'])).max(2),
   modules: z.array(id).max(1000),
+  features: z.array(id).max(100).optional(),
   replaces: id.nullable(),
   held,
 })
@@ -265,6 +267,21 @@ export const ChunkSchema = z.strictObject({
     .min(1)
     .max(Math.ceil(LIMITS.artifactChunkBytes / 3) * 4)
     .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, 'must be base64'),
+})
+export const ExportsSchema = z.strictObject({
+  session: id,
+  step: id,
+  fence: count,
+  env: z
+    .record(
+      z
+        .string()
+        .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
+        .refine((name) => !isReservedVariable(name), 'is a reserved name'),
+      // What the database cannot keep as text.
+      z.string().refine((value) => value.isWellFormed() && !value.includes('\0'), 'must be text'),
+    )
+    .refine((env) => exportsTooLarge(env) === null, 'are too many variables, or too large'),
 })
 export const DownloadQuerySchema = z.strictObject({
   step: text(512).describe('Name of the step, with indices.'),
@@ -575,6 +592,7 @@ export const ArtifactsResponseSchema = z.object({
   state: z.enum(['recorded', 'open', 'stale']),
   missing: z.array(z.string()),
 })
+export const ExportsResponseSchema = z.object({ state: z.enum(['recorded', 'stale']) })
 export const ChunkResponseSchema = z.object({ kept: z.boolean() })
 export const ArtifactViewSchema = z
   .object({

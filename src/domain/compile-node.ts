@@ -1,7 +1,8 @@
 import type { StepManifest } from './schema.ts'
 import type { SecretRef } from './secrets.ts'
 import { bareExpression } from './template.ts'
-import type { Join, Matrix, WaitNode, WorkflowNode } from './workflow.ts'
+import { LIMITS } from './limits.ts'
+import type { CommandNode, Join, Matrix, OutputRule, WaitNode, WorkflowNode } from './workflow.ts'
 import { parseWorkflowRef } from './workflow-ref.ts'
 
 /** The node of a step whose manifest is in order. `needs` and `refs` are node numbers. */
@@ -44,7 +45,25 @@ export function nodeOf(step: StepManifest, needs: number[], refs: number[]): Wor
       always: when === 'always',
       optional,
     })),
+    ...extrasOf(step),
   }
+}
+
+/** What is absent where it is not used, so that the definition of a plain command stays what it was. */
+function extrasOf(step: StepManifest): Partial<CommandNode> {
+  const { setUp, tearDown, tearDownTimeout, output, exportEnv } = step
+  return {
+    ...(setUp ? { setUp } : {}),
+    ...(tearDown ? { tearDown: { commands: tearDown, timeoutMs: tearDownTimeout ?? LIMITS.tearDownMs } } : {}),
+    ...(output ? { output: outputOf(output) } : {}),
+    ...(exportEnv ? { exportEnv } : {}),
+  }
+}
+
+function outputOf(output: NonNullable<StepManifest['output']>): OutputRule {
+  if (output === 'files') return { from: 'artifacts' }
+  if (typeof output === 'string') return { from: 'stdout', as: output }
+  return { from: 'file', path: output.file, as: output.as }
 }
 
 /** Plain variables, and those whose value is a secret. */

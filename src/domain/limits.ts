@@ -83,6 +83,18 @@ export const LIMITS = {
   storeSlowMs: 250,
   /** SSE comment frames, so that proxies keep the stream open. */
   sseHeartbeatMs: 15_000,
+  /** Commands of one set-up, and of one tear-down. */
+  stageCommandsMax: 20,
+  /** How long a tear-down may take when the workflow says nothing. */
+  tearDownMs: 60_000,
+  /** What one step may hand on as variables, as text. */
+  exportBytes: 64 * 1024,
+  /** Variables that one step may hand on. */
+  exportsMax: 200,
+  /** Steps whose variables one step is given. */
+  importStepsMax: 100,
+  /** What one step may be handed by all steps before it, as text. */
+  importBytes: 256 * 1024,
   /** Grace between TERM and KILL. */
   killGraceMs: 5_000,
   /** A queued step shows why it waits after this. */

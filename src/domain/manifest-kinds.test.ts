@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { compileWorkflow } from './manifest.ts'
 import { conflictsOf } from './schema.ts'
+import { requirementsOf } from './workflow.ts'
 
 const workflow = (steps: unknown[], spec: object = {}): object => ({
   apiVersion: 'orrery.dev/v1',
@@ -225,5 +226,95 @@ describe('what is wrong is told with its place', () => {
 
   test('a step of no kind is told what kinds there are', () => {
     expect(conflictsOf({ name: 'a' })[0]?.message).toContain('wait, approval, workflow')
+  })
+})
+
+describe('a command with more than itself', () => {
+  test('has commands before and after it, each as a command is written', () => {
+    const { nodes } = nodesOf([
+      run('a', { setUp: ['npm ci', ['make', '-j']], tearDown: 'rm -rf tmp', tearDownTimeout: '5s' }),
+      run('b', { tearDown: ['x'] }),
+      run('c'),
+    ])
+    expect(nodes[0]).toMatchObject({
+      setUp: [
+        ['sh', '-c', 'npm ci'],
+        ['make', '-j'],
+      ],
+      tearDown: { commands: [['sh', '-c', 'rm -rf tmp']], timeoutMs: 5_000 },
+    })
+    expect(nodes[1]).toMatchObject({ tearDown: { timeoutMs: 60_000 } })
+    for (const key of ['setUp', 'tearDown', 'output', 'exportEnv', 'importEnv'])
+      expect(nodes[2]).not.toHaveProperty(key)
+  })
+
+  test('says what its output is', () => {
+    const { nodes } = nodesOf([
+      run('a', { output: 'json' }),
+      run('b', { output: 'text' }),
+      run('c', { output: { file: 'out/report.json' } }),
+      run('d', { output: { file: 'notes.txt', as: 'text' } }),
+      run('e', { output: 'files', artifacts: ['*'] }),
+    ])
+    expect(nodes.map((n) => n.kind === 'command' && n.output)).toEqual([
+      { from: 'stdout', as: 'json' },
+      { from: 'stdout', as: 'text' },
+      { from: 'file', path: 'out/report.json', as: 'json' },
+      { from: 'file', path: 'notes.txt', as: 'text' },
+      { from: 'artifacts' },
+    ])
+  })
+
+  test('hands its variables on to the commands behind it, and to no others', () => {
+    const { nodes } = nodesOf([
+      run('a', { exportEnv: true }),
+      run('b', { needs: ['a'] }),
+      { name: 'nap', wait: '1s', needs: ['b'] },
+      run('c', { needs: ['nap'], exportEnv: true }),
+      run('d', { needs: ['c'] }),
+      run('e', { exportEnv: false }),
+    ])
+    expect(nodes.map((n) => n.kind === 'command' && n.importEnv)).toEqual([
+      undefined,
+      [0],
+      false,
+      [0],
+      [0, 3],
+      undefined,
+    ])
+  })
+
+  test('asks for a worker that knows what it uses, and a plain one does not', () => {
+    const definition = nodesOf([
+      run('a', { setUp: 'x', output: 'json', exportEnv: true }),
+      run('b', { tearDown: 'x' }),
+      run('c', { needs: ['a'] }),
+    ])
+    expect(definition.nodes.map((n) => requirementsOf(definition, n).features)).toEqual([
+      ['stages', 'output', 'exportEnv'],
+      ['stages'],
+      undefined,
+    ])
+  })
+
+  test.each([
+    ['nothing before it', run('a', { setUp: [] }), 'spec.steps[0].setUp'],
+    ['an empty command', run('a', { setUp: [[]] }), 'spec.steps[0].setUp[0]'],
+    ['too many', run('a', { tearDown: Array.from({ length: 21 }, () => 'x') }), 'spec.steps[0].tearDown'],
+    ['a time without a tear-down', run('a', { tearDownTimeout: '5s' }), 'is for steps with a tearDown only'],
+    ['an unknown output', run('a', { output: 'yaml' }), 'must be one of json, text, files'],
+    ['a file outside', run('a', { output: { file: '../x' } }), 'spec.steps[0].output'],
+    ['files that are none', run('a', { output: 'files' }), 'lists what artifacts names, which is missing'],
+    ['variables of many', run('a', { exportEnv: true, forEach: [1] }), 'stands beside forEach'],
+    ['a template that is none', run('a', { setUp: ['echo ${{ nope }}'] }), 'spec.steps[0].setUp[0]'],
+  ])('%s is refused', (_, step, problem) => {
+    expect(problemsOf(step).join('\n')).toContain(problem)
+  })
+
+  test.each(['setUp', 'tearDown', 'tearDownTimeout', 'output', 'exportEnv'])('%s is for commands alone', (key) => {
+    const value = { tearDownTimeout: '5s', output: 'json', exportEnv: true }[key] ?? 'x'
+    expect(problemsOf({ name: 'a', function: 'm.f', [key]: value }).join('\n')).toContain(
+      `${key}: is for steps with a command only`,
+    )
   })
 })

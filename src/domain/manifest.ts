@@ -4,6 +4,7 @@ import { nearest } from '../base/nearest.ts'
 import { failureOfProblems, type Problem } from './failure.ts'
 import { nodeOf } from './compile-node.ts'
 import { compileGraph, type Graph, type GraphStep } from './graph.ts'
+import { importsOf } from './import-env.ts'
 import { schemaKey, schemaProblems } from './json-schema.ts'
 import { LIMITS } from './limits.ts'
 import { formatPath, type Path } from './place.ts'
@@ -72,7 +73,31 @@ export function compileValue(value: Json): {
     ...graphProblems,
   ]
   if (!parsed.success || problems.length > 0) return { result: null, problems }
-  return { result: { workflow: parsed.data, definition: definitionOf(parsed.data, graph) }, problems }
+  const definition = definitionOf(parsed.data, graph)
+  const excess = importEnv(definition)
+  if (excess.length > 0) return { result: null, problems: excess }
+  return { result: { workflow: parsed.data, definition }, problems }
+}
+
+/** Tells each command whose variables it is given. */
+function importEnv({ nodes }: Definition): Placed[] {
+  const exports = (i: number): boolean => {
+    const node = nodes[i]
+    return node?.kind === 'command' && node.exportEnv === true
+  }
+  if (!nodes.some((_, i) => exports(i))) return []
+  const imports = importsOf(
+    nodes.map((node) => node.needs),
+    exports,
+  )
+  return nodes.flatMap((node, i) => {
+    if (node.kind !== 'command') return []
+    const from = imports[i]
+    if (from && from.length > 0) node.importEnv = from
+    if (from) return []
+    const message = `more than ${LIMITS.importStepsMax} steps before it hand on variables with exportEnv`
+    return [placedProblem('manifest.invalid', message, ['spec', 'steps', i, 'needs'])]
+  })
 }
 
 function checkKinds(steps: Json[]): Placed[] {

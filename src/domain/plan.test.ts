@@ -45,6 +45,25 @@ describe('a plan', () => {
     })
   })
 
+  test('says what a command has round it, and what it hands on and is handed', () => {
+    const flow = `apiVersion: orrery.dev/v1
+kind: Workflow
+metadata: { name: w }
+spec:
+  steps:
+    - { name: a, command: make, setUp: [npm ci, npm test], tearDown: rm -rf x, output: json, exportEnv: true }
+    - { name: b, command: make, needs: [a], output: { file: out/report.json } }
+    - { name: c, command: make, needs: [b], artifacts: ['*'], output: files }
+`
+    const planned = planOf(parseManifest(flow, { file: 'flow.yaml' }).definition, {})
+    expect(planned.steps.map((s) => s.extras)).toEqual([
+      { setUp: 2, tearDown: 1, output: 'stdout', exportsEnv: true },
+      { output: 'out/report.json', envFrom: ['a'] },
+      { output: 'artifacts', envFrom: ['a'] },
+    ])
+    expect(plan.steps.map((s) => s.extras).filter(Boolean)).toEqual([])
+  })
+
   test('says what a worker must offer, and how many needs are enough', () => {
     expect(step('build')?.requires).toEqual({ backend: 'function', module: 'tools', labels: { gpu: 'yes' } })
     expect(step('ask')?.requires).toBeNull()

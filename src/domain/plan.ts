@@ -30,6 +30,20 @@ export interface PlannedStep {
   requires: { backend: string; module: string | null; labels: Record<string, string> } | null
   retries: number
   timeoutMs: number | null
+  /** Of a command that has more than itself; absent where there is nothing to say. */
+  extras?: PlannedExtras
+}
+
+export interface PlannedExtras {
+  /** How many commands run before it and after it. */
+  setUp?: number
+  tearDown?: number
+  /** What becomes its output: the standard output, a path, or the list of its artifacts. */
+  output?: string
+  /** What it writes to $ORRERY_ENV becomes variables of the commands behind it. */
+  exportsEnv?: true
+  /** Steps whose variables it is given. */
+  envFrom?: string[]
 }
 
 export interface Plan {
@@ -60,10 +74,24 @@ export function planOf(definition: Definition, inputs: JsonObject): Plan {
       requires: isWork(node) ? { backend, module, labels } : null,
       retries: node.retry.max,
       timeoutMs: node.timeoutMs,
+      ...extrasOf(node, nodes),
     }
   })
   const order = steps.map((step, i) => ({ step, i })).sort((a, b) => a.step.stage - b.step.stage || a.i - b.i)
   return { workflow: name, namespace, inputs, timeoutMs, failFast, steps: order.map(({ step }) => step) }
+}
+
+function extrasOf(node: WorkflowNode, nodes: readonly WorkflowNode[]): { extras?: PlannedExtras } {
+  if (node.kind !== 'command') return {}
+  const { setUp, tearDown, output, exportEnv, importEnv } = node
+  const extras: PlannedExtras = {
+    ...(setUp ? { setUp: setUp.length } : {}),
+    ...(tearDown ? { tearDown: tearDown.commands.length } : {}),
+    ...(output ? { output: output.from === 'file' ? output.path : output.from } : {}),
+    ...(exportEnv ? { exportsEnv: true as const } : {}),
+    ...(importEnv ? { envFrom: importEnv.map((i) => nodes[i]?.name ?? '') } : {}),
+  }
+  return Object.keys(extras).length > 0 ? { extras } : {}
 }
 
 /** One pass over the graph: a node's stage is known once those of its needs are. */

@@ -72,6 +72,12 @@ const command = z.preprocess(
   z.array(z.string(), { error: 'must be a list of arguments, or one string for the shell' }).min(1),
 )
 
+/** One command, or several; each as `command` has it. */
+const commands = z.preprocess(
+  (value) => (typeof value === 'string' ? [value] : value),
+  z.array(command, { error: 'must be a command, or a list of commands' }).min(1).max(LIMITS.stageCommandsMax),
+)
+
 /** Neither from the root nor upwards. */
 const isBelow = (pattern: string): boolean =>
   !pattern.startsWith('/') && !pattern.includes('\\') && !pattern.split('/').includes('..')
@@ -91,6 +97,18 @@ const artifactObject = z.strictObject({
     .describe('Nothing fits and it is no failure; else the step fails with `artifact.none_found`.'),
 })
 const artifact = z.preprocess((value) => (typeof value === 'string' ? { path: value } : value), artifactObject)
+const outputFile = z.strictObject({
+  file: z
+    .string()
+    .min(1)
+    .max(LIMITS.artifactNameChars)
+    .refine(isBelow, { error: 'must be a path below the workspace, such as out/report.json' })
+    .describe('Path of the file below the workspace.'),
+  as: z.enum(['json', 'text']).default('json').describe('What the file holds.'),
+})
+const output = z.union([z.enum(['json', 'text', 'files']), outputFile], {
+  error: 'must be json, text, files or { file: PATH }',
+})
 const secretRef = z.strictObject(
   {
     secret: z
@@ -223,6 +241,22 @@ const stepSchema = z.strictObject({
     .max(LIMITS.artifactRulesMax)
     .optional()
     .describe('Files below the workspace that the command leaves; a pattern alone is `path`.'),
+  setUp: commands
+    .optional()
+    .describe('Commands before it, in the same workspace; one, or a list. The first that fails fails the step.'),
+  tearDown: commands.optional().describe('Commands after it, whatever happened; they change no outcome.'),
+  tearDownTimeout: positiveDuration
+    .optional()
+    .describe(`How long all of the tear-down together may take; ${LIMITS.tearDownMs / 1000} s when left out.`),
+  output: output
+    .optional()
+    .describe(
+      'What becomes the output: what is printed (`json`, `text`), a file, or the list of its artifacts (`files`). Left out: the JSON written to `$ORRERY_OUTPUT`.',
+    ),
+  exportEnv: z
+    .boolean()
+    .default(false)
+    .describe('What is written to `$ORRERY_ENV` becomes variables of the commands behind it.'),
   wait: wait.optional().describe('Waits for a time or an event and holds no worker; a text alone is `duration`.'),
   approval: approval.optional().describe('Asks a person; a text alone is `message`.'),
   workflow: z
@@ -290,6 +324,11 @@ const KINDS_OF: Record<string, readonly (typeof KINDS)[number][]> = {
   workdir: ['command'],
   keepOnFailure: ['command'],
   artifacts: ['command'],
+  setUp: ['command'],
+  tearDown: ['command'],
+  tearDownTimeout: ['command'],
+  output: ['command'],
+  exportEnv: ['command'],
   retry: ['function', 'command', 'workflow', 'definition'],
   timeout: ['function', 'command', 'workflow', 'definition'],
   queueTimeout: ['function', 'command'],
@@ -323,6 +362,15 @@ export function conflictsOf(step: Record<string, unknown>): Conflict[] {
     conflicts.push({ key: other, message: `stands beside ${spread ?? ''}; keep one of forEach, matrix and loop` })
   if (has('maxParallel') && !has('forEach') && !has('matrix'))
     conflicts.push({ key: 'maxParallel', message: 'is for steps with forEach or matrix only' })
+  if (has('tearDownTimeout') && !has('tearDown'))
+    conflicts.push({ key: 'tearDownTimeout', message: 'is for steps with a tearDown only' })
+  if (step['output'] === 'files' && !has('artifacts'))
+    conflicts.push({ key: 'output', message: 'lists what artifacts names, which is missing' })
+  if (step['exportEnv'] === true && spread !== undefined)
+    conflicts.push({
+      key: 'exportEnv',
+      message: `stands beside ${spread}: several of one step cannot hand on the same variables`,
+    })
   const named = Object.values({ ...membersOf(step['env']), ...membersOf(step['secrets']) })
   const count = named.filter((value) => typeof value === 'object').length
   if (count > LIMITS.secretKeysMax)

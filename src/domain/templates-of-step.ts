@@ -13,7 +13,7 @@ export interface StepExpressions {
 type Root = (typeof ROOTS)[number]
 
 /** Fields whose strings are templates that are evaluated for each activation, so `item`, `matrix` and `turn` may be read. */
-const PER_ITEM = ['with', 'command', 'env', 'stdin', 'workdir', 'wait', 'approval'] as const
+const PER_ITEM = ['with', 'command', 'env', 'stdin', 'workdir', 'setUp', 'tearDown', 'wait', 'approval'] as const
 /** What every expression may read. */
 const ALWAYS: readonly Root[] = ['inputs', 'steps', 'run']
 

@@ -100,6 +100,15 @@ export interface ArtifactRule {
   optional: boolean
 }
 
+/** What becomes the output of a command; absent: the JSON that it writes to `$ORRERY_OUTPUT`. */
+export type OutputRule =
+  /** What the command prints on its standard output. */
+  | { from: 'stdout'; as: 'json' | 'text' }
+  /** A file below the workspace. */
+  | { from: 'file'; path: string; as: 'json' | 'text' }
+  /** A list of the files that `artifacts` gave to the server. */
+  | { from: 'artifacts' }
+
 export interface FunctionNode extends NodeCommon {
   kind: 'function'
   /** `module.export`. */
@@ -120,6 +129,15 @@ export interface CommandNode extends NodeCommon {
   /** Keep the workspace of an attempt that failed, for this long. */
   keepOnFailureMs: number | null
   artifacts: ArtifactRule[]
+  /** Commands before it, each as templates of an argv; the first that fails fails the step. Absent when there are none. */
+  setUp?: string[][]
+  /** Commands after it, whatever happened, with the time that all of them together have. */
+  tearDown?: { commands: string[][]; timeoutMs: number }
+  output?: OutputRule
+  /** What it and its set-up write to `$ORRERY_ENV` becomes variables of the commands that come after it. */
+  exportEnv?: true
+  /** Steps whose variables it is given; of two that give the same, the later one here counts. */
+  importEnv?: number[]
 }
 
 export interface WaitNode extends NodeCommon {
@@ -178,9 +196,24 @@ export const isDecided = (node: WorkflowNode): boolean =>
 /** Whether a template of what a worker is sent may read the run's inputs. Errs on the side of saying so. */
 export const readsInputs = (node: WorkflowNode): boolean =>
   isWork(node) &&
-  JSON.stringify(node.kind === 'function' ? node.with : [node.command, node.env, node.stdin, node.workdir]).includes(
-    'inputs',
-  )
+  JSON.stringify(
+    node.kind === 'function'
+      ? node.with
+      : [node.command, node.env, node.stdin, node.workdir, node.setUp, node.tearDown?.commands],
+  ).includes('inputs')
+
+/** What an older worker may not know of. A worker names those that it has; a step waits for one that has what it uses. */
+export const FEATURES = ['stages', 'output', 'exportEnv'] as const
+export type Feature = (typeof FEATURES)[number]
+
+function featuresOf(node: WorkflowNode): Feature[] {
+  if (node.kind !== 'command') return []
+  return [
+    ...(node.setUp || node.tearDown ? (['stages'] as const) : []),
+    ...(node.output ? (['output'] as const) : []),
+    ...(node.exportEnv ? (['exportEnv'] as const) : []),
+  ]
+}
 
 /** What a worker must offer to take a step. Two steps with equal requirements wait in one queue. */
 export interface Requirements {
@@ -191,13 +224,17 @@ export interface Requirements {
   module: string | null
   /** Labels that the worker must have; `worker` is no label but the name of the one worker that may take the step. */
   labels: Record<string, string>
+  /** What else it must know of; absent where every worker ever released will do. */
+  features?: string[]
 }
 
 /** The key of `runsOn` that names a worker. No worker may have a label of this name. */
 export const WORKER_PIN = 'worker'
 
 export function requirementsOf(definition: Definition, node: WorkflowNode): Requirements {
+  const features = featuresOf(node)
   return {
+    ...(features.length > 0 ? { features } : {}),
     namespace: definition.namespace,
     backend: node.kind === 'function' ? 'function' : node.kind === 'command' ? 'process' : 'engine',
     module: node.kind === 'function' ? (node.function.split('.')[0] ?? '') : null,
@@ -208,7 +245,8 @@ export function requirementsOf(definition: Definition, node: WorkflowNode): Requ
 /** Canonical text of requirements: equal sets give equal keys. */
 export function queueKey(r: Requirements): string {
   const labels = Object.keys(r.labels).sort()
-  return JSON.stringify([r.namespace, r.backend, r.module, labels.map((k) => [k, r.labels[k]])])
+  const features = r.features ? [r.features.toSorted()] : []
+  return JSON.stringify([r.namespace, r.backend, r.module, labels.map((k) => [k, r.labels[k]]), ...features])
 }
 
 /** What a worker offers. */
@@ -220,6 +258,8 @@ export interface Offer {
   backends: string[]
   modules: string[]
   labels: Record<string, string>
+  /** Absent or empty of workers from before there were any. */
+  features?: readonly string[]
 }
 
 /** What `offer` lacks for `r`; empty when the worker may take the step. */
@@ -228,6 +268,7 @@ export function missingFor(r: Requirements, offer: Offer): string[] {
   if (!isWithin(offer.namespaces, r.namespace)) missing.push(`namespace ${plainNamespace(r.namespace)}`)
   if (!offer.backends.includes(r.backend)) missing.push(`backend ${r.backend}`)
   if (r.module !== null && !offer.modules.includes(r.module)) missing.push(`module ${r.module}`)
+  for (const feature of r.features ?? []) if (!offer.features?.includes(feature)) missing.push(`feature ${feature}`)
   for (const [key, value] of Object.entries(r.labels)) {
     if (key === WORKER_PIN) {
       if (offer.worker !== value) missing.push(`worker ${value}`)

@@ -7,12 +7,11 @@ import { displayName } from '../domain/step.ts'
 import type { Definition } from '../domain/workflow.ts'
 import { type ArtifactRow, findArtifact, listArtifacts, recordArtifacts } from '../store/artifacts/artifacts.ts'
 import { type BlobKey, confirmBlob, discardChunks, findChunk, openBlobs, putChunk } from '../store/artifacts/blobs.ts'
-import { findOrigins, findRun } from '../store/runs/read-runs.ts'
-import { findAttemptFates } from '../store/steps/find-steps.ts'
+import { findRun } from '../store/runs/read-runs.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import type { Caller } from './engine.ts'
-import { parseStepId, type StepAddress } from './step-id.ts'
+import { heldStep } from './held-step.ts'
 import { createNameIndex } from './views.ts'
 
 /**
@@ -27,7 +26,8 @@ export async function takeArtifacts(
 ): Promise<ArtifactsResponse> {
   const held = await heldStep(ctx, dispatcher, caller, request)
   if (!held) return { state: 'stale', missing: [] }
-  const { at, namespace } = held
+  const { at, definition } = held
+  const { namespace } = definition
   const files = request.files
   const contents = new Map(files.map((f) => [f.sha256, { namespace, sha256: f.sha256, bytes: f.bytes }]))
   const open = await openBlobs(ctx.db, [...contents.values()])
@@ -56,7 +56,7 @@ export async function takeChunk(
   if (!held) return { kept: false }
   const { sha256, index, base64 } = request
   const chunkBytes = LIMITS.artifactChunkBytes
-  return { kept: await putChunk(ctx.db, { namespace: held.namespace, sha256, index, base64, chunkBytes }) }
+  return { kept: await putChunk(ctx.db, { namespace: held.definition.namespace, sha256, index, base64, chunkBytes }) }
 }
 
 /** Whether a content is all there with the checksum that names it. What is wrong is forgotten, so that it can be sent anew. */
@@ -75,26 +75,6 @@ async function checkContent(ctx: EngineContext, key: BlobKey, bytes: number): Pr
   }
   await discardChunks(ctx.db, key)
   return false
-}
-
-/** Where the step is that a request speaks of, and its namespace; null when its session does not hold it. */
-async function heldStep(
-  ctx: EngineContext,
-  dispatcher: Dispatcher,
-  caller: Caller,
-  request: { session: string; step: string; fence: number },
-): Promise<{ at: StepAddress; namespace: string } | null> {
-  const session = await dispatcher.session(caller, request.session)
-  const at = parseStepId(request.step)
-  if (session === 'ended' || !at) return null
-  const owned = session.owned.get(`${request.step}@${request.fence}`)
-  if (!owned) {
-    const [fate] = await findAttemptFates(ctx.db, [{ ...at, fence: request.fence, session: session.id }])
-    if (!fate?.mine || fate.state !== 'running') return null
-  }
-  const hash = owned?.definition ?? (await findOrigins(ctx.db, [at.runId])).get(at.runId)?.definition
-  if (hash === undefined) return null
-  return { at, namespace: (await ctx.definitions.get(hash)).definition.namespace }
 }
 
 interface ReadableRun {

@@ -13,6 +13,7 @@ import type { LeasedStep } from '../store/steps/complete-steps.ts'
 import { loadInputs } from '../store/runs/read-runs.ts'
 import { loadOutputs } from '../store/steps/step-rows.ts'
 import { secretsOf } from './assignment-secrets.ts'
+import { importedEnv, loadImports } from './exports.ts'
 import { noteSecretUse } from './secret-use.ts'
 import { plainNamespace } from '../domain/tenancy.ts'
 import type { EngineContext } from './context.ts'
@@ -25,8 +26,8 @@ export type Rendered =
   | { kind: 'failed'; leased: LeasedStep; failure: FailureRecord }
 
 /**
- * Makes assignments of leased steps: loads what their templates read and evaluates them. At most three queries however many steps,
- * none when no template reads outputs or inputs and no step asks for secrets.
+ * Makes assignments of leased steps: loads what their templates read and evaluates them. At most four queries however many steps,
+ * none when no template reads outputs or inputs and no step asks for secrets or is handed variables.
  */
 export async function renderAssignments(ctx: EngineContext, leased: readonly LeasedStep[]): Promise<Rendered[]> {
   if (leased.length === 0) return []
@@ -56,6 +57,7 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
   const asking = leased.map((step) => ({ step, node: at(step).node, namespace: at(step).c.definition.namespace }))
   const secrets = await secretsOf(ctx.secretResolver, asking)
   if (secrets.size > 0) await noteSecretUse(ctx, asking, secrets)
+  const imports = await loadImports(ctx, asking)
   return leased.map((leasedStep) => {
     const step = inputs?.has(leasedStep.runId) ? { ...leasedStep, inputs: inputs.get(leasedStep.runId) } : leasedStep
     const { c, node } = at(step)
@@ -63,7 +65,11 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
       const scope = c.isConstant[step.node] ? null : scopeOf(c, step, node, outputs)
       const values = secrets.get(leasedStep)
       if (values instanceof Failure) throw values
-      const assignment = { ...assignmentOf(c, step, node, scope), ...traceFor(ctx, step) }
+      const given =
+        node.kind === 'command' && node.importEnv
+          ? importedEnv(c.definition, { step, importEnv: node.importEnv }, imports)
+          : null
+      const assignment = { ...assignmentOf(c, step, node, scope, given), ...traceFor(ctx, step) }
       return { kind: 'assignment', leased: step, assignment: values ? { ...assignment, secrets: values } : assignment }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
@@ -92,7 +98,13 @@ function scopeOf(
   return scopeOfActivation(scope, node, { path: step.path, item: step.item as Json }) // jsonb
 }
 
-function assignmentOf(c: Compiled, step: LeasedStep, node: WorkflowNode, scope: Scope | null): Assignment {
+function assignmentOf(
+  c: Compiled,
+  step: LeasedStep,
+  node: WorkflowNode,
+  scope: Scope | null,
+  given: Record<string, string> | null,
+): Assignment {
   const { definition } = c
   assert(isWork(node), `step ${stepIdOf(step)} is work of the engine and never leased`)
   return {
@@ -107,7 +119,7 @@ function assignmentOf(c: Compiled, step: LeasedStep, node: WorkflowNode, scope: 
     repeatable: node.repeatable,
     path: step.path === '' ? [] : [indexOf(step.path)],
     outputSchema: node.outputSchema,
-    work: workOf(node, scope),
+    work: workOf(node, scope, given),
   }
 }
 
@@ -119,7 +131,7 @@ function traceFor(ctx: EngineContext, { runId, trace = null }: LeasedStep): Pick
   return { traceparent: formatTraceparent({ ...span, sampled: trace === null ? false : span.sampled }) }
 }
 
-function workOf(node: WorkNode, scope: Scope | null): Assignment['work'] {
+function workOf(node: WorkNode, scope: Scope | null, given: Record<string, string> | null): Assignment['work'] {
   const value = (template: Json): Json => (scope ? evaluateTemplate(template, scope) : template)
   const text = (template: string, what: string): string => {
     const got = value(template)
@@ -131,13 +143,20 @@ function workOf(node: WorkNode, scope: Scope | null): Assignment['work'] {
     )
   }
   if (node.kind === 'function') return { kind: 'function', function: node.function, input: value(node.with) }
+  const stage = (commands: string[][], what: string): string[][] =>
+    commands.map((argv, i) => argv.map((arg, j) => text(arg, `${what}[${i}][${j}]`)))
+  const { setUp, tearDown, output, exportEnv } = node
   return {
     kind: 'command',
     command: node.command.map((arg, i) => text(arg, `command[${i}]`)),
-    env: Object.fromEntries(Object.entries(node.env).map(([k, v]) => [k, text(v, `env.${k}`)])),
+    env: { ...given, ...Object.fromEntries(Object.entries(node.env).map(([k, v]) => [k, text(v, `env.${k}`)])) },
     stdin: node.stdin === null ? null : text(node.stdin, 'stdin'),
     workdir: node.workdir === null ? null : text(node.workdir, 'workdir'),
     keepOnFailureMs: node.keepOnFailureMs,
     ...(node.artifacts.length > 0 ? { artifacts: node.artifacts } : {}),
+    ...(setUp ? { setUp: stage(setUp, 'setUp') } : {}),
+    ...(tearDown ? { tearDown: { ...tearDown, commands: stage(tearDown.commands, 'tearDown') } } : {}),
+    ...(output ? { output } : {}),
+    ...(exportEnv ? { exportEnv } : {}),
   }
 }

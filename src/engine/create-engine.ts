@@ -9,6 +9,7 @@ import { recordAudit } from '../store/audit/audit.ts'
 import { putDefinition } from '../store/definitions/put-definition.ts'
 import { askedBy, createAccess, entryIn } from './access.ts'
 import { listRunArtifacts, openRunArtifact, takeArtifacts, takeChunk } from './artifacts.ts'
+import { takeExports } from './exports.ts'
 import { decideApproval, getApproval, listApprovals } from './approvals.ts'
 import { cancelRun, skipStep } from './by-hand.ts'
 import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
@@ -324,6 +325,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     heartbeat: (caller, request) => dispatcher.heartbeat(caller, request),
     takeArtifacts: (caller, request) => takeArtifacts(ctx, dispatcher, caller, request),
     takeChunk: (caller, request) => takeChunk(ctx, dispatcher, caller, request),
+    takeExports: (caller, request) => takeExports(ctx, dispatcher, caller, request),
 
     access: createAccess(ctx, tokens),
     async authenticate(token) {

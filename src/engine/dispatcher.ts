@@ -128,6 +128,7 @@ export class Dispatcher {
       namespaces,
       backends: request.backends,
       modules: request.modules,
+      features: request.features ?? [],
       labels: request.labels,
     }
     const capacity = Math.min(LIMITS.capacityMax, request.capacity)

@@ -4,6 +4,8 @@ import type {
   ArtifactsResponse,
   ChunkRequest,
   ChunkResponse,
+  ExportsRequest,
+  ExportsResponse,
   HeartbeatRequest,
   HeartbeatResponse,
   PollRequest,
@@ -190,6 +192,7 @@ export interface Engine {
   heartbeat(caller: Caller, request: HeartbeatRequest): Promise<HeartbeatResponse>
   takeArtifacts(caller: Caller, request: ArtifactsRequest): Promise<ArtifactsResponse>
   takeChunk(caller: Caller, request: ChunkRequest): Promise<ChunkResponse>
+  takeExports(caller: Caller, request: ExportsRequest): Promise<ExportsResponse>
 
   /** Tokens and the audit log. */
   readonly access: Access

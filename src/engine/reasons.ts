@@ -259,6 +259,7 @@ function workersOf(sessions: readonly SessionRow[]): WorkerFacts[] {
     session: s.id,
     namespaces: s.namespaces,
     backends: s.backends,
+    features: s.features,
     modules: s.modules,
     labels: s.labels,
     state: s.state === 'ended' || s.expired ? 'lost' : s.draining ? 'draining' : 'live',

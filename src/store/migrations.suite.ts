@@ -24,7 +24,7 @@ export function migrationsSuite(name: string, open: () => Promise<() => Db>): vo
 
     const migration = (number: number, sql: string, options: { breaking?: boolean } = {}): Migration => ({
       number,
-      name: `000${number}-test`,
+      name: `${String(number).padStart(4, '0')}-test`,
       breaking: options.breaking ?? false,
       sql,
       checksum: createHash('sha256').update(sql).digest('hex'),

@@ -1,15 +1,14 @@
-import { readFile, stat } from 'node:fs/promises'
-import { type Clock, type Deferred, deferred, formatTraceparent, type JsonObject, type Log } from '../base/index.ts'
-import type { Backend, CommandEnd, CommandHandle, CommandSpec } from '../backends/backend.ts'
+import { type Clock, type Deferred, deferred, formatTraceparent, type Log } from '../base/index.ts'
+import type { Backend, CommandHandle, CommandSpec, EndOfCommand, Take } from '../backends/backend.ts'
+import type { Assignment } from '../contract/exchange.ts'
 import { Failure, failureRecord, type FailureRecord } from '../domain/failure.ts'
-import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { AttemptScope, fieldsOf } from './attempt-scope.ts'
 import type { Attempt, Outcome, PendingReport, Work } from './attempt.ts'
-import { checkOutput, outputOutcome, tooLarge } from './outcome.ts'
+import { failedTearDowns, isOfFiles, outcomeOfEnd } from './command-outcome.ts'
+import { checkOutput, failed, outputOutcome } from './outcome.ts'
 import type { FileShipping } from './ship-files.ts'
 import { LogShipping, type MakeReport } from './log-shipping.ts'
-import { boundText } from './to-json.ts'
 
 export interface CommandDeps {
   backend: Backend | null
@@ -63,8 +62,25 @@ async function startByBackend(attempt: Attempt, deps: CommandDeps): Promise<Comm
     keepOnFailureMs: work.keepOnFailureMs,
     note: JSON.stringify(assignment),
     ...(attempt.redactor ? { redact: Object.values(attempt.secrets) } : {}),
+    ...extrasOf(work),
   }
   return deps.backend.start(spec)
+}
+
+function extrasOf(work: Extract<Assignment['work'], { kind: 'command' }>): Partial<CommandSpec> {
+  const { setUp, tearDown, exportEnv } = work
+  const take = takeOf(work.output)
+  return {
+    ...(setUp ? { setUp } : {}),
+    ...(tearDown ? { tearDown } : {}),
+    ...(exportEnv ? { exportEnv } : {}),
+    ...(take ? { take } : {}),
+  }
+}
+
+function takeOf(output: Extract<Assignment['work'], { kind: 'command' }>['output']): Take | null {
+  if (output?.from === 'stdout') return { from: 'stdout' }
+  return output?.from === 'file' ? { from: 'file', path: output.path } : null
 }
 
 class RunningCommand implements Work {
@@ -142,8 +158,16 @@ class RunningCommand implements Work {
     try {
       const end = await handle.ended
       this.refresh()
-      const outcome = await this.#withFiles(await this.#outcomeOf(end, handle), handle)
-      this.#finish(outcome, end.endedAt + this.#offset())
+      for (const { number, end: how, exitCode, failure } of failedTearDowns(end))
+        this.#deps.log.warn('a tear-down failed; the outcome of its step stays', {
+          ...fieldsOf(this.#attempt),
+          number,
+          end: how,
+          exitCode,
+          code: failure?.code,
+        })
+      const outcome = await this.#withFiles(await outcomeOfEnd(this.#attempt, end, handle), handle)
+      this.#finish(await this.#withExports(outcome, end), end.endedAt + this.#offset())
     } catch (error) {
       this.#finish({ kind: 'failed', failure: startFailure(this.#attempt, error) }, clock.monotonic())
     }
@@ -154,11 +178,21 @@ class RunningCommand implements Work {
     const { work } = this.#attempt.assignment
     const rules = (work.kind === 'command' && work.artifacts) || []
     if (rules.length === 0 || (outcome.kind !== 'succeeded' && outcome.kind !== 'failed')) return outcome
-    const failed = outcome.kind === 'failed'
-    const failure = await this.#deps.files.ship(this.#attempt, handle.workspace, rules, { failed })
+    const hasFailed = outcome.kind === 'failed'
+    const shipped = await this.#deps.files.ship(this.#attempt, handle.workspace, rules, { failed: hasFailed })
     // What failed first is what the step failed of.
-    if (failure === null || failed) return outcome
-    return { kind: 'failed', failure }
+    if (hasFailed) return outcome
+    if (shipped.failure) return failed(shipped.failure)
+    if (!isOfFiles(this.#attempt)) return outcome
+    const listed = outputOutcome(this.#attempt, shipped.files)
+    return listed.kind === 'succeeded' ? checkOutput(this.#attempt, listed) : listed
+  }
+
+  /** And so are the variables that it hands on. */
+  async #withExports(outcome: Outcome, { exported }: EndOfCommand): Promise<Outcome> {
+    if (outcome.kind !== 'succeeded' || !exported || Object.keys(exported).length === 0) return outcome
+    const failure = await this.#deps.files.export(this.#attempt, exported)
+    return failure ? failed(failure) : outcome
   }
 
   /** From the host's clock, which the backend speaks, to the monotonic one. */
@@ -174,43 +208,6 @@ class RunningCommand implements Work {
       if (this.#logs.full) await this.#logs.room()
     }
     this.#logs.finish(this.#deps.clock.monotonic())
-  }
-
-  async #outcomeOf(end: CommandEnd & { endedAt: number }, handle: CommandHandle): Promise<Outcome> {
-    const attempt = this.#attempt
-    const failed = (code: FailureCode, message: string, evidence: JsonObject): Outcome => ({
-      kind: 'failed',
-      failure: failureRecord(code, message, { evidence: { ...evidence, ...keptOf(attempt, end, handle) } }),
-    })
-    const what = `the command of step ${attempt.assignment.name} of ${attempt.assignment.runId}`
-    switch (end.kind) {
-      case 'exited': {
-        const { exitCode, outputFile } = end
-        const tail = boundText(end.tail, LIMITS.tailBytes)
-        if (exitCode !== 0) return failed('step.exit_nonzero', `running ${what}`, { exitCode, tail })
-        const outcome = await readOutput(attempt, outputFile)
-        const checked = outcome.kind === 'succeeded' ? checkOutput(attempt, outcome) : outcome
-        if (checked.kind !== 'failed') return checked
-        const { failure } = checked
-        const evidence = { ...failure.evidence, tail, ...keptOf(attempt, end, handle) }
-        return { kind: 'failed', failure: { ...failure, evidence } }
-      }
-      case 'signaled': {
-        const tail = boundText(end.tail, LIMITS.tailBytes)
-        return failed('step.signaled', `running ${what}`, { signal: end.signal, tail })
-      }
-      case 'timed_out': {
-        const { timeoutMs, exitCode, signal } = end
-        const tail = boundText(end.tail, LIMITS.tailBytes)
-        return failed('step.timed_out', `running ${what}`, { timeoutMs, exitCode, signal, tail })
-      }
-      case 'canceled':
-        return { kind: 'canceled' }
-      case 'lost':
-        return failed('backend.lost', `waiting for ${what}`, { tail: boundText(end.tail, LIMITS.tailBytes) })
-      case 'not_started':
-        return { kind: 'failed', failure: end.failure }
-    }
   }
 
   #finish(outcome: Outcome, endedAt: number): void {
@@ -245,33 +242,4 @@ class RunningCommand implements Work {
 function startFailure(attempt: Attempt, error: unknown): FailureRecord {
   if (error instanceof Failure) return error.toRecord()
   return failureRecord('backend.start_failed', `starting the command of ${attempt.key}`, { cause: error })
-}
-
-/** Where the workspace stays and how long, when the step asks for that. Known before the backend is told, because it travels with the failure. */
-function keptOf(attempt: Attempt, end: { endedAt: number }, handle: CommandHandle): JsonObject {
-  const { work } = attempt.assignment
-  if (work.kind !== 'command' || work.keepOnFailureMs === null) return {}
-  return { kept: { path: handle.workspace, until: new Date(end.endedAt + work.keepOnFailureMs).toISOString() } }
-}
-
-/** The JSON that the command wrote to $ORRERY_OUTPUT; `{ exitCode: 0 }` when it wrote nothing. */
-async function readOutput(attempt: Attempt, path: string | null): Promise<Outcome> {
-  const nothing = { kind: 'succeeded', output: { exitCode: 0 }, bytes: 20 } as const
-  if (path === null) return nothing
-  let text: string
-  try {
-    const { size } = await stat(path)
-    if (size > LIMITS.outputBytes) return { kind: 'failed', failure: tooLarge(attempt, size) }
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return nothing
-    return { kind: 'failed', failure: failureRecord('output.not_json', `reading ${path}`, { cause: error }) }
-  }
-  if (text.trim() === '') return nothing
-  try {
-    return outputOutcome(attempt, JSON.parse(text))
-  } catch (error) {
-    const evidence = { path, head: boundText(text, 1024) }
-    return { kind: 'failed', failure: failureRecord('output.not_json', `parsing ${path}`, { cause: error, evidence }) }
-  }
 }

@@ -233,7 +233,7 @@ export class ExchangeLoop {
   /** The one line that says that this worker takes work; its fields are a promise to those who wait for it. */
   #tellReady(session: RegisterResponse): void {
     const { log, identity } = this.#deps
-    const { worker, version, capacity, backends, modules, labels, namespaces } = identity
+    const { worker, version, capacity, backends, modules, features = [], labels, namespaces } = identity
     if (!this.#isReady) {
       this.#isReady = true
       log.info('worker ready', {
@@ -244,6 +244,7 @@ export class ExchangeLoop {
         serverVersion: session.serverVersion,
         capacity,
         backends,
+        features,
         modules,
         labels,
         namespaces,

@@ -8,6 +8,8 @@ import type {
   ChunkRequest,
   ChunkResponse,
   ExchangeLane,
+  ExportsRequest,
+  ExportsResponse,
   HeartbeatResponse,
   HeldAttempt,
   LogSegment,
@@ -39,7 +41,7 @@ export interface ServerStep {
 
 /** What happens to a request: `lose` handles it and loses the answer, `cut` never lets it arrive. */
 export type Fate = 'ok' | 'lose' | 'cut' | Error
-type Call = 'register' | 'poll' | 'report' | 'heartbeat' | 'artifacts' | 'chunk'
+type Call = 'register' | 'poll' | 'report' | 'heartbeat' | 'artifacts' | 'chunk' | 'exports'
 
 /** A server for tests, in memory: keeps strictly to what `contract/exchange.ts` promises, over a link that a script may break. */
 export class ScriptedServer implements ExchangeLane {
@@ -175,6 +177,19 @@ export class ScriptedServer implements ExchangeLane {
     })
   }
 
+  /** What steps handed on. */
+  readonly exported = new Map<string, ExportsRequest['env']>()
+
+  exports(request: ExportsRequest): Promise<ExportsResponse> {
+    return this.#answer('exports', request, async () => {
+      const step = this.steps.get(request.step)
+      if (step?.state !== 'leased' || step.session !== request.session || step.fence !== request.fence)
+        return { state: 'stale' }
+      this.exported.set(request.step, request.env)
+      return { state: 'recorded' }
+    })
+  }
+
   heartbeat(request: { session: string }): Promise<HeartbeatResponse> {
     return this.#answer('heartbeat', request, async () => ({
       sessionState: this.sessions.get(request.session) ?? 'ended',
@@ -277,9 +292,13 @@ export function functionStep(
 export function commandStep(
   name: string,
   command: string[],
-  more: Partial<Assignment> & { keepOnFailureMs?: number; artifacts?: ArtifactRule[] } = {},
+  more: Partial<Assignment> & {
+    keepOnFailureMs?: number
+    artifacts?: ArtifactRule[]
+    extras?: Partial<Extract<Assignment['work'], { kind: 'command' }>>
+  } = {},
 ): Omit<Assignment, 'fence'> {
-  const { keepOnFailureMs = null, artifacts = [], ...rest } = more
+  const { keepOnFailureMs = null, artifacts = [], extras = {}, ...rest } = more
   const work = {
     kind: 'command',
     command,
@@ -288,6 +307,7 @@ export function commandStep(
     workdir: null,
     keepOnFailureMs,
     ...(artifacts.length > 0 ? { artifacts } : {}),
+    ...extras,
   } as const
   return { ...COMMON, step: `run_1.${name}`, runId: 'run_1', name, work, ...rest }
 }

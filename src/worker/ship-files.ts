@@ -23,6 +23,18 @@ export interface ShipDeps {
   signal: AbortSignal
 }
 
+export interface ShippedFile {
+  name: string
+  bytes: number
+  sha256: string
+}
+
+function failureOf(error: unknown, doing: string): FailureRecord {
+  if (error instanceof CollectProblem) return error.failure
+  if (error instanceof Failure) return error.toRecord()
+  return failureRecord('artifact.unreadable', doing, { cause: error })
+}
+
 /** Gives the files that a step leaves to the server, before the step's end is told. */
 export class FileShipping {
   readonly #deps: ShipDeps
@@ -32,24 +44,35 @@ export class FileShipping {
   }
 
   /**
-   * The files of a workspace, recorded. Gives why they could not be, as the step's failure; null when they are, when there are none, or when the attempt
-   * is not ours any more. Waits out an absence of the server for as long as the attempt is held.
+   * The files of a workspace, recorded; with why they could not be, as the step's failure. There is none when they are, and when the attempt is not ours
+   * any more. Waits out an absence of the server for as long as the attempt is held.
    */
   async ship(
     attempt: Attempt,
     workspace: string,
     rules: readonly ArtifactRule[],
     { failed }: { failed: boolean },
-  ): Promise<FailureRecord | null> {
+  ): Promise<{ files: ShippedFile[]; failure: FailureRecord | null }> {
     const what = `step ${attempt.assignment.name} of ${attempt.assignment.runId}`
     try {
       const files = await collectFiles(workspace, rules, { what, failed })
-      if (files.length === 0) return null
-      return await this.#send(attempt, files, what)
+      const listed = files.map(({ name, bytes, sha256 }) => ({ name, bytes, sha256 }))
+      return { files: listed, failure: files.length === 0 ? null : await this.#send(attempt, files, what) }
     } catch (error) {
-      if (error instanceof CollectProblem) return error.failure
-      if (error instanceof Failure) return error.toRecord()
-      return failureRecord('artifact.unreadable', `taking the files of ${what}`, { cause: error })
+      return { files: [], failure: failureOf(error, `taking the files of ${what}`) }
+    }
+  }
+
+  /** The variables that a step hands on, recorded. Gives why they could not be. */
+  async export(attempt: Attempt, env: Record<string, string>): Promise<FailureRecord | null> {
+    try {
+      await this.#ask(attempt, (at, signal) => this.#deps.lane.exports({ ...at, env }, signal))
+      return null
+    } catch (error) {
+      return failureOf(
+        error,
+        `handing on the variables of step ${attempt.assignment.name} of ${attempt.assignment.runId}`,
+      )
     }
   }
 

@@ -1,6 +1,7 @@
 import type { Clock, Log, Metrics, Random, Tracer } from '../base/index.ts'
 import type { Backend, CommandHandle } from '../backends/backend.ts'
 import type { Assignment, ExchangeLane } from '../contract/exchange.ts'
+import { FEATURES } from '../domain/workflow.ts'
 import { ExchangeLoop, type Identity, type WorkerEnd } from './exchange-loop.ts'
 import type { StartHeartbeats } from './heartbeats.ts'
 import { Outbox } from './outbox.ts'
@@ -123,6 +124,7 @@ function identityOf(deps: WorkerDeps): Identity {
     namespaces,
     backends,
     modules: Object.keys(modules),
+    features: [...FEATURES],
   }
 }
 

@@ -11,7 +11,7 @@ import { findPostgres, startPostgres } from '../support/postgres.ts'
 import { expectNoProcessLeft, runOrrery, startOrrery } from '../support/processes.ts'
 import { findWrongs, WHOLE_OUTPUT } from './history.ts'
 import { Rig } from './rig.ts'
-import { COMMAND, LONG, SHAPES } from './workflows.ts'
+import { COMMAND, LONG, SHAPES, STAGED } from './workflows.ts'
 
 const ENDS_WITHIN_MS = 60_000
 
@@ -77,6 +77,23 @@ describe.skipIf(findPostgres().kind === 'missing')('a kill -9', () => {
     for await (const line of r.client.followLogs(id, { step: 'sh' })) text += line.text
     expect(text).toBe(WHOLE_OUTPUT)
     expect(await findWrongs(r, new Set([id]))).toEqual([])
+  })
+
+  test('of a worker between the commands of one step repeats none of them and leaves none out', async () => {
+    const r = (rig = await Rig.start({ servers: 1, workers: 1 }))
+    const { id } = await r.client.createRun({ workflow: STAGED, inputs: { dir: r.home } })
+    const trace = async () => (await readFile(join(r.home, 'trace'), 'utf8')).trim().split('\n')
+    await eventually(async () => (await trace()).includes('two'), { withinMs: 20_000, what: 'the second set-up' })
+    const [worker] = r.workers
+    await worker?.kill9()
+    await writeFile(join(r.home, 'gate'), '')
+    await eventually(async () => (await trace()).includes('three'), { withinMs: 20_000, what: 'the tear-down' })
+    worker?.start()
+    const run = await ended(r, id)
+    expect(run.state, r.said()).toBe('succeeded')
+    expect(stepOf(run, 'staged')).toMatchObject({ fence: 1, losses: 0, output: 7 })
+    expect(stepOf(run, 'after')).toMatchObject({ output: 'v is 7' })
+    expect(await trace()).toEqual(['one', 'two', 'main', 'three'])
   })
 
   test('of a worker that does not come back gives its command to another when the lease ends', async () => {

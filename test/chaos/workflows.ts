@@ -105,3 +105,20 @@ export const LONG: JsonObject = manifest('long', [
 
 /** One command alone. */
 export const COMMAND: JsonObject = manifest('command', [shell('sh', {})])
+
+/** A command between others, each of which says once that it was there; the second set-up waits for a gate. Then one that is handed its variable. */
+export const STAGED: JsonObject = manifest('staged', [
+  {
+    name: 'staged',
+    env: { DIR: '${{ inputs.dir }}' },
+    setUp: [
+      'echo one >> $DIR/trace',
+      'echo two >> $DIR/trace; until [ -e $DIR/gate ]; do sleep 0.02; done; echo V=7 >> $ORRERY_ENV',
+    ],
+    command: 'echo main >> $DIR/trace; echo $V',
+    output: 'json',
+    tearDown: ['echo three >> $DIR/trace'],
+    exportEnv: true,
+  },
+  { name: 'after', needs: ['staged'], command: 'echo "v is $V"', output: 'text' },
+])

@@ -9,7 +9,7 @@ const TABLES = [
   'sent_event',
   'run_deadline',
   'stop_wish',
-  'audit, artifact, blob, blob_chunk, resource, resource_version, secret_value',
+  'audit, artifact, blob, blob_chunk, exported_env, resource, resource_version, secret_value',
   'server, token, definition, definition_node, queue, run, step, step_output, attempt, event, log_segment',
   'session, idempotency_key, sim_audit',
 ].join(', ')

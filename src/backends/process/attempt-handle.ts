@@ -1,4 +1,4 @@
-import type { CommandEnd, CommandHandle, OutputSegment } from '../backend.ts'
+import type { CommandHandle, EndOfCommand, OutputSegment } from '../backend.ts'
 import { FrameReader } from './frames.ts'
 import type { AttemptPaths, AttemptRecord, ExitRecord } from './layout.ts'
 import type { ShimLink } from './shim-link.ts'
@@ -16,7 +16,7 @@ export class AttemptHandle implements CommandHandle {
   readonly workspace: string
   readonly paths: AttemptPaths
   readonly record: AttemptRecord
-  readonly ended: Promise<CommandEnd & { endedAt: number }>
+  readonly ended: Promise<EndOfCommand>
   /** Resolves when it is known whether the command runs, has ended or never started. */
   readonly settled: Promise<void>
   readonly forget: Forget
@@ -28,7 +28,7 @@ export class AttemptHandle implements CommandHandle {
   #cancelWanted = false
   #readersSeen = 0
   #more = Promise.withResolvers<void>()
-  readonly #end = Promise.withResolvers<CommandEnd & { endedAt: number }>()
+  readonly #end = Promise.withResolvers<EndOfCommand>()
   readonly #settle = Promise.withResolvers<void>()
 
   constructor(record: AttemptRecord, paths: AttemptPaths, forget: (handle: AttemptHandle) => Forget) {
@@ -73,7 +73,7 @@ export class AttemptHandle implements CommandHandle {
     if (this.#isOver) return
     this.#isOver = true
     this.#startedAt = exit.startedAt
-    this.#end.resolve({ ...exit.end, endedAt: exit.endedAt })
+    this.#end.resolve({ ...exit.end, ...exit.traces, endedAt: exit.endedAt })
     this.#settle.resolve()
     this.#wake()
   }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { CommandEnd } from '../backend.ts'
+import type { CommandEnd, CommandTraces } from '../backend.ts'
 
 /**
  * What lies below the root of a worker:
@@ -32,6 +32,10 @@ export interface AttemptPaths {
   stdin: string
   /** Where the command may leave its JSON output. */
   result: string
+  /** What is taken as the output when that is not `result`; without secrets. */
+  taken: string
+  /** Where commands may leave variables. */
+  env: string
   /** `KeptRecord`; there when the attempt was forgotten and its workspace kept. */
   kept: string
 }
@@ -51,6 +55,7 @@ export interface ExitRecord {
   startedAt: number | null
   endedAt: number
   end: CommandEnd
+  traces?: CommandTraces
 }
 
 export interface KeptRecord {
@@ -76,6 +81,8 @@ export const attemptPaths = (dir: string): AttemptPaths => ({
   exit: join(dir, 'exit.json'),
   stdin: join(dir, 'stdin'),
   result: join(dir, 'result.json'),
+  taken: join(dir, 'taken'),
+  env: join(dir, 'env'),
   kept: join(dir, 'kept.json'),
 })
 

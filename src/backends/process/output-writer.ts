@@ -64,6 +64,21 @@ export class OutputWriter {
     this.#add(stream, this.#redacted ? this.#redacted[stream].push(text) : text)
   }
 
+  /** A command is over and another may follow: nothing of it is held back any more. */
+  settle(): void {
+    for (const stream of ['stdout', 'stderr'] as const) {
+      const text = this.#decoders[stream].decode()
+      const redacted = this.#redacted?.[stream]
+      this.#add(stream, redacted ? redacted.push(text) + redacted.end() : text)
+    }
+    this.#flush()
+  }
+
+  /** From here on the tail is that of the next command alone. */
+  resetTail(): void {
+    this.#tail = Buffer.alloc(0)
+  }
+
   /** A note of the backend itself. */
   say(text: string): void {
     this.#flush()
@@ -72,12 +87,7 @@ export class OutputWriter {
 
   /** Writes what is pending and closes the file. Nothing may be written afterwards. */
   finish(): void {
-    for (const stream of ['stdout', 'stderr'] as const) {
-      const text = this.#decoders[stream].decode()
-      const redacted = this.#redacted?.[stream]
-      this.#add(stream, redacted ? redacted.push(text) + redacted.end() : text)
-    }
-    this.#flush()
+    this.settle()
     if (this.#droppedBytes > 0) {
       const why = this.#writeError ?? `the log of an attempt holds ${this.#capBytes} bytes`
       this.say(`${this.#droppedBytes} bytes of output were dropped: ${why}\n`)

@@ -15,6 +15,9 @@ function shellOf(act: Act, root: string): string {
   if ('printStdin' in act) return 'cat'
   if ('printEnv' in act) return `printf %s "$${act.printEnv}"`
   if ('output' in act) return `printf %s ${quote(JSON.stringify(act.output))} > "$ORRERY_OUTPUT"`
+  if ('exports' in act) return `printf %s ${quote(act.exports)} >> "$ORRERY_ENV"`
+  if ('write' in act)
+    return `mkdir -p "$(dirname ${quote(act.write)})"; printf %s ${quote(act.text)} > ${quote(act.write)}`
   if ('hold' in act) return `while [ ! -e ${quote(join(root, act.hold))} ]; do sleep 0.02; done`
   if ('sleepMs' in act) return `sleep ${act.sleepMs / 1000}`
   if ('exit' in act) return `exit ${act.exit}`

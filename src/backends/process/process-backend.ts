@@ -2,7 +2,7 @@ import { symlink, readdir, rename, rm, lstat, access, constants } from 'node:fs/
 import { join, resolve } from 'node:path'
 import { type Clock, type Log, outOfScope, type Random, systemRandom } from '../../base/index.ts'
 import { Failure } from '../../domain/failure.ts'
-import type { Backend, CommandHandle, CommandSpec } from '../backend.ts'
+import { type Backend, type CommandHandle, type CommandSpec, isStaged } from '../backend.ts'
 import { AttemptHandle, type Forget } from './attempt-handle.ts'
 import { findExecutable } from './find-executable.ts'
 import { readTail } from './frames.ts'
@@ -20,6 +20,7 @@ import {
   writeJson,
 } from './layout.ts'
 import { ProcessTree } from './process-tree.ts'
+import { startFailure } from './start-failure.ts'
 import { readClaim, ShimHosts, type ShimLink } from './shim-link.ts'
 import type { HostNews } from './shim-protocol.ts'
 import {
@@ -147,8 +148,9 @@ class ProcessBackend implements Backend {
         if (earlier !== null) return earlier
       }
       await writeAttempt(paths, spec)
+      await spec.fill?.(paths.work)
       const cwd = await prepareWorkdir(paths.work, spec.workdir)
-      const file = await findExecutable(spec.argv[0] ?? '', { env: spec.env, cwd })
+      const file = isStaged(spec) ? null : await findExecutable(spec.argv[0] ?? '', { env: spec.env, cwd })
       const link = await this.#hosts.current()
       this.#handles.set(spec.key, handle)
       handle.linkTo(link)
@@ -158,12 +160,22 @@ class ProcessBackend implements Backend {
         dir: paths.dir,
         file,
         argv: spec.argv,
-        env: { ...spec.env, ORRERY_ATTEMPT: spec.key, ORRERY_OUTPUT: paths.result, [MARKER]: paths.dir },
+        env: {
+          ...spec.env,
+          ORRERY_ATTEMPT: spec.key,
+          ...(spec.take ? {} : { ORRERY_OUTPUT: paths.result }),
+          ...(spec.exportEnv ? { ORRERY_ENV: paths.env } : {}),
+          [MARKER]: paths.dir,
+        },
         cwd,
         hasStdin: spec.stdin !== null,
         timeoutMs: spec.timeoutMs,
         killGraceMs: spec.killGraceMs,
         ...(spec.redact ? { redact: spec.redact } : {}),
+        ...(spec.setUp ? { setUp: spec.setUp } : {}),
+        ...(spec.tearDown ? { tearDown: spec.tearDown } : {}),
+        ...(spec.take ? { take: spec.take } : {}),
+        ...(spec.exportEnv ? { exportEnv: true } : {}),
       })
       // The host may have died before the order reached it; then nobody else will speak of it.
       if (!link.isOpen) await this.#lose(handle)
@@ -301,24 +313,6 @@ async function takeClaim(paths: AttemptPaths): Promise<boolean> {
   } catch {
     return false
   }
-}
-
-function startFailure(
-  news: { errno: string | null; message: string },
-  key: string,
-  evidence: { executable: string; errno: string | null; host: string },
-): Failure {
-  const options = { cause: news.message, evidence }
-  // It was there and executable a moment ago, so what the kernel misses is what the file asks for.
-  if (news.errno === 'ENOENT' || news.errno === 'EACCES') {
-    const remediation =
-      news.errno === 'ENOENT'
-        ? 'The file exists but its loader does not: it was built for another libc. Build it for this machine, or link it statically.'
-        : 'The kernel may not execute the file: its file system is mounted noexec, or a security policy forbids it.'
-    return new Failure('backend.executable_missing', `starting ${key}`, { ...options, remediation })
-  }
-  if (news.errno === 'ENOSPC') return new Failure('backend.disk_full', `starting ${key}`, options)
-  return new Failure('backend.start_failed', `starting ${key}`, options)
 }
 
 async function list(dir: string): Promise<string[]> {

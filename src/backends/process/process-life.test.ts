@@ -142,6 +142,93 @@ describe('a worker killed with kill -9', () => {
   })
 })
 
+describe('an attempt of several commands', () => {
+  const sh = (script: string) => ['sh', '-c', script]
+  const trace = () => readFileSync(join(root, 'trace'), 'utf8').trim().split('\n')
+
+  test.each([
+    ['set-up', 'gate-1'],
+    ['command', 'gate-2'],
+    ['tear-down', 'gate-3'],
+  ])('whose worker is killed with kill -9 in its %s goes on: none runs twice, none is forgotten', async (_, held) => {
+    // Says that it is there, and goes on when the gate is open.
+    const gated = (name: string) =>
+      `echo ${name} >> $ROOT/trace; echo ${name}; until [ -e $ROOT/${name} ]; do sleep 0.02; done`
+    const { worker, seen } = startWorker(
+      shell(`${gated('gate-2')}; exit 4`, {
+        setUp: [sh('echo first >> $ROOT/trace'), sh(gated('gate-1'))],
+        tearDown: { commands: [sh(gated('gate-3')), sh('echo last >> $ROOT/trace')], timeoutMs: 30_000 },
+      }),
+    )
+    const open = (gate: string) => writeFileSync(join(root, gate), '')
+    for (const gate of ['gate-1', 'gate-2', 'gate-3']) if (gate < held) open(gate)
+    await eventually(() => seen.some((s) => s.text === `${held}\n`))
+    worker.kill('SIGKILL')
+    await eventually(() => worker.signalCode === 'SIGKILL')
+    const handle = await recoverOne()
+    for (const gate of ['gate-1', 'gate-2', 'gate-3']) open(gate)
+    const end = await handle.ended
+    expect(end).toMatchObject({ kind: 'exited', exitCode: 4 })
+    expect(trace()).toEqual(['first', 'gate-1', 'gate-2', 'gate-3', 'last'])
+    expect(end.stages?.map((s) => [s.stage, s.exitCode])).toEqual([
+      ['setUp', 0],
+      ['setUp', 0],
+      ['command', 4],
+      ['tearDown', 0],
+      ['tearDown', 0],
+    ])
+  })
+
+  test('that ended while nobody looked is found with all its ends', async () => {
+    const { worker, seen } = startWorker(
+      shell('echo on; until [ -e $ROOT/gate ]; do sleep 0.02; done', {
+        exportEnv: true,
+        setUp: [sh('echo A=1 >> $ORRERY_ENV')],
+        tearDown: { commands: [sh('exit 6')], timeoutMs: 30_000 },
+      }),
+    )
+    await eventually(() => seen.some((s) => s.text === 'on\n'))
+    worker.kill('SIGKILL')
+    writeFileSync(join(root, 'gate'), '')
+    await eventually(() => existsSync(join(root, 'attempts/run_1.build@1/exit.json')))
+    const end = await (await recoverOne()).ended
+    expect(end).toMatchObject({ kind: 'exited', exitCode: 0, exported: { A: '1' } })
+    expect(end.stages?.map((s) => s.exitCode)).toEqual([0, 0, 6])
+  })
+
+  test('keeps what a set-up left in the background until its end, and not longer', async () => {
+    const handle = await backend.start(
+      shell('kill -0 $(cat $ROOT/service) && echo served', {
+        setUp: [sh('(while :; do echo tick; sleep 0.05; done) & echo $! > $ROOT/service')],
+        tearDown: { commands: [sh('kill -0 $(cat $ROOT/service) && echo still')], timeoutMs: 30_000 },
+      }),
+    )
+    expect(await handle.ended).toMatchObject({ kind: 'exited', exitCode: 0 })
+    const segments = await readAll(handle)
+    expect(textOf(segments)).toMatch(/served\n[^]*still\n/)
+    expect(textOf(segments, 'system')).toContain('left processes behind')
+    expect(isAlive(await pidIn('service'))).toBe(false)
+  })
+
+  test('may bring in its set-up what the command is', async () => {
+    const tool = `printf '#!/bin/sh\\necho tool\\n' > tool; chmod +x tool`
+    const handle = await backend.start(shell('', { argv: ['./tool'], setUp: [sh(tool)] }))
+    expect(await handle.ended).toMatchObject({ kind: 'exited', exitCode: 0, tail: 'tool\n' })
+    const none = await backend.start(
+      shell('', {
+        key: 'run_1.none@1',
+        argv: ['./tool'],
+        setUp: [sh('true')],
+        tearDown: { commands: [sh('echo $ORRERY_OUTCOME')], timeoutMs: 30_000 },
+      }),
+    )
+    const end = await none.ended
+    expect(end).toMatchObject({ kind: 'not_started', failure: { code: 'backend.executable_missing' } })
+    expect(end.stages?.map((s) => s.end)).toEqual(['exited', 'not_started', 'exited'])
+    expect(textOf(await readAll(none))).toBe('failed\n')
+  })
+})
+
 describe('a shim host killed with kill -9', () => {
   test('ends its attempts as lost, stops their processes, and the next start has a new host', async () => {
     const handle = await backend.start(

@@ -36,14 +36,20 @@ export class ProcessTree {
   readonly #clock: Clock
   readonly #beganAt: number
   readonly #known = new Map<number, string>()
+  readonly #hasElders: boolean
   #leaderReaped = false
 
-  /** `group` is the pid of the command just started, which leads a group of its own; null when that is not known. */
-  constructor(options: { attemptDir: string; group: number | null; clock: Clock }) {
+  /**
+   * `group` is the pid of the command just started, which leads a group of its own; null when that is not known. `elders` are those whom commands of the
+   * same attempt left that ran before it.
+   */
+  constructor(options: { attemptDir: string; group: number | null; clock: Clock; elders?: ProcessTree | null }) {
     this.#marker = Buffer.from(`${MARKER}=${options.attemptDir}\0`)
     this.#group = options.group
     this.#clock = options.clock
     this.#beganAt = options.clock.monotonic()
+    this.#hasElders = Boolean(options.elders)
+    if (options.elders) for (const [pid, start] of options.elders.#known) this.#known.set(pid, start)
   }
 
   /**
@@ -107,7 +113,7 @@ export class ProcessTree {
 
   /** No process of the attempt has a lower pid. Most commands are short, and looking at every process costs more than they do. */
   #oldestPid(): number {
-    if (this.#group === null || this.#clock.monotonic() - this.#beganAt > NO_WRAP_MS) return 1
+    if (this.#group === null || this.#hasElders || this.#clock.monotonic() - this.#beganAt > NO_WRAP_MS) return 1
     const lastPid = Number(readFileSync('/proc/loadavg', 'latin1').trim().split(' ').at(-1))
     return lastPid >= this.#group ? this.#group : 1
   }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { Take } from '../backend.ts'
 import type { ExitRecord } from './layout.ts'
 
 /** What a worker says to a shim host; one JSON object a line. */
@@ -16,8 +17,8 @@ export interface StartOrder {
   key: string
   /** The attempt's directory. */
   dir: string
-  /** The executable, absolute. */
-  file: string
+  /** The executable, absolute. Null when there are stages: a set-up may bring it. */
+  file: string | null
   argv: string[]
   env: Record<string, string>
   cwd: string
@@ -26,6 +27,10 @@ export interface StartOrder {
   killGraceMs: number
   /** Values that must not reach the disk by way of what the command prints or leaves as its output. */
   redact?: readonly string[]
+  setUp?: readonly string[][]
+  tearDown?: { commands: readonly string[][]; timeoutMs: number }
+  take?: Take
+  exportEnv?: boolean
 }
 
 /** What a shim host says to each worker that is connected. */

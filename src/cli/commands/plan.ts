@@ -1,6 +1,6 @@
 import { formatDuration } from '../../base/duration.ts'
 import { checkInputs } from '../../domain/inputs.ts'
-import { type PlannedStep, planOf } from '../../domain/plan.ts'
+import { type PlannedExtras, type PlannedStep, planOf } from '../../domain/plan.ts'
 import type { CliDeps } from '../deps.ts'
 import { failureLines } from '../failure-text.ts'
 import { readInputs, readText } from '../inputs.ts'
@@ -43,10 +43,27 @@ export async function plan(deps: CliDeps, output: Output, file: string, flags: P
   output.print([])
   const columns = ['STAGE', 'STEP', 'KIND', 'NEEDS', 'RUNS', 'WHERE'].map((title) => ({ title }))
   output.printTable(columns, planned.steps.map(cellsOf))
+  const noted = planned.steps.flatMap(({ name, extras }) => (extras ? [{ name, text: textOfExtras(extras) }] : []))
+  if (noted.length > 0) output.print([])
+  for (const { name, text } of noted)
+    output.print([span(`  ${printableLine(name)}: `), span(printableLine(text), 'dim')])
   for (const { name, verdict } of failing)
     if (verdict.is === 'fails')
       output.print([], [span(`step ${printableLine(name)} would fail`)], ...failureLines(verdict.failure, { width }))
   return failing.length > 0 ? 1 : 0
+}
+
+function textOfExtras({ setUp, tearDown, output, exportsEnv, envFrom }: PlannedExtras): string {
+  const commands = (n: number): string => (n === 1 ? 'one command' : `${n} commands`)
+  return [
+    ...(setUp === undefined ? [] : [`${commands(setUp)} before it`]),
+    ...(tearDown === undefined ? [] : [`${commands(tearDown)} after it, whatever happens`]),
+    ...(output === undefined
+      ? []
+      : [`its output is ${{ stdout: 'what it prints', artifacts: 'the list of its files' }[output] ?? output}`]),
+    ...(exportsEnv ? ['hands on variables'] : []),
+    ...(envFrom ? [`variables from ${envFrom.join(', ')}`] : []),
+  ].join('; ')
 }
 
 function cellsOf(step: PlannedStep): Cell[] {

@@ -159,7 +159,9 @@ function requirementsUnmet(doing: string, requirements: Requirements, judged: re
     },
     remediation: closest
       ? `Worker ${closest.worker} has ${closest.has ?? ''}, the step wants ${closest.wanted}: only ${closest.differs === 'case' ? 'letter case' : 'the spelling'} differs. Correct the step or the worker.`
-      : `${best ? `Worker ${best.worker.worker} comes nearest and lacks ${best.lacks.map((l) => l.requirement).join(', ')}. ` : ''}Start a worker that has what is missing, or correct the step.`,
+      : best && best.lacks.every((l) => l.requirement.startsWith('feature '))
+        ? `Worker ${best.worker.worker} is of a version that lacks ${best.lacks.map((l) => l.requirement).join(', ')}: start the worker anew with the version of the server.`
+        : `${best ? `Worker ${best.worker.worker} comes nearest and lacks ${best.lacks.map((l) => l.requirement).join(', ')}. ` : ''}Start a worker that has what is missing, or correct the step.`,
   })
 }
 
@@ -169,6 +171,7 @@ export function requirementTexts(r: Requirements): string[] {
     `namespace ${plainNamespace(r.namespace)}`,
     `backend ${r.backend}`,
     ...(r.module === null ? [] : [`module ${r.module}`]),
+    ...(r.features ?? []).map((feature) => `feature ${feature}`),
     ...Object.entries(r.labels).map(([key, value]) =>
       key === WORKER_PIN ? `worker ${value}` : `label ${key}=${value}`,
     ),

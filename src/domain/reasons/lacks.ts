@@ -51,6 +51,9 @@ export function lacksOf(r: Requirements, offer: Offer): Lack[] {
     oneOf('namespace', plainNamespace(r.namespace), offer.namespaces)
   oneOf('backend', r.backend, offer.backends)
   if (r.module !== null) oneOf('module', r.module, offer.modules)
+  // Nobody gives a worker a feature but by a newer version: nothing comes near.
+  for (const feature of r.features ?? [])
+    if (!offer.features?.includes(feature)) lacks.push({ requirement: `feature ${feature}`, has: null, near: null })
   for (const [key, value] of Object.entries(r.labels)) {
     if (key === WORKER_PIN) oneOf('worker', value, [offer.worker])
     else if (offer.labels[key] !== value) lacks.push(lackOfLabel(key, value, offer.labels))

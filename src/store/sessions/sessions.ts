@@ -13,6 +13,7 @@ export interface NewSession {
   namespaces: string[] | null
   backends: string[]
   modules: string[]
+  features?: readonly string[]
   clockSkewMs: number
 }
 
@@ -20,8 +21,8 @@ export interface NewSession {
 export async function openSession(db: Queryable, s: NewSession, leaseMs: number): Promise<void> {
   await db.query(
     `insert into session (id, worker, token_id, host, pid, pid_start, version, capacity, labels, namespaces, backends, modules, clock_skew_ms,
-                          state, started_at, seen_at, expires_at)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10::text[], $11::text[], $12::text[], $13, 'live', clock_now(), clock_now(),
+                          features, state, started_at, seen_at, expires_at)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10::text[], $11::text[], $12::text[], $13, $15::text[], 'live', clock_now(), clock_now(),
              clock_now() + $14::int * interval '1 ms')`,
     [
       s.id,
@@ -38,6 +39,7 @@ export async function openSession(db: Queryable, s: NewSession, leaseMs: number)
       s.modules,
       s.clockSkewMs,
       leaseMs,
+      s.features ?? [],
     ],
     { name: 'open_session' },
   )
@@ -70,6 +72,7 @@ export interface SessionRow {
   namespaces: string[] | null
   backends: string[]
   modules: string[]
+  features: string[]
   draining: boolean
   held: number
   state: 'live' | 'ended'
@@ -81,7 +84,7 @@ export interface SessionRow {
   lease_left_ms: number
 }
 
-const COLUMNS = `id, worker, token_id, host, pid, pid_start, version, capacity, labels, namespaces, backends, modules, draining, held, state, ended_code,
+const COLUMNS = `id, worker, token_id, host, pid, pid_start, version, capacity, labels, namespaces, backends, modules, features, draining, held, state, ended_code,
   clock_skew_ms, (extract(epoch from clock_now() - seen_at) * 1000)::float8 as seen_ago_ms, expires_at < clock_now() as expired, expires_at,
   (extract(epoch from expires_at - clock_now()) * 1000)::float8 as lease_left_ms`
 
