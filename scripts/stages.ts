@@ -26,6 +26,7 @@ export const CHECKS: readonly Stage[] = [
   check('openapi.json is fresh', ['node', 'scripts/write-openapi.ts', '--check'], 'scripts/write-openapi.ts'),
   check('diagrams are fresh', ['node', 'scripts/write-diagrams.ts', '--check']),
   check('docs/reference is fresh', ['node', 'scripts/write-reference.ts', '--check']),
+  check('docs/assets is fresh', ['node', 'scripts/record-terminal.ts', '--check']),
   check('schema.txt is fresh', ['node', 'scripts/write-schema.ts', '--check'], 'scripts/write-schema.ts'),
 ]
 
