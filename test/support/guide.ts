@@ -86,6 +86,8 @@ export async function runGuide(path: string): Promise<Ran[]> {
     NO_COLOR: '1',
     COLUMNS: '120',
     ORRERY_PORT: String(await freePort()),
+    // The package as it is in a checkout, where nothing is built.
+    NODE_OPTIONS: '--conditions=orrery-source',
   }
   const servers: OrreryProcess[] = []
   const ran: Ran[] = []
