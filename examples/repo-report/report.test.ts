@@ -33,6 +33,7 @@ const context = {
   traceparent: '',
   signal: new AbortController().signal,
   secrets: {},
+  files: { given: [], read: () => Promise.reject(new Error('none')), put: () => Promise.reject(new Error('none')) },
   log: (line: string) => void logged.push(line),
 }
 

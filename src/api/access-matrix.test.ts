@@ -124,6 +124,8 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   artifacts: { body: (t) => ({ ...ofAttempt(t), files: [{ ...FILE, name: 'new' }], sent: false }), status: 200 },
   chunk: { body: (t) => ({ ...ofAttempt(t), sha256: FILE.sha256, index: 0, base64: 'AAAA' }), status: 200 },
   // The step hands on no variables: who is let in is told that.
+  files: { body: ofAttempt, status: 200 },
+  content: { body: (t) => ({ ...ofAttempt(t), sha256: FILE.sha256, index: 0 }), status: 200 },
   exports: { body: (t) => ({ ...ofAttempt(t), env: { A: 'b' } }), status: 400 },
   listWorkers: { status: 200 },
   nudgeRun: { params: (t) => ({ id: t.run }), state: 'live', status: 200 },
@@ -295,7 +297,18 @@ const isAboutOne = (route: Route): boolean =>
   route.resource
     ? !['list', 'listAll', 'put'].includes(route.resource.verb)
     : (caseOf(route).params !== undefined && route.id !== 'setSecretValues') ||
-      ['createRun', 'createRuns', 'poll', 'report', 'heartbeat', 'artifacts', 'chunk', 'exports'].includes(route.id)
+      [
+        'createRun',
+        'createRuns',
+        'poll',
+        'report',
+        'heartbeat',
+        'artifacts',
+        'chunk',
+        'exports',
+        'files',
+        'content',
+      ].includes(route.id)
 
 const roleOf = (who: Who): Role | null => (who === 'none' ? null : TOKENS[who].role)
 

@@ -1,4 +1,10 @@
-import type { ArtifactsRequest, ChunkRequest, ExportsRequest } from '../contract/exchange.ts'
+import type {
+  ArtifactsRequest,
+  ChunkRequest,
+  ContentRequest,
+  ExportsRequest,
+  FilesRequest,
+} from '../contract/exchange.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Answer, Exchange } from './context.ts'
 
@@ -14,6 +20,14 @@ export async function chunk(x: Exchange): Promise<Answer> {
 
 export async function exports(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.takeExports(x.caller, x.body as ExportsRequest))
+}
+
+export async function files(x: Exchange): Promise<Answer> {
+  return x.respondJson(200, await x.deps.engine.listWanted(x.caller, x.body as FilesRequest))
+}
+
+export async function content(x: Exchange): Promise<Answer> {
+  return x.respondJson(200, await x.deps.engine.readWanted(x.caller, x.body as ContentRequest))
 }
 
 export async function listArtifacts(x: Exchange): Promise<Answer> {

@@ -76,6 +76,8 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> 
   artifacts: artifacts.artifacts,
   chunk: artifacts.chunk,
   exports: artifacts.exports,
+  files: artifacts.files,
+  content: artifacts.content,
   health: server.health,
   ready: server.ready,
   metrics: server.metrics,

@@ -266,6 +266,16 @@ export class ScriptedEngine implements Engine {
     return { state: 'stale' }
   }
 
+  async listWanted(...args: Parameters<Engine['listWanted']>): ReturnType<Engine['listWanted']> {
+    this.#note('listWanted', ...args)
+    return { state: 'stale', files: [] }
+  }
+
+  async readWanted(...args: Parameters<Engine['readWanted']>): ReturnType<Engine['readWanted']> {
+    this.#note('readWanted', ...args)
+    return { base64: null }
+  }
+
   async *followEvents(...[caller, runId, afterSeq, signal]: Parameters<Engine['followEvents']>) {
     this.#note('followEvents', caller, runId, afterSeq)
     this.#requireRun(runId)

@@ -23,6 +23,8 @@ export function createExchangeLane(options: { transport: Transport; token: Secre
     artifacts: (request, signal) => send(EXCHANGE_PATHS.artifacts, request, signal, { repeatable: true }),
     chunk: (request, signal) => send(EXCHANGE_PATHS.chunk, request, signal, { repeatable: true }),
     exports: (request, signal) => send(EXCHANGE_PATHS.exports, request, signal, { repeatable: true }),
+    wantedFiles: (request, signal) => send(EXCHANGE_PATHS.files, request, signal, { repeatable: true }),
+    wantedContent: (request, signal) => send(EXCHANGE_PATHS.content, request, signal, { repeatable: true }),
     // A heartbeat that hangs must fail while the lease can still be kept by another one.
     heartbeat: (request, signal) =>
       send(EXCHANGE_PATHS.heartbeat, request, signal, { repeatable: true, silenceMs: LIMITS.leaseMs / 2 }),

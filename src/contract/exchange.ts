@@ -1,4 +1,5 @@
 import type { ArtifactRule, OutputRule } from '../domain/workflow.ts'
+import type { WantedFile } from '../domain/wanted-files.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Json } from '../base/json.ts'
 
@@ -15,6 +16,8 @@ export const EXCHANGE_PATHS = {
   artifacts: '/v1/exchange/artifacts',
   chunk: '/v1/exchange/chunk',
   exports: '/v1/exchange/exports',
+  files: '/v1/exchange/files',
+  content: '/v1/exchange/content',
 } as const
 
 /** `<run id>.<node>` or `<run id>.<node>.<index>[.<index>…]`: the identity of one activation. */
@@ -92,7 +95,13 @@ export interface Assignment {
    */
   traceparent?: string
   work:
-    | { kind: 'function'; function: string; input: Json }
+    | {
+        kind: 'function'
+        function: string
+        input: Json
+        /** Files of earlier steps that it may read. Absent when there are none. */
+        files?: FileWanted[]
+      }
     | {
         kind: 'command'
         command: string[]
@@ -102,6 +111,8 @@ export interface Assignment {
         keepOnFailureMs: number | null
         /** Files that are given to the server before the end is told. */
         artifacts?: ArtifactRule[]
+        /** Files of earlier steps that lie in its workspace before anything runs. */
+        files?: FileWanted[]
         /** Each of these is absent where it is not used. */
         setUp?: string[][]
         tearDown?: { commands: string[][]; timeoutMs: number }
@@ -114,6 +125,14 @@ export interface Assignment {
    * message: no store, outbox or note ever holds them. Absent when it asked for none.
    */
   secrets?: Record<string, string>
+}
+
+/** What a step wants of an earlier one, for whoever has to say that it is not there. */
+export interface FileWanted {
+  /** Name of the step. */
+  from: string
+  path: string
+  optional: boolean
 }
 
 export interface CancelOrder {
@@ -255,6 +274,32 @@ export interface ExportsResponse {
   state: 'recorded' | 'stale'
 }
 
+/** Asks which files of earlier steps an attempt is given. */
+export interface FilesRequest {
+  session: string
+  step: StepId
+  fence: number
+}
+export interface FilesResponse {
+  /** `stale`: the attempt does not hold its step. */
+  state: 'held' | 'stale'
+  /** Not more than one more than a step may be given. */
+  files: WantedFile[]
+}
+
+/** Asks for one piece of a content of these files. */
+export interface ContentRequest {
+  session: string
+  step: StepId
+  fence: number
+  sha256: string
+  index: number
+}
+export interface ContentResponse {
+  /** Null behind the last piece, when no file that it is given has this content any more, and when the attempt does not hold its step. */
+  base64: string | null
+}
+
 /** How a worker reaches a server: over HTTP from a process of its own, or handed the server's handler in one process. */
 export interface ExchangeLane {
   register(request: RegisterRequest, signal?: AbortSignal): Promise<RegisterResponse>
@@ -264,4 +309,6 @@ export interface ExchangeLane {
   artifacts(request: ArtifactsRequest, signal?: AbortSignal): Promise<ArtifactsResponse>
   chunk(request: ChunkRequest, signal?: AbortSignal): Promise<ChunkResponse>
   exports(request: ExportsRequest, signal?: AbortSignal): Promise<ExportsResponse>
+  wantedFiles(request: FilesRequest, signal?: AbortSignal): Promise<FilesResponse>
+  wantedContent(request: ContentRequest, signal?: AbortSignal): Promise<ContentResponse>
 }

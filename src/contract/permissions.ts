@@ -48,6 +48,8 @@ export const PERMISSIONS: Readonly<Record<Exclude<RouteId, ResourceRouteId>, Per
   artifacts: { verb: 'take', resource: 'work' },
   chunk: { verb: 'take', resource: 'work' },
   exports: { verb: 'take', resource: 'work' },
+  files: { verb: 'take', resource: 'work' },
+  content: { verb: 'take', resource: 'work' },
   health: null,
   ready: null,
   metrics: null,

@@ -59,6 +59,8 @@ export type RouteId =
   | 'artifacts'
   | 'chunk'
   | 'exports'
+  | 'files'
+  | 'content'
   | 'listWorkers'
   | 'getStatus'
   | 'doctor'
@@ -420,6 +422,24 @@ export const ROUTES: readonly Route[] = [
     body: s.ExportsSchema,
     bodyBytes: LIMITS.bodyBytes,
     responses: [ok(s.ExportsResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'files',
+    path: EXCHANGE_PATHS.files,
+    summary: 'Say which files of earlier steps an attempt is given.',
+    body: s.FilesSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    responses: [ok(s.FilesResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'content',
+    path: EXCHANGE_PATHS.content,
+    summary: 'Give one piece of the content of such a file.',
+    body: s.ContentSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    responses: [ok(s.ContentResponseSchema)],
   },
   {
     ...get,

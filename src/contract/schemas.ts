@@ -4,6 +4,7 @@ import { type FailureCode, isFailureCode } from '../domain/failures.ts'
 import { exportsTooLarge, isReservedVariable } from '../domain/exported-env.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { SECRET_KEY } from '../domain/secrets.ts'
+import { isPathBelow } from '../domain/wanted-files.ts'
 import { cursor, flag, limit, numberText } from './page-schemas.ts'
 import { isAgoMs, isClock, isCount, isId, isJson, isLabels, isMembers, isSlots } from './hot-messages.ts'
 
@@ -227,14 +228,11 @@ export const ReportSchema = z.strictObject({
 })
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'must be a SHA-256 in hex')
-/** A path below the workspace: relative, with forward slashes, without steps upwards. */
-const isArtifactName = (name: string): boolean =>
-  !/[\\\0]/.test(name) && name.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
 const artifactName = z
   .string()
   .min(1)
   .max(LIMITS.artifactNameChars)
-  .refine(isArtifactName, 'must be a relative path with forward slashes')
+  .refine(isPathBelow, 'must be a relative path with forward slashes')
 
 export const ArtifactsSchema = z.strictObject({
   session: id,
@@ -267,6 +265,17 @@ export const ChunkSchema = z.strictObject({
     .min(1)
     .max(Math.ceil(LIMITS.artifactChunkBytes / 3) * 4)
     .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, 'must be base64'),
+})
+export const FilesSchema = z.strictObject({ session: id, step: id, fence: count })
+export const ContentSchema = z.strictObject({
+  session: id,
+  step: id,
+  fence: count,
+  sha256,
+  index: z
+    .int()
+    .min(0)
+    .max(LIMITS.artifactBytes / LIMITS.artifactChunkBytes),
 })
 export const ExportsSchema = z.strictObject({
   session: id,
@@ -593,6 +602,11 @@ export const ArtifactsResponseSchema = z.object({
   missing: z.array(z.string()),
 })
 export const ExportsResponseSchema = z.object({ state: z.enum(['recorded', 'stale']) })
+export const FilesResponseSchema = z.object({
+  state: z.enum(['held', 'stale']),
+  files: z.array(z.object({ want: z.int(), at: z.string(), bytes: z.int(), sha256: z.string() })),
+})
+export const ContentResponseSchema = z.object({ base64: z.string().nullable() })
 export const ChunkResponseSchema = z.object({ kept: z.boolean() })
 export const ArtifactViewSchema = z
   .object({

@@ -5,14 +5,19 @@ import { LIMITS } from './limits.ts'
 import type { CommandNode, Join, Matrix, OutputRule, WaitNode, WorkflowNode } from './workflow.ts'
 import { parseWorkflowRef } from './workflow-ref.ts'
 
-/** The node of a step whose manifest is in order. `needs` and `refs` are node numbers. */
-export function nodeOf(step: StepManifest, needs: number[], refs: number[]): WorkflowNode {
+/** The node of a step whose manifest is in order. `needs` and `refs` are node numbers; `numberOf` gives that of a step by its name. */
+export function nodeOf(
+  step: StepManifest,
+  { needs, refs, numberOf }: { needs: number[]; refs: number[]; numberOf: (name: string) => number },
+): WorkflowNode {
   const common = commonOf(step, needs, refs)
   const [plain, asked] = partEnv(step.env ?? {})
   const secrets = { ...asked, ...step.secrets }
   const withSecrets = Object.keys(secrets).length > 0 ? { secrets } : {}
+  const files = step.files?.map((want) => ({ ...want, from: numberOf(want.from) }))
+  const withFiles = files ? { files } : {}
   if (step.function !== undefined)
-    return { ...common, ...withSecrets, kind: 'function', function: step.function, with: step.with ?? {} }
+    return { ...common, ...withSecrets, ...withFiles, kind: 'function', function: step.function, with: step.with ?? {} }
   if (step.wait !== undefined) return { ...common, kind: 'wait', for: waitOf(step.wait) }
   if (step.approval !== undefined) {
     const { message, approvers, expires, inputs } = step.approval
@@ -45,6 +50,7 @@ export function nodeOf(step: StepManifest, needs: number[], refs: number[]): Wor
       always: when === 'always',
       optional,
     })),
+    ...withFiles,
     ...extrasOf(step),
   }
 }

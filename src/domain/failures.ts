@@ -404,6 +404,22 @@ export const FAILURES = {
     FAILED,
     'The file and what is wrong with it stand with the failure: its name, its rights, or something that still writes to it.',
   ),
+  'files.none_found': row(
+    'An earlier step left none of the files that a step wants',
+    424,
+    'after-change',
+    'author',
+    FAILED,
+    'Correct the pattern, or the artifacts of the step that should leave them, or say optional: true; orrery artifacts list RUN shows what is there.',
+  ),
+  'files.too_many': row(
+    'A step wants too many files of earlier steps',
+    413,
+    'after-change',
+    'author',
+    FAILED,
+    'Narrow the pattern, or let the earlier step pack them into one.',
+  ),
   'artifact.not_found': row(
     'There is no such file',
     404,

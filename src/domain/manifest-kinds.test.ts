@@ -318,3 +318,45 @@ describe('a command with more than itself', () => {
     )
   })
 })
+
+describe('files of earlier steps', () => {
+  test('are named by step, pattern and folder, for commands and functions', () => {
+    const { nodes } = nodesOf([
+      run('a', { artifacts: ['*'] }),
+      run('b', { needs: ['a'] }),
+      run('c', { needs: ['b'], files: [{ from: 'a' }, { from: 'b', path: 'dist/**', to: 'in/', optional: true }] }),
+      { name: 'd', function: 'm.f', needs: ['c'], files: [{ from: 'c', path: 'x', to: 'a/b' }] },
+    ])
+    expect(nodes.map((n) => 'files' in n && n.files)).toEqual([
+      false,
+      false,
+      [
+        { from: 0, path: '**', to: '', optional: false },
+        { from: 1, path: 'dist/**', to: 'in', optional: true },
+      ],
+      [{ from: 2, path: 'x', to: 'a/b', optional: false }],
+    ])
+  })
+
+  test('want a worker that knows of them', () => {
+    const definition = nodesOf([run('a'), { name: 'b', function: 'm.f', needs: ['a'], files: [{ from: 'a' }] }])
+    expect(definition.nodes.map((n) => requirementsOf(definition, n).features)).toEqual([undefined, ['files']])
+  })
+
+  test.each([
+    ['of nobody', { from: 'z' }, 'there is no such step'],
+    ['of a step that is not before it', { from: 'later' }, 'which is not upstream; add later to needs'],
+    ['from outside', { from: 'a', path: '../x' }, 'must be a pattern over the names of files'],
+    ['to outside', { from: 'a', to: '../x' }, 'must be a folder below the workspace'],
+    ['to the root', { from: 'a', to: '/x' }, 'must be a folder below the workspace'],
+    ['to here', { from: 'a', to: 'x/./y' }, 'must be a folder below the workspace'],
+  ])('%s are refused', (_, want, problem) => {
+    expect(problemsOf(run('a'), run('b', { needs: ['a'], files: [want] }), run('later')).join('\n')).toContain(problem)
+  })
+
+  test('are for work alone', () => {
+    expect(problemsOf(run('a'), { name: 'b', wait: '1s', needs: ['a'], files: [{ from: 'a' }] }).join('\n')).toContain(
+      'files: is for steps with a function or a command only',
+    )
+  })
+})

@@ -209,6 +209,9 @@ function partsOf(path: string): Path {
 
 function definitionOf(workflow: WorkflowManifest, graph: Graph): Definition {
   const { metadata, spec } = workflow
+  const numbers = new Map(spec.steps.map((step, i) => [step.name, i]))
+  // Names were checked with the graph.
+  const numberOf = (name: string): number => numbers.get(name) ?? 0
   return {
     namespace: metadata.namespace,
     name: metadata.name,
@@ -217,7 +220,9 @@ function definitionOf(workflow: WorkflowManifest, graph: Graph): Definition {
     failFast: spec.failFast,
     timeoutMs: spec.timeout ?? null,
     modules: spec.modules ?? {},
-    nodes: spec.steps.map((step, i) => nodeOf(step, graph.needs[i] ?? [], graph.refs[i] ?? [])),
+    nodes: spec.steps.map((step, i) =>
+      nodeOf(step, { needs: graph.needs[i] ?? [], refs: graph.refs[i] ?? [], numberOf }),
+    ),
   }
 }
 

@@ -54,12 +54,14 @@ spec:
     - { name: a, command: make, setUp: [npm ci, npm test], tearDown: rm -rf x, output: json, exportEnv: true }
     - { name: b, command: make, needs: [a], output: { file: out/report.json } }
     - { name: c, command: make, needs: [b], artifacts: ['*'], output: files }
+    - { name: d, function: m.f, needs: [c], files: [{ from: c, path: 'x/**' }] }
 `
     const planned = planOf(parseManifest(flow, { file: 'flow.yaml' }).definition, {})
     expect(planned.steps.map((s) => s.extras)).toEqual([
       { setUp: 2, tearDown: 1, output: 'stdout', exportsEnv: true },
       { output: 'out/report.json', envFrom: ['a'] },
       { output: 'artifacts', envFrom: ['a'] },
+      { files: ['c: x/**'] },
     ])
     expect(plan.steps.map((s) => s.extras).filter(Boolean)).toEqual([])
   })

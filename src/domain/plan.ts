@@ -44,6 +44,8 @@ export interface PlannedExtras {
   exportsEnv?: true
   /** Steps whose variables it is given. */
   envFrom?: string[]
+  /** Files that it is given, as `STEP: PATTERN`. */
+  files?: string[]
 }
 
 export interface Plan {
@@ -82,13 +84,16 @@ export function planOf(definition: Definition, inputs: JsonObject): Plan {
 }
 
 function extrasOf(node: WorkflowNode, nodes: readonly WorkflowNode[]): { extras?: PlannedExtras } {
-  if (node.kind !== 'command') return {}
+  if (!isWork(node)) return {}
+  const files = node.files ? { files: node.files.map(({ from, path }) => `${nodes[from]?.name ?? ''}: ${path}`) } : {}
+  if (node.kind === 'function') return node.files ? { extras: files } : {}
   const { setUp, tearDown, output, exportEnv, importEnv } = node
   const extras: PlannedExtras = {
     ...(setUp ? { setUp: setUp.length } : {}),
     ...(tearDown ? { tearDown: tearDown.commands.length } : {}),
     ...(output ? { output: output.from === 'file' ? output.path : output.from } : {}),
     ...(exportEnv ? { exportsEnv: true as const } : {}),
+    ...files,
     ...(importEnv ? { envFrom: importEnv.map((i) => nodes[i]?.name ?? '') } : {}),
   }
   return Object.keys(extras).length > 0 ? { extras } : {}

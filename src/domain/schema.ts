@@ -7,6 +7,7 @@ import { keysOfSchema } from './kinds/known-keys.ts'
 import { LIMITS } from './limits.ts'
 import { SECRET_KEY, SECRET_NAME } from './secrets.ts'
 import { WORKFLOW_REF } from './workflow-ref.ts'
+import { isPathBelow } from './wanted-files.ts'
 
 /** Longest delay that timers and the store's intervals take. */
 const DURATION_MAX_MS = 365 * 24 * 3_600_000
@@ -97,6 +98,30 @@ const artifactObject = z.strictObject({
     .describe('Nothing fits and it is no failure; else the step fails with `artifact.none_found`.'),
 })
 const artifact = z.preprocess((value) => (typeof value === 'string' ? { path: value } : value), artifactObject)
+const fileWant = z.strictObject({
+  from: z.string().describe('Step that left the files; it has to be upstream.'),
+  path: z
+    .string()
+    .min(1)
+    .max(LIMITS.artifactNameChars)
+    .refine(isBelow, { error: 'must be a pattern over the names of files, such as dist/**' })
+    .default('**')
+    .describe('Pattern over the names that the files were left under.'),
+  to: z
+    .string()
+    .max(LIMITS.artifactNameChars)
+    .refine(isBelow, { error: 'must be a folder below the workspace, such as in/', abort: true })
+    .transform((path) => path.replace(/\/+$/, ''))
+    .refine((path) => path === '' || isPathBelow(path), {
+      error: 'must be a folder below the workspace, such as in/',
+    })
+    .default('')
+    .describe('Folder below the workspace that they are put into, under their own names.'),
+  optional: z
+    .boolean()
+    .default(false)
+    .describe('Nothing fits and it is no failure; else the step fails with `files.none_found`.'),
+})
 const outputFile = z.strictObject({
   file: z
     .string()
@@ -241,6 +266,14 @@ const stepSchema = z.strictObject({
     .max(LIMITS.artifactRulesMax)
     .optional()
     .describe('Files below the workspace that the command leaves; a pattern alone is `path`.'),
+  files: z
+    .array(fileWant)
+    .min(1)
+    .max(LIMITS.artifactRulesMax)
+    .optional()
+    .describe(
+      'Files of earlier steps: in the workspace of a command before it runs, in `context.files` of a function.',
+    ),
   setUp: commands
     .optional()
     .describe('Commands before it, in the same workspace; one, or a list. The first that fails fails the step.'),
@@ -324,6 +357,7 @@ const KINDS_OF: Record<string, readonly (typeof KINDS)[number][]> = {
   workdir: ['command'],
   keepOnFailure: ['command'],
   artifacts: ['command'],
+  files: ['function', 'command'],
   setUp: ['command'],
   tearDown: ['command'],
   tearDownTimeout: ['command'],

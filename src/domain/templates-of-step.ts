@@ -99,6 +99,11 @@ export function compileStepExpressions(step: Record<string, unknown>, path: Path
   condition(step['if'], [...path, 'if'], ALWAYS)
   const wait = step['wait']
   if (isObject(wait)) condition(wait['match'], [...path, 'wait', 'match'], [...perItem, 'event'])
+  const files = step['files']
+  if (Array.isArray(files))
+    for (const [i, want] of (files as unknown[]).entries())
+      if (isObject(want) && typeof want['from'] === 'string')
+        reads.push({ name: want['from'], path: [...path, 'files', i, 'from'] })
   const loop = step['loop']
   if (isObject(loop)) condition(loop['until'], [...path, 'loop', 'until'], [...ALWAYS, 'turn'])
   if (step['forEach'] !== undefined) list(step['forEach'], [...path, 'forEach'])

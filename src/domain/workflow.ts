@@ -1,5 +1,6 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type { SecretRef } from './secrets.ts'
+import type { FileWant } from './wanted-files.ts'
 import { isWithin, plainNamespace } from './tenancy.ts'
 import type { WorkflowRef } from './workflow-ref.ts'
 
@@ -111,6 +112,8 @@ export type OutputRule =
 
 export interface FunctionNode extends NodeCommon {
   kind: 'function'
+  /** Files of earlier steps that it may read. Absent when there are none. */
+  files?: FileWant[]
   /** `module.export`. */
   function: string
   /** Input template. */
@@ -129,6 +132,8 @@ export interface CommandNode extends NodeCommon {
   /** Keep the workspace of an attempt that failed, for this long. */
   keepOnFailureMs: number | null
   artifacts: ArtifactRule[]
+  /** Files of earlier steps that lie in its workspace before anything runs. Absent when there are none. */
+  files?: FileWant[]
   /** Commands before it, each as templates of an argv; the first that fails fails the step. Absent when there are none. */
   setUp?: string[][]
   /** Commands after it, whatever happened, with the time that all of them together have. */
@@ -203,12 +208,14 @@ export const readsInputs = (node: WorkflowNode): boolean =>
   ).includes('inputs')
 
 /** What an older worker may not know of. A worker names those that it has; a step waits for one that has what it uses. */
-export const FEATURES = ['stages', 'output', 'exportEnv'] as const
+export const FEATURES = ['stages', 'output', 'exportEnv', 'files'] as const
 export type Feature = (typeof FEATURES)[number]
 
 function featuresOf(node: WorkflowNode): Feature[] {
-  if (node.kind !== 'command') return []
+  const files = isWork(node) && node.files ? (['files'] as const) : []
+  if (node.kind !== 'command') return [...files]
   return [
+    ...files,
     ...(node.setUp || node.tearDown ? (['stages'] as const) : []),
     ...(node.output ? (['output'] as const) : []),
     ...(node.exportEnv ? (['exportEnv'] as const) : []),

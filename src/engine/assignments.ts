@@ -119,7 +119,7 @@ function assignmentOf(
     repeatable: node.repeatable,
     path: step.path === '' ? [] : [indexOf(step.path)],
     outputSchema: node.outputSchema,
-    work: workOf(node, scope, given),
+    work: workOf(node, scope, { given, nameOf: (i) => definition.nodes[i]?.name ?? '' }),
   }
 }
 
@@ -131,7 +131,11 @@ function traceFor(ctx: EngineContext, { runId, trace = null }: LeasedStep): Pick
   return { traceparent: formatTraceparent({ ...span, sampled: trace === null ? false : span.sampled }) }
 }
 
-function workOf(node: WorkNode, scope: Scope | null, given: Record<string, string> | null): Assignment['work'] {
+function workOf(
+  node: WorkNode,
+  scope: Scope | null,
+  { given, nameOf }: { given: Record<string, string> | null; nameOf: (node: number) => string },
+): Assignment['work'] {
   const value = (template: Json): Json => (scope ? evaluateTemplate(template, scope) : template)
   const text = (template: string, what: string): string => {
     const got = value(template)
@@ -142,7 +146,10 @@ function workOf(node: WorkNode, scope: Scope | null, given: Record<string, strin
       `filling in ${what}: ${template} gives ${got === null ? 'null' : typeof got}, not text`,
     )
   }
-  if (node.kind === 'function') return { kind: 'function', function: node.function, input: value(node.with) }
+  const files = node.files?.map(({ from, path, optional }) => ({ from: nameOf(from), path, optional }))
+  const withFiles = files ? { files } : {}
+  if (node.kind === 'function')
+    return { kind: 'function', function: node.function, input: value(node.with), ...withFiles }
   const stage = (commands: string[][], what: string): string[][] =>
     commands.map((argv, i) => argv.map((arg, j) => text(arg, `${what}[${i}][${j}]`)))
   const { setUp, tearDown, output, exportEnv } = node
@@ -154,6 +161,7 @@ function workOf(node: WorkNode, scope: Scope | null, given: Record<string, strin
     workdir: node.workdir === null ? null : text(node.workdir, 'workdir'),
     keepOnFailureMs: node.keepOnFailureMs,
     ...(node.artifacts.length > 0 ? { artifacts: node.artifacts } : {}),
+    ...withFiles,
     ...(setUp ? { setUp: stage(setUp, 'setUp') } : {}),
     ...(tearDown ? { tearDown: { ...tearDown, commands: stage(tearDown.commands, 'tearDown') } } : {}),
     ...(output ? { output } : {}),

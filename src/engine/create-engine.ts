@@ -10,6 +10,7 @@ import { putDefinition } from '../store/definitions/put-definition.ts'
 import { askedBy, createAccess, entryIn } from './access.ts'
 import { listRunArtifacts, openRunArtifact, takeArtifacts, takeChunk } from './artifacts.ts'
 import { takeExports } from './exports.ts'
+import { listWanted, readWanted } from './wanted-files.ts'
 import { decideApproval, getApproval, listApprovals } from './approvals.ts'
 import { cancelRun, skipStep } from './by-hand.ts'
 import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
@@ -326,6 +327,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     takeArtifacts: (caller, request) => takeArtifacts(ctx, dispatcher, caller, request),
     takeChunk: (caller, request) => takeChunk(ctx, dispatcher, caller, request),
     takeExports: (caller, request) => takeExports(ctx, dispatcher, caller, request),
+    listWanted: (caller, request) => listWanted(ctx, dispatcher, caller, request),
+    readWanted: (caller, request) => readWanted(ctx, dispatcher, caller, request),
 
     access: createAccess(ctx, tokens),
     async authenticate(token) {

@@ -4,8 +4,12 @@ import type {
   ArtifactsResponse,
   ChunkRequest,
   ChunkResponse,
+  ContentRequest,
+  ContentResponse,
   ExportsRequest,
   ExportsResponse,
+  FilesRequest,
+  FilesResponse,
   HeartbeatRequest,
   HeartbeatResponse,
   PollRequest,
@@ -193,6 +197,8 @@ export interface Engine {
   takeArtifacts(caller: Caller, request: ArtifactsRequest): Promise<ArtifactsResponse>
   takeChunk(caller: Caller, request: ChunkRequest): Promise<ChunkResponse>
   takeExports(caller: Caller, request: ExportsRequest): Promise<ExportsResponse>
+  listWanted(caller: Caller, request: FilesRequest): Promise<FilesResponse>
+  readWanted(caller: Caller, request: ContentRequest): Promise<ContentResponse>
 
   /** Tokens and the audit log. */
   readonly access: Access

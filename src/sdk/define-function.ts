@@ -17,6 +17,31 @@ export interface StandardSchema<T> {
   }
 }
 
+/** A file of a step. */
+export interface StepFile {
+  /** Relative path, with forward slashes. */
+  name: string
+  bytes: number
+  /** SHA-256 of its content, in hex. */
+  sha256: string
+}
+
+/** The files that a function is given and leaves. */
+export interface StepFiles {
+  /** Files of earlier steps that `files:` of this step names, under the names that they have here. */
+  readonly given: readonly StepFile[]
+  /**
+   * The content of one of them, checked against what was left. Throws `artifact.not_found` when it is not among them or its time is over,
+   * `artifact.checksum_mismatch` when it is not what was left.
+   */
+  read(name: string): Promise<Uint8Array>
+  /**
+   * Leaves a file, as a command does by `artifacts`. It is with the server when this resolves; the same name again takes its place. Kept 30 days, or as long
+   * as is said, up to a year. Throws `artifact.unreadable` for a name that cannot be kept, `artifact.too_large` and `artifact.too_many`.
+   */
+  put(name: string, content: string | Uint8Array, options?: { retentionMs?: number }): Promise<StepFile>
+}
+
 /** What a function is told beside its input. */
 export interface FunctionContext {
   runId: string
@@ -32,6 +57,8 @@ export interface FunctionContext {
   signal: AbortSignal
   /** The secrets that the step asked for, by alias: `context.secrets.github.reveal()`. Printing one shows `[secret]`. */
   secrets: Readonly<Record<string, Secret>>
+  /** Files of earlier steps, and those that this one leaves. */
+  files: StepFiles
   /** A line for the step's log. */
   log(line: string): void
 }

@@ -3,4 +3,6 @@ export {
   type FunctionDefinition,
   defineFunction,
   type StandardSchema,
+  type StepFile,
+  type StepFiles,
 } from './define-function.ts'

@@ -7,6 +7,7 @@ import { AttemptScope, fieldsOf } from './attempt-scope.ts'
 import type { Attempt, Outcome, PendingReport, Work } from './attempt.ts'
 import { failedTearDowns, isOfFiles, outcomeOfEnd } from './command-outcome.ts'
 import { checkOutput, failed, outputOutcome } from './outcome.ts'
+import type { FileFetching } from './fetch-files.ts'
 import type { FileShipping } from './ship-files.ts'
 import { LogShipping, type MakeReport } from './log-shipping.ts'
 
@@ -18,6 +19,7 @@ export interface CommandDeps {
   log: Log
   makeReport: MakeReport
   files: FileShipping
+  fetching: FileFetching
   /** Remembers, for a later life of this worker, up to which segment the server has the output. */
   onLogAcked(attempt: Attempt, index: number): void
   /** Called once. `endedAt` is monotonic. */
@@ -63,6 +65,7 @@ async function startByBackend(attempt: Attempt, deps: CommandDeps): Promise<Comm
     note: JSON.stringify(assignment),
     ...(attempt.redactor ? { redact: Object.values(attempt.secrets) } : {}),
     ...extrasOf(work),
+    ...(work.files ? { fill: (workspace) => deps.fetching.fill(attempt, workspace) } : {}),
   }
   return deps.backend.start(spec)
 }

@@ -22,6 +22,8 @@ import type { Outbox } from './outbox.ts'
 import { ReportLane } from './report-lane.ts'
 import { readSessionFile, writeSessionFile } from './session-file.ts'
 import { FileShipping } from './ship-files.ts'
+import { AttemptAsker } from './attempt-asker.ts'
+import { FileFetching } from './fetch-files.ts'
 import { Supervisor } from './supervisor.ts'
 
 /** One timer for all that is held. */
@@ -91,6 +93,12 @@ export class ExchangeLoop {
     const { lane, clock, log, outbox, backend, modules, env } = deps
     this.#link = new Link(deps)
     this.#deadlines = createDeadlines(clock)
+    const asker = new AttemptAsker({
+      deadlines: this.#deadlines,
+      link: this.#link,
+      session: () => this.#session?.session ?? null,
+      signal: this.#stop.signal,
+    })
     this.supervisor = new Supervisor({
       capacity: deps.identity.capacity,
       backend,
@@ -99,13 +107,8 @@ export class ExchangeLoop {
       clock,
       log,
       outbox,
-      files: new FileShipping({
-        lane,
-        deadlines: this.#deadlines,
-        link: this.#link,
-        session: () => this.#session?.session ?? null,
-        signal: this.#stop.signal,
-      }),
+      files: new FileShipping(lane, asker),
+      fetching: new FileFetching(lane, asker),
       worker: deps.identity.worker,
       metrics: deps.metrics,
       tracer: deps.tracer,

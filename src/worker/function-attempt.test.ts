@@ -1,13 +1,18 @@
 import { describe, expect, test } from 'vitest'
 import { z } from 'zod'
-import { HandClock, type Json } from '../base/index.ts'
+import { HandClock, type Json, seededRandom, silentLog } from '../base/index.ts'
+import { createDeadlines } from '../base/deadlines.ts'
 import type { Assignment } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { defineFunction, type FunctionContext } from '../sdk/index.ts'
 import { newAttempt, type Outcome, type TimedSegment } from './attempt.ts'
+import { AttemptAsker } from './attempt-asker.ts'
+import { FileFetching } from './fetch-files.ts'
 import { startFunction } from './function-attempt.ts'
-import { functionStep } from './scripted-server.ts'
+import { Link } from './link.ts'
+import { functionStep, ScriptedServer } from './scripted-server.ts'
+import { FileShipping } from './ship-files.ts'
 
 interface Ended {
   outcome: Outcome
@@ -17,10 +22,20 @@ interface Ended {
 function run(exported: unknown, more: Partial<Assignment> & { input?: Json } = {}, name = 'm.f'): Promise<Ended> {
   const attempt = newAttempt({ ...functionStep('load', name, more), fence: 1 })
   const segments: TimedSegment[] = []
+  const clock = new HandClock(0)
+  const asker = new AttemptAsker({
+    deadlines: createDeadlines(clock),
+    link: new Link({ clock, random: seededRandom(1), log: silentLog }),
+    session: () => 'ses_1',
+    signal: new AbortController().signal,
+  })
+  const lane = new ScriptedServer()
   return new Promise((resolve) => {
     startFunction(attempt, {
       modules: { m: { f: exported, other: () => 1, notFunction: 3 } },
-      clock: new HandClock(0),
+      clock,
+      files: new FileShipping(lane, asker),
+      fetching: new FileFetching(lane, asker),
       onEnd: (_, outcome) => resolve({ outcome, segments }),
       makeReport: (of, body, bytes) => {
         if (body.kind === 'log') segments.push(...body.segments)

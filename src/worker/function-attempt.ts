@@ -2,17 +2,23 @@ import { type Clock, formatTraceparent, type Json, type JsonObject, nearest, Sec
 import { Failure, failureRecord, type FailureRecord } from '../domain/failure.ts'
 import { FAILURES, type FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { FunctionContext, FunctionDefinition, StandardSchema } from '../sdk/index.ts'
+import type { WantedFile } from '../domain/wanted-files.ts'
+import type { FunctionContext, FunctionDefinition, StandardSchema, StepFiles } from '../sdk/index.ts'
 import { AttemptScope } from './attempt-scope.ts'
 import type { Attempt, Outcome, PendingReport, Work } from './attempt.ts'
+import type { FileFetching } from './fetch-files.ts'
+import { FunctionFiles } from './function-files.ts'
 import { LogShipping, type MakeReport } from './log-shipping.ts'
 import { checkOutput, describe, failed, outputOutcome, schemaViolation } from './outcome.ts'
+import type { FileShipping } from './ship-files.ts'
 import { boundText, toJson } from './to-json.ts'
 
 export interface FunctionDeps {
   modules: Record<string, unknown>
   clock: Clock
   makeReport: MakeReport
+  files: FileShipping
+  fetching: FileFetching
   /** Called once, unless the function never ends. */
   onEnd(attempt: Attempt, outcome: Outcome): void
 }
@@ -30,6 +36,7 @@ export function startFunction(attempt: Attempt, deps: FunctionDeps): Work {
   }
   const found = findFunction(deps.modules, work.function)
   if (found instanceof Failure) running.end(failed(found.toRecord()))
+  else if (work.files) void running.callGiven(found, work.input)
   else if (found.kind === 'plain') running.call(found.run, work.input)
   else if (found.definition.input === null && found.definition.output === null) {
     running.call((input, context) => found.definition.run(input, context), work.input)
@@ -92,6 +99,8 @@ class RunningFunction implements Work, FunctionContext {
   #controller: AbortController | null = null
   #logs: LogShipping | null = null
   #secrets: Record<string, Secret> | null = null
+  #files: FunctionFiles | null = null
+  #given: readonly WantedFile[] = []
   #aborted = false
   #ended = false
   #text = ''
@@ -131,6 +140,12 @@ class RunningFunction implements Work, FunctionContext {
       Object.entries(this.#attempt.secrets).map(([alias, value]) => [alias, new Secret(value)]),
     )
     return this.#secrets
+  }
+
+  get files(): StepFiles {
+    const { fetching, files: shipping } = this.#deps
+    this.#files ??= new FunctionFiles(this.#attempt, { fetching, shipping, given: this.#given })
+    return this.#files
   }
 
   /** A function cannot be made to wait for its log, so what comes faster than it can be sent is counted and dropped. */
@@ -206,6 +221,25 @@ class RunningFunction implements Work, FunctionContext {
         (error: unknown) => this.end(this.#threw(error)),
       )
     } else this.end(this.#outcomeOf(result))
+  }
+
+  /** With files of earlier steps, which have to be there before it begins. */
+  async callGiven(found: Found, input: Json): Promise<void> {
+    try {
+      this.#given = await this.#deps.fetching.list(this.#attempt)
+    } catch (error) {
+      this.end(
+        failed(
+          error instanceof Failure
+            ? error.toRecord()
+            : failureRecord('internal.bug', 'listing files', { cause: error }),
+        ),
+      )
+      return
+    }
+    if (this.#aborted) return this.end({ kind: 'canceled' })
+    if (found.kind === 'plain') this.call(found.run, input)
+    else await this.callChecked(found.definition, input)
   }
 
   /** With schemas: input checked before, output after. */

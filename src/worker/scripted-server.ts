@@ -7,9 +7,13 @@ import type {
   CancelOrder,
   ChunkRequest,
   ChunkResponse,
+  ContentRequest,
+  ContentResponse,
   ExchangeLane,
   ExportsRequest,
   ExportsResponse,
+  FilesRequest,
+  FilesResponse,
   HeartbeatResponse,
   HeldAttempt,
   LogSegment,
@@ -41,7 +45,8 @@ export interface ServerStep {
 
 /** What happens to a request: `lose` handles it and loses the answer, `cut` never lets it arrive. */
 export type Fate = 'ok' | 'lose' | 'cut' | Error
-type Call = 'register' | 'poll' | 'report' | 'heartbeat' | 'artifacts' | 'chunk' | 'exports'
+type Call =
+  'register' | 'poll' | 'report' | 'heartbeat' | 'artifacts' | 'chunk' | 'exports' | 'wantedFiles' | 'wantedContent'
 
 /** A server for tests, in memory: keeps strictly to what `contract/exchange.ts` promises, over a link that a script may break. */
 export class ScriptedServer implements ExchangeLane {
@@ -190,6 +195,23 @@ export class ScriptedServer implements ExchangeLane {
     })
   }
 
+  /** Files that steps are given. */
+  readonly given = new Map<string, FilesResponse['files']>()
+
+  wantedFiles(request: FilesRequest): Promise<FilesResponse> {
+    return this.#answer('wantedFiles', request, async () => ({
+      state: 'held',
+      files: this.given.get(request.step) ?? [],
+    }))
+  }
+
+  wantedContent(request: ContentRequest): Promise<ContentResponse> {
+    return this.#answer('wantedContent', request, async () => {
+      const piece = this.contents.get(request.sha256)?.[request.index]
+      return { base64: piece?.toString('base64') ?? null }
+    })
+  }
+
   heartbeat(request: { session: string }): Promise<HeartbeatResponse> {
     return this.#answer('heartbeat', request, async () => ({
       sessionState: this.sessions.get(request.session) ?? 'ended',
@@ -282,10 +304,10 @@ const COMMON = {
 export function functionStep(
   name: string,
   fn: string,
-  more: Partial<Assignment> & { input?: Extract<Assignment['work'], { kind: 'function' }>['input'] } = {},
+  more: Partial<Assignment> & Partial<Pick<Extract<Assignment['work'], { kind: 'function' }>, 'input' | 'files'>> = {},
 ): Omit<Assignment, 'fence'> {
-  const { input = null, ...rest } = more
-  const work = { kind: 'function', function: fn, input } as const
+  const { input = null, files, ...rest } = more
+  const work = { kind: 'function' as const, function: fn, input, ...(files ? { files } : {}) }
   return { ...COMMON, step: `run_1.${name}`, runId: 'run_1', name, work, ...rest }
 }
 

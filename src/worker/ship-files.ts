@@ -1,26 +1,19 @@
 import { open } from 'node:fs/promises'
-import type { Deadlines } from '../base/index.ts'
 import type { ExchangeLane } from '../contract/exchange.ts'
 import { Failure, failureRecord, type FailureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { ArtifactRule } from '../domain/workflow.ts'
 import type { Attempt } from './attempt.ts'
 import { CollectProblem, collectFiles, type FoundFile } from './collect-files.ts'
-import { withDeadline } from './deadline.ts'
-import type { Link } from './link.ts'
+import type { AttemptAsker } from './attempt-asker.ts'
 
 /** How often a content is sent that does not arrive as it left: a file that is still written to changes meanwhile. */
 const ROUNDS = 3
-const ANSWER_MS = 30_000
 
-export interface ShipDeps {
-  lane: ExchangeLane
-  deadlines: Deadlines
-  link: Link
-  /** Null between two sessions. */
-  session(): string | null
-  /** Aborts when the worker stops. */
-  signal: AbortSignal
+/** A file that is in memory. */
+export interface HeldFile extends ShippedFile {
+  retentionMs: number
+  content: Buffer
 }
 
 export interface ShippedFile {
@@ -37,10 +30,12 @@ function failureOf(error: unknown, doing: string): FailureRecord {
 
 /** Gives the files that a step leaves to the server, before the step's end is told. */
 export class FileShipping {
-  readonly #deps: ShipDeps
+  readonly #lane: ExchangeLane
+  readonly #asker: AttemptAsker
 
-  constructor(deps: ShipDeps) {
-    this.#deps = deps
+  constructor(lane: ExchangeLane, asker: AttemptAsker) {
+    this.#lane = lane
+    this.#asker = asker
   }
 
   /**
@@ -66,7 +61,7 @@ export class FileShipping {
   /** The variables that a step hands on, recorded. Gives why they could not be. */
   async export(attempt: Attempt, env: Record<string, string>): Promise<FailureRecord | null> {
     try {
-      await this.#ask(attempt, (at, signal) => this.#deps.lane.exports({ ...at, env }, signal))
+      await this.#asker.ask(attempt, (at, signal) => this.#lane.exports({ ...at, env }, signal))
       return null
     } catch (error) {
       return failureOf(
@@ -76,11 +71,26 @@ export class FileShipping {
     }
   }
 
-  async #send(attempt: Attempt, files: readonly FoundFile[], what: string): Promise<FailureRecord | null> {
+  /** One file that is in memory, recorded; or why it is not. */
+  async keep(attempt: Attempt, file: HeldFile): Promise<'kept' | 'not_ours' | FailureRecord> {
+    try {
+      const failure = await this.#send(
+        attempt,
+        [file],
+        `step ${attempt.assignment.name} of ${attempt.assignment.runId}`,
+      )
+      if (failure) return failure
+      return attempt.gone || attempt.stopReason !== null ? 'not_ours' : 'kept'
+    } catch (error) {
+      return failureOf(error, `sending ${file.name}`)
+    }
+  }
+
+  async #send(attempt: Attempt, files: readonly (FoundFile | HeldFile)[], what: string): Promise<FailureRecord | null> {
     const listed = files.map(({ name, bytes, sha256, retentionMs }) => ({ name, bytes, sha256, retentionMs }))
     for (let round = 0; ; round++) {
-      const answer = await this.#ask(attempt, (at, signal) =>
-        this.#deps.lane.artifacts({ ...at, files: listed, sent: round > 0 }, signal),
+      const answer = await this.#asker.ask(attempt, (at, signal) =>
+        this.#lane.artifacts({ ...at, files: listed, sent: round > 0 }, signal),
       )
       if (answer === null || answer.state !== 'open') return null
       if (round === ROUNDS) {
@@ -97,51 +107,26 @@ export class FileShipping {
   }
 
   /** False when the attempt is not ours any more. */
-  async #sendContent(attempt: Attempt, { file, sha256, bytes }: FoundFile): Promise<boolean> {
-    const handle = await open(file, 'r')
+  async #sendContent(attempt: Attempt, source: FoundFile | HeldFile): Promise<boolean> {
+    const { sha256, bytes } = source
+    const handle = 'file' in source ? await open(source.file, 'r') : null
+    const size = LIMITS.artifactChunkBytes
     try {
-      const buffer = Buffer.alloc(Math.min(LIMITS.artifactChunkBytes, Math.max(1, bytes)))
-      for (let index = 0; index * LIMITS.artifactChunkBytes < bytes; index++) {
-        const { bytesRead } = await handle.read(buffer, 0, buffer.length, index * LIMITS.artifactChunkBytes)
-        if (bytesRead === 0) return true // it became shorter; the server will say that it is not right
-        const base64 = buffer.toString('base64', 0, bytesRead)
-        const kept = await this.#ask(attempt, (at, signal) =>
-          this.#deps.lane.chunk({ ...at, sha256, index, base64 }, signal),
+      const buffer = Buffer.alloc(handle ? Math.min(size, Math.max(1, bytes)) : 0)
+      for (let index = 0; index * size < bytes; index++) {
+        const piece = handle
+          ? buffer.subarray(0, (await handle.read(buffer, 0, buffer.length, index * size)).bytesRead)
+          : 'content' in source && source.content.subarray(index * size, (index + 1) * size)
+        if (!piece || piece.length === 0) return true // it became shorter; the server will say that it is not right
+        const base64 = piece.toString('base64')
+        const kept = await this.#asker.ask(attempt, (at, signal) =>
+          this.#lane.chunk({ ...at, sha256, index, base64 }, signal),
         )
         if (kept === null) return false
       }
       return true
     } finally {
-      await handle.close()
+      await handle?.close()
     }
-  }
-
-  /** Asks until there is an answer; null when the attempt is not ours any more, or the worker stops. */
-  async #ask<T>(
-    attempt: Attempt,
-    call: (at: { session: string; step: string; fence: number }, signal: AbortSignal) => Promise<T>,
-  ): Promise<T | null> {
-    const { session, deadlines, link, signal } = this.#deps
-    const { step, fence } = attempt.assignment
-    for (let tries = 1; !attempt.gone && attempt.stopReason === null && !signal.aborted; tries++) {
-      const current = session()
-      if (current !== null) {
-        try {
-          const answer = await withDeadline(deadlines, { ms: ANSWER_MS, signal }, (cut) =>
-            call({ session: current, step, fence }, cut),
-          )
-          link.up()
-          return answer
-        } catch (error) {
-          if (signal.aborted) return null
-          // What the server refuses it will refuse again; everything else passes.
-          if (error instanceof Failure && (error.code.startsWith('request.') || error.code === 'internal.bug'))
-            throw error
-          link.down(error)
-        }
-      }
-      await link.rest(tries, signal)
-    }
-    return null
   }
 }

@@ -20,6 +20,7 @@ import { type FunctionDeps, startFunction } from './function-attempt.ts'
 import type { Outbox } from './outbox.ts'
 import { failed, redactFailure } from './outcome.ts'
 import { RecentKeys } from './recent-keys.ts'
+import type { FileFetching } from './fetch-files.ts'
 import type { FileShipping } from './ship-files.ts'
 
 /** Work that runs longer than this says that it started; shorter work says so with its end. */
@@ -36,6 +37,7 @@ export interface SupervisorDeps {
   log: Log
   outbox: Outbox
   files: FileShipping
+  fetching: FileFetching
   /** Name of the worker, for spans. */
   worker: string
   /** Take measurements and spans; nobody does when absent. */
@@ -71,14 +73,16 @@ export class Supervisor {
     const makeReport = this.#report.bind(this)
     const { modules, clock, backend, env, log } = deps
     const finishNow = (attempt: Attempt, outcome: Outcome) => this.#finish(attempt, outcome, clock.monotonic())
-    this.#functionDeps = { modules, clock, makeReport, onEnd: finishNow }
+    const { files, fetching } = deps
+    this.#functionDeps = { modules, clock, makeReport, files, fetching, onEnd: finishNow }
     this.#commandDeps = {
       backend,
       env,
       clock,
       log,
       makeReport,
-      files: deps.files,
+      files,
+      fetching,
       onLogAcked: (attempt, logIndex) => deps.outbox.mark(attempt.key, { seq: attempt.seq, logIndex }),
       onEnd: this.#finish.bind(this),
     }

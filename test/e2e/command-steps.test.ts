@@ -29,6 +29,11 @@ async function run(name: string, steps: string) {
   return { ...ran, outcome }
 }
 
+async function blocksOf(page: string): Promise<string[]> {
+  const guide = await readFile(new URL(`../../docs/guides/${page}`, import.meta.url), 'utf8')
+  return [...guide.matchAll(/```yaml\n([^]*?)```/g)].map(([, yaml]) => yaml ?? '')
+}
+
 describe('the examples of the guide', () => {
   const EXPECTED: Record<string, object> = {
     test: { test: { exitCode: 0 } },
@@ -43,14 +48,47 @@ describe('the examples of the guide', () => {
   }
 
   test('run as they stand there, and give what it says', async () => {
-    const guide = await readFile(new URL('../../docs/guides/commands.md', import.meta.url), 'utf8')
-    const blocks = [...guide.matchAll(/```yaml\n([^]*?)```/g)].map(([, yaml]) => yaml ?? '')
+    const blocks = await blocksOf('commands.md')
     const names = blocks.map((block) => /name: (\w+)/.exec(block)?.[1] ?? '')
     expect(names).toEqual(Object.keys(EXPECTED))
     for (const [i, name] of names.entries()) {
       const { outcome, stderr } = await run(`guide-${name}`, blocks[i] ?? '')
       expect(outcome, stderr).toMatchObject({ state: 'succeeded', outputs: EXPECTED[name] })
     }
+  })
+})
+
+describe('files from step to step', () => {
+  test('are where the guide says', async () => {
+    const [, later = ''] = await blocksOf('files.md')
+    expect(later).toContain('from: build')
+    const { outcome, stderr } = await run('guide-files', later)
+    expect(outcome, stderr).toMatchObject({ state: 'succeeded', outputs: { pack: './in/dist/app.txt\napp' } })
+  })
+
+  test('reach functions, which leave some of their own', async () => {
+    await writeFile(
+      join(home, 'tools.mjs'),
+      `export const report = async (_, { files }) => {
+         const text = Buffer.from(await files.read('in/a.txt')).toString()
+         await files.put('out/upper.txt', text.toUpperCase())
+         return files.given.map((file) => file.name)
+       }`,
+    )
+    const file = await fileOf(
+      'functions',
+      `- { name: a, command: 'echo hello > a.txt', artifacts: [a.txt] }
+- { name: f, function: tools.report, needs: [a], files: [{ from: a, to: in }] }
+- { name: b, command: cat out/upper.txt, needs: [f], files: [{ from: f }], output: text }
+- { name: c, command: 'true', needs: [f], files: [{ from: f, path: '*.pdf' }], onFailure: continue }
+`,
+    )
+    const text = await readFile(join(home, file), 'utf8')
+    await writeFile(join(home, file), text.replace('spec:', 'spec:\n  modules: { tools: ./tools.mjs }'))
+    const ran = await orrery('run', file, '-o', 'json')
+    expect(ran.stdout).toContain('files.none_found')
+    const outcome = JSON.parse(ran.stdout.trim().split('\n').at(-1) ?? '{}') as { outputs: object }
+    expect(outcome.outputs, ran.stderr).toMatchObject({ b: 'HELLO' })
   })
 })
 

@@ -53,7 +53,7 @@ export async function plan(deps: CliDeps, output: Output, file: string, flags: P
   return failing.length > 0 ? 1 : 0
 }
 
-function textOfExtras({ setUp, tearDown, output, exportsEnv, envFrom }: PlannedExtras): string {
+function textOfExtras({ setUp, tearDown, output, exportsEnv, envFrom, files }: PlannedExtras): string {
   const commands = (n: number): string => (n === 1 ? 'one command' : `${n} commands`)
   return [
     ...(setUp === undefined ? [] : [`${commands(setUp)} before it`]),
@@ -61,6 +61,7 @@ function textOfExtras({ setUp, tearDown, output, exportsEnv, envFrom }: PlannedE
     ...(output === undefined
       ? []
       : [`its output is ${{ stdout: 'what it prints', artifacts: 'the list of its files' }[output] ?? output}`]),
+    ...(files ? [`files from ${files.join(', ')}`] : []),
     ...(exportsEnv ? ['hands on variables'] : []),
     ...(envFrom ? [`variables from ${envFrom.join(', ')}`] : []),
   ].join('; ')

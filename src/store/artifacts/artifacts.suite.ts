@@ -8,11 +8,12 @@ import {
   artifactKey,
   findArtifact,
   listArtifacts,
+  listArtifactsOf,
   type NewArtifact,
   pruneArtifacts,
   recordArtifacts,
 } from './artifacts.ts'
-import { confirmBlob, discardChunks, findChunk, openBlobs, putChunk, sweepBlobs } from './blobs.ts'
+import { confirmBlob, discardChunks, findChunk, findChunkOf, openBlobs, putChunk, sweepBlobs } from './blobs.ts'
 
 const NAMESPACE = 'default'
 const DAY_MS = 24 * 3_600_000
@@ -49,6 +50,25 @@ export function artifactSuite(name: string, open: () => Promise<Db>): void {
       const content = { ...keyOf(text), bytes: text.length }
       return { runId, node, path, session, fence, name: file, ...content, retentionMs: DAY_MS, ...extra }
     }
+
+    test('a step reads the files of steps that it may, and their contents alone', async () => {
+      const step = await lease()
+      await upload('given')
+      await upload('other')
+      await recordArtifacts(db, [fileOf(step, 'b', 'given'), fileOf(step, 'a', 'given')])
+      const { runId, node } = step
+      const names = async (after: { path: string; name: string }, of = node) =>
+        (await listArtifactsOf(db, { runId, node: of, after, limit: 10 })).map((row) => row.name)
+      expect(await names({ path: '', name: '' })).toEqual(['a', 'b'])
+      expect(await names({ path: '', name: 'a' })).toEqual(['b'])
+      expect(await names({ path: '', name: '' }, node + 1)).toEqual([])
+      const read = (text: string, nodes: number[], index = 0) =>
+        findChunkOf(db, { runId, nodes, sha256: sha256(text), index })
+      expect(await read('given', [node])).toBe(base64('given'))
+      expect(await read('given', [node], 1)).toBeNull()
+      expect(await read('given', [node + 1])).toBeNull()
+      expect(await read('other', [node])).toBeNull()
+    })
 
     test('a content is asked for until it is whole, and then never again', async () => {
       const blob = { ...keyOf('one'), bytes: 3 }

@@ -92,6 +92,20 @@ export async function listArtifacts(
   )
 }
 
+/** Files that one step left, with all its activations, behind a place, in order, a page. */
+export async function listArtifactsOf(
+  db: Queryable,
+  params: { runId: string; node: number; after: { path: string; name: string }; limit: number },
+): Promise<ArtifactRow[]> {
+  return db.query(
+    `select ${COLUMNS} from artifact
+      where run_id = $1 and node = $2 and (path, name) > ($3::text, $4::text) and expires_at > (select clock_now())
+      order by path, name limit $5`,
+    [params.runId, params.node, params.after.path, params.after.name, params.limit],
+    { name: 'list_artifacts_of' },
+  )
+}
+
 /** One file of a run; null when there is none, or none any more. */
 export async function findArtifact(
   db: Queryable,

@@ -52,6 +52,22 @@ export async function findChunk(db: Queryable, key: BlobKey, index: number): Pro
   return rows[0] ? Buffer.from(rows[0].body, 'base64') : null
 }
 
+/** One piece, in base64, of a content that a file of these steps has; null behind the last piece, and when no such file has it any more. */
+export async function findChunkOf(
+  db: Queryable,
+  key: { runId: string; nodes: readonly number[]; sha256: string; index: number },
+): Promise<string | null> {
+  const rows = await db.query<{ body: string }>(
+    `select encode(c.body, 'base64') as body
+       from (select namespace, sha256 from artifact
+              where run_id = $1 and node = any($2::int[]) and sha256 = $3 and expires_at > (select clock_now()) limit 1) a
+       join blob_chunk c on c.namespace = a.namespace and c.sha256 = a.sha256 and c.idx = $4`,
+    [key.runId, key.nodes, key.sha256, key.index],
+    { name: 'find_chunk_of' },
+  )
+  return rows[0]?.body.replaceAll('\n', '') ?? null
+}
+
 /** The content is all there and its checksum right. */
 export async function confirmBlob(db: Queryable, key: BlobKey): Promise<void> {
   await db.query(

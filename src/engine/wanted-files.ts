@@ -1,0 +1,56 @@
+import type { ContentRequest, ContentResponse, FilesRequest, FilesResponse } from '../contract/exchange.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { indexOf } from '../domain/step.ts'
+import { type FileWant, filesWanted, type LeftFile } from '../domain/wanted-files.ts'
+import { isWork } from '../domain/workflow.ts'
+import { listArtifactsOf } from '../store/artifacts/artifacts.ts'
+import { findChunkOf } from '../store/artifacts/blobs.ts'
+import type { EngineContext } from './context.ts'
+import type { Dispatcher } from './dispatcher.ts'
+import type { Caller } from './engine.ts'
+import { heldStep, type HeldStep } from './held-step.ts'
+
+const PAGE = 1_000
+
+const wantsOf = ({ at, definition }: HeldStep): readonly FileWant[] => {
+  const node = definition.nodes[at.node]
+  return (node && isWork(node) && node.files) || []
+}
+
+/** The files of earlier steps that an attempt is given: those that its step names, and no others. */
+export async function listWanted(
+  ctx: EngineContext,
+  dispatcher: Dispatcher,
+  caller: Caller,
+  request: FilesRequest,
+): Promise<FilesResponse> {
+  const held = await heldStep(ctx, dispatcher, caller, request)
+  if (!held) return { state: 'stale', files: [] }
+  const wants = wantsOf(held)
+  const left: LeftFile[] = []
+  for (const node of new Set(wants.map((want) => want.from))) {
+    let after = { path: '', name: '' }
+    for (let isMore = true; isMore;) {
+      const rows = await listArtifactsOf(ctx.db, { runId: held.at.runId, node, after, limit: PAGE })
+      for (const { path, name, bytes, sha256 } of rows)
+        left.push({ node, index: path === '' ? null : indexOf(path), name, bytes, sha256 })
+      isMore = rows.length === PAGE && filesWanted(wants, left).length <= LIMITS.artifactsPerStepMax
+      after = rows.at(-1) ?? after
+    }
+  }
+  return { state: 'held', files: filesWanted(wants, left) }
+}
+
+/** One piece of a content of those files. */
+export async function readWanted(
+  ctx: EngineContext,
+  dispatcher: Dispatcher,
+  caller: Caller,
+  request: ContentRequest,
+): Promise<ContentResponse> {
+  const held = await heldStep(ctx, dispatcher, caller, request)
+  if (!held) return { base64: null }
+  const nodes = wantsOf(held).map((want) => want.from)
+  const { sha256, index } = request
+  return { base64: await findChunkOf(ctx.db, { runId: held.at.runId, nodes, sha256, index }) }
+}
