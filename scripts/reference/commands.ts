@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { buildProgram } from '../../src/cli/program/program.ts'
+import { MANUAL } from '../../src/cli/program/manual.ts'
 import type { ProgramOptions } from '../../src/cli/program/options.ts'
 import { settingRows, VARIABLES } from '../../src/cli/variables.ts'
 import { code, page, table } from './text.ts'
@@ -27,7 +28,7 @@ export function commandPage(): string {
     'Commands',
     'the program itself',
     'A flag wins over its variable, a variable over the file of [settings](settings.md), that over the default. Exit codes: [exit-codes.md](exit-codes.md).',
-    'In a checkout `orrery` is `npm run orrery --`.',
+    'In a checkout `orrery` is `npm run orrery --`. All take `--color auto|always|never`; `orrery help` knows the topics `workflow`, `environment` and `exit-codes`.',
     '',
     ...table(
       ['command', ''],
@@ -57,16 +58,34 @@ function sectionOf(name: string, command: Command): string[] {
   lines.push('```', [name, ...usage, ...(options.length > 0 ? ['[options]'] : [])].join(' '), '```', '')
   if (aliases.length > 0) lines.push(`Also: ${aliases.map(code).join(', ')}.`, '')
   const given = [
-    ...command.registeredArguments.map((a) => [code(a.name()), a.description + choices(a.argChoices)]),
-    ...options.map((o) => [code(o.flags), o.description + choices(o.argChoices) + fallback(o.defaultValue)]),
+    ...command.registeredArguments.map((a) => [code(a.name()), a.description + choices(a)]),
+    ...options.map((o) => [code(o.flags), o.description + choices(o) + fallback(o.defaultValue)]),
   ]
   if (given.length > 0) lines.push(...table(['argument or option', 'meaning'], given))
   const shown = examplesOf(command)
   if (shown.length > 0) lines.push('```sh', ...shown, '```', '')
-  return lines
+  return [...lines, ...besideOf(name)]
 }
 
-const choices = (of: string[] | undefined): string => (of ? ` (${of.join(', ')})` : '')
+/** Exit codes of a command beside those that all have, and what belongs to it. */
+function besideOf(name: string): string[] {
+  const entry = MANUAL[name.replace(/^orrery /, '')]
+  if (!entry) return []
+  const exits = Object.entries(entry.exits ?? {}).map(([exit, meaning]) => `${exit}: ${meaning}`)
+  const also = entry.see.map((other) => {
+    const whole = `orrery ${other}`
+    return `[\`${whole}\`](#${anchorOf(other.startsWith('help ') ? 'orrery help' : whole)})`
+  })
+  return [
+    ...(exits.length > 0 ? [`Exit codes of its own: ${exits.join('; ')}.`, ''] : []),
+    `See also: ${also.join(', ')}.`,
+    '',
+  ]
+}
+
+/** What is accepted, where the description does not say it itself. */
+const choices = ({ argChoices, description }: { argChoices?: string[] | undefined; description: string }): string =>
+  argChoices && !argChoices.every((choice) => description.includes(choice)) ? ` (${argChoices.join(', ')})` : ''
 const fallback = (value: unknown): string => (typeof value === 'string' ? ` (default: ${value})` : '')
 
 /** What stands below "Examples:" in the help of a command. */

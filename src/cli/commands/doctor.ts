@@ -18,6 +18,7 @@ import { SETTING_VARIABLES } from '../settings.ts'
 import type { CliDeps } from '../deps.ts'
 import type { Output } from '../output.ts'
 import { doctorLines } from '../doctor-text.ts'
+import { VARIABLES } from '../variables.ts'
 import { connect, type ServerFlags } from './runs.ts'
 
 export interface DoctorFlags extends ServerFlags {
@@ -29,19 +30,6 @@ export interface DoctorFlags extends ServerFlags {
   port?: string
 }
 
-/** Variables that are no settings of `up`. */
-const OTHER_VARIABLES = [
-  'ORRERY_CONFIG',
-  'ORRERY_SERVER',
-  'ORRERY_TOKEN',
-  'ORRERY_ADMIN_TOKEN',
-  'ORRERY_WORKER_TOKEN',
-  'ORRERY_WORKER_NAME',
-  'ORRERY_WORKSPACE',
-  'ORRERY_LOG_DIR',
-  'ORRERY_SECRETS_KEY',
-  'ORRERY_SECRETS_KEY_FILE',
-]
 const PREFIX = 'ORRERY_'
 /** Answers of a server that will not, or cannot, tell: it is there all the same. */
 const SHY = new Set(['client.unauthorized', 'client.forbidden', 'request.not_found'])
@@ -98,7 +86,9 @@ async function readConfigFacts(
 
 /** Variables that are nearly ours. Others that begin alike may belong to somebody else's scripts. */
 function misspelt(names: readonly string[]): ConfigFacts['unknownVariables'] {
-  const known = [...SETTING_VARIABLES, ...OTHER_VARIABLES].map((name) => name.slice(PREFIX.length))
+  const known = [...SETTING_VARIABLES, ...Object.keys(VARIABLES)]
+    .filter((name) => name.startsWith(PREFIX))
+    .map((name) => name.slice(PREFIX.length))
   return names
     .filter((name) => name.startsWith(PREFIX) && !known.includes(name.slice(PREFIX.length)))
     .flatMap((name) => {
@@ -109,9 +99,10 @@ function misspelt(names: readonly string[]): ConfigFacts['unknownVariables'] {
 
 /** `told`: the server answered with rows of its own. */
 async function askServer(deps: CliDeps, flags: DoctorFlags): Promise<{ told: boolean; rows: DoctorRow[] }> {
-  const { address, addressFrom } = await findServer(deps, flags)
-  const subject = `${address} (${addressFrom})`
+  let subject = 'its address'
   try {
+    const { address, addressFrom } = await findServer(deps, flags)
+    subject = `${address} (${addressFrom})`
     const client = await connect(deps, flags)
     const { version } = await client.getHealth()
     const cli = checkVersions({
@@ -148,9 +139,14 @@ const unreached = (subject: string, failure: FailureRecord): DoctorRow =>
 const findServer = (deps: CliDeps, flags: DoctorFlags) =>
   deps.findServer({ server: flags.server, token: flags.token, context: flags.context, ca: flags.ca })
 
-/** Whether the server that is meant would run on this host. */
+/** Whether the server that is meant would run on this host. One whose address cannot be told may. */
 async function isLocal(deps: CliDeps, flags: DoctorFlags): Promise<boolean> {
-  const url = URL.parse((await findServer(deps, flags)).address)
+  const found = await findServer(deps, flags).catch((error: unknown) => {
+    if (error instanceof Failure) return null // a row tells of it already
+    throw error
+  })
+  if (found === null) return true
+  const url = URL.parse(found.address)
   return url !== null && /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(url.hostname)
 }
 

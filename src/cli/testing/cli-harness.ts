@@ -48,6 +48,8 @@ export class CliHarness {
   readonly ended: Deferred<{ failure: FailureRecord | null }> = deferred()
   /** Whether the server takes the worker. */
   isRegistered = true
+  /** What finding an address fails with. */
+  addressFailure: Error | null = null
   /** What a start fails with. */
   startFailure: Error | null = null
   #handlers = new Set<(signal: Signal) => void>()
@@ -175,6 +177,7 @@ export class CliHarness {
         return Promise.resolve(this.host)
       },
       findServer: ({ server }) => {
+        if (this.addressFailure) return Promise.reject(this.addressFailure)
         const given = server ?? this.env['ORRERY_SERVER']
         const addressFrom = server ? '--server' : given ? 'ORRERY_SERVER' : 'the default'
         return Promise.resolve({ address: given ?? 'http://127.0.0.1:7780', addressFrom })
