@@ -14,7 +14,8 @@ export function commandsOf(command: Command, before = ''): { name: string; comma
   const below = command
     .createHelp()
     .visibleCommands(command)
-    .filter((child) => child.name() !== 'help')
+    // Groups have one of their own, which is no command of ours.
+    .filter((child) => child.name() !== 'help' || before === '')
   return [
     ...(below.length > 0 && before === '' ? [] : [{ name, command }]),
     ...below.flatMap((child) => commandsOf(child, name)),

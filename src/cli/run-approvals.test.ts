@@ -34,12 +34,34 @@ describe('orrery run and what is asked of people', () => {
     const running = cli.run('run', 'flow.yaml', '--yes')
     await settle(() => asked(cli, 'approve').length > 0)
     // Something else begins to wait: what was approved is not approved again.
-    cli.client.emit(7, [{ of: 'other', to: 'waiting' }])
+    cli.client.emit(7, [{ of: 'ship', to: 'waiting' }])
     await settle(() => asked(cli, 'listApprovals').length > 1)
     end(cli)
     expect(await running).toBe(0)
     expect(asked(cli, 'approve')).toEqual([['approve', APPROVAL_ID, {}]])
     expect(cli.out).toContain(`ship of ${RUN_ID} is approved: Ship it?`)
+  })
+
+  test('what other steps wait for asks the server nothing', async () => {
+    const cli = asking()
+    cli.client.runs = [runView({ stepList: [stepView({ name: 'nap', kind: 'wait' })] })]
+    cli.client.emit(6, [{ of: 'nap', to: 'waiting' }])
+    end(cli)
+    cli.client.runs = [runView({ stepList: [stepView({ name: 'nap', kind: 'wait' })] }), ...cli.client.runs]
+    expect(await cli.run('run', 'flow.yaml', '--yes')).toBe(0)
+    expect([...asked(cli, 'listApprovals'), ...asked(cli, 'listSteps')]).toEqual([])
+  })
+
+  test('looking that fails is told once, and the run is followed all the same', async () => {
+    const cli = asking()
+    cli.client.failures.set('listApprovals', new Failure('client.forbidden', 'listing approvals'))
+    const running = cli.run('run', 'flow.yaml', '--yes')
+    await settle(() => cli.err !== '')
+    cli.client.emit(7, [{ of: 'ship', to: 'waiting' }])
+    await settle(() => asked(cli, 'listApprovals').length > 1)
+    end(cli)
+    expect(await running).toBe(0)
+    expect(cli.err.match(/looking for approvals failed/g)).toHaveLength(1)
   })
 
   test('--yes approves what is asked later, and what runs below ask', async () => {

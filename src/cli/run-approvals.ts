@@ -1,5 +1,5 @@
 import type { Client } from '../client/client.ts'
-import type { ApprovalView, RunEvent } from '../contract/api-types.ts'
+import type { ApprovalView, RunEvent, RunView } from '../contract/api-types.ts'
 import { LIMITS } from '../domain/limits.ts'
 
 export interface RunApprovalsOptions {
@@ -8,8 +8,18 @@ export interface RunApprovalsOptions {
   signal: AbortSignal
   /** Called once for each approval that is asked for, one after the other. */
   asked(approval: ApprovalView): Promise<void>
-  /** Looking failed; following the run goes on. */
+  /** Looking failed, told once; following the run goes on. */
   failed(error: unknown): void
+}
+
+type Change = RunEvent['changes'][number]
+
+/** Names of the steps that may ask somebody, themselves or by a run below; `any` when the run has more than it shows. */
+type AskingSteps = ReadonlySet<string> | 'any'
+
+function askingSteps({ steps, stepList }: RunView): AskingSteps {
+  const names = stepList.filter(({ kind }) => kind === 'approval' || kind === 'workflow').map(({ name }) => name)
+  return steps.total > stepList.length ? 'any' : new Set(names)
 }
 
 /** Finds what a run and all runs below it ask people for, each approval once, as long as the run is followed. */
@@ -19,15 +29,21 @@ export class RunApprovals {
   readonly #followed = new Set<string>()
   /** Runs that are being looked at, and whether they are to be looked at again. */
   readonly #looks = new Map<string, { again: boolean }>()
+  readonly #steps = new Map<string, AskingSteps>()
   #answering: Promise<void> = Promise.resolve()
+  #hasFailed = false
 
-  constructor(options: RunApprovalsOptions) {
+  constructor(run: RunView, options: RunApprovalsOptions) {
     this.#options = options
+    this.#steps.set(run.id, askingSteps(run))
   }
 
-  /** Hands over an event of a run. A step that begins to wait may wait for a person, or for a run below. */
+  /** Hands over an event of a run. Only steps that ask people or run workflows are looked at: others wait for much else. */
   event(runId: string, event: Pick<RunEvent, 'changes'>): void {
-    if (event.changes.some((change) => change.to === 'waiting')) void this.#look(runId)
+    const steps = this.#steps.get(runId)
+    const asks = ({ of, to }: Change): boolean =>
+      to === 'waiting' && (steps === 'any' || steps?.has(of.replace(/\[.*$/, '')) === true)
+    if (event.changes.some(asks)) void this.#look(runId)
   }
 
   async #look(runId: string): Promise<void> {
@@ -85,6 +101,7 @@ export class RunApprovals {
   async #follow(runId: string): Promise<void> {
     const { client, signal } = this.#options
     try {
+      this.#steps.set(runId, askingSteps(await client.getRun(runId)))
       for await (const event of client.followEvents(runId, { signal })) this.event(runId, event)
     } catch (error) {
       this.#fail(error)
@@ -92,6 +109,8 @@ export class RunApprovals {
   }
 
   #fail(error: unknown): void {
-    if (!this.#options.signal.aborted) this.#options.failed(error)
+    if (this.#options.signal.aborted || this.#hasFailed) return
+    this.#hasFailed = true
+    this.#options.failed(error)
   }
 }

@@ -298,7 +298,7 @@ function watchApprovals(f: Following, display: RunDisplay, signal: AbortSignal):
   const { deps, output, yes } = f
   const { client } = f.place
   const asking = { deps, output, display, client, yes, isRemote: !f.place.embedded, signal }
-  return new RunApprovals({
+  return new RunApprovals(f.run, {
     client,
     signal,
     asked: (approval) => answerApproval(asking, approval),
