@@ -96,6 +96,13 @@ function stepProgress(step: StepView): StepProgress {
   }
 }
 
+/** Shows why a step waits, until it moves. */
+export function noteReason(progress: RunProgress, view: StepView): void {
+  const top = progress.steps.get(view.name.includes('[') ? parentName(view.name) : view.name)
+  const step = top?.fan?.activations.get(view.name) ?? top
+  if (step) step.detail = detailOf(view)
+}
+
 /** Why a step is where it is, in one line. */
 function detailOf(step: StepView): string | null {
   if (step.failure) {

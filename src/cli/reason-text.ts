@@ -34,12 +34,16 @@ export function reasonLines(
   ]
 }
 
-/** Of a step: with the command that tells more. */
-export function stepReasonLines(runId: string, step: StepView, options: { width: number; nowMs: number }): Line[] {
+/** Of a step: with the commands that tell more. `isEmbedded`: the run is on no server that another command could ask. */
+export function stepReasonLines(
+  runId: string,
+  step: StepView,
+  { isEmbedded = false, ...options }: { width: number; nowMs: number; isEmbedded?: boolean },
+): Line[] {
   if (!step.reason) return []
-  const next = isWaitCode(step.reason.code)
-    ? []
-    : [`orrery explain step/${runId}/${printableLine(step.name)}`, `orrery explain ${step.reason.code}`]
+  const explain = `orrery explain ${step.reason.code}`
+  const asking = isEmbedded ? [] : [`orrery explain step/${runId}/${printableLine(step.name)}`]
+  const next = isWaitCode(step.reason.code) ? [] : [...asking, explain]
   return reasonLines({ what: 'step', name: step.name, state: step.state }, step.reason, { ...options, next })
 }
 

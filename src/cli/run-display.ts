@@ -6,6 +6,7 @@ import {
   addActivation,
   applyEvent,
   isStepState,
+  noteReason,
   progressOf,
   rewind,
   type RunProgress,
@@ -22,6 +23,8 @@ export interface RunDisplay {
   event(event: RunEvent): void
   /** A cancel was asked for. */
   canceling(): void
+  /** A step waits, and `lines` say why. */
+  waits(step: StepView, lines: Line[]): void
   /** Says something that stays, above what is drawn. */
   note(lines: Line[]): void
   /** Draws nothing until the function that it gives is called: somebody is typing. */
@@ -49,6 +52,7 @@ function jsonDisplay(output: Output, run: RunView): RunDisplay {
   return {
     event: ({ seq, at, changes }) => output.printData({ type: 'event', runId: run.id, seq, at, changes }),
     canceling: () => output.printData({ type: 'canceling', runId: run.id }),
+    waits: ({ name, state, reason }) => output.printData({ type: 'reason', runId: run.id, step: name, state, reason }),
     note: () => {},
     pause: () => () => {},
     end: () => {},
@@ -63,6 +67,7 @@ function lineDisplay(output: Output, run: RunView): RunDisplay {
   return {
     event: (event) => output.print(...applyEvent(progress, event).map(toldLine)),
     canceling: () => output.remark('canceling… (interrupt again to leave without waiting)'),
+    waits: (_, lines) => output.print(...lines),
     note: (lines) => output.print(...lines),
     pause: () => () => {},
     end: () => {},
@@ -119,6 +124,7 @@ function treeDisplay(deps: DisplayDeps, run: RunView): RunDisplay {
     canceling: () => {
       progress.canceling = true
     },
+    waits: (step) => noteReason(progress, step),
     note: (lines) => screen.above(lines),
     pause: () => {
       isPaused = true

@@ -15,6 +15,7 @@ import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { RunApprovals } from '../run-approvals.ts'
 import { answerApproval } from '../run-asking.ts'
+import { watchReasons } from '../run-reasons.ts'
 import { createRunDisplay, type RunDisplay } from '../run-display.ts'
 import { type RunManifest, readRunManifest } from '../run-manifest.ts'
 import { exitOfRun, findFailedSteps, isRunEnded, outcomeLines, outputsOf, tookOfRun } from '../run-report.ts'
@@ -275,9 +276,18 @@ async function follow(f: Following): Promise<number> {
     f.deps.clock.sleep(f.timeoutMs, over.signal).then(expire, () => {}) // rejects when the run ended in time
   }
   const approvals = watchApprovals(f, display, over.signal)
+  const reasons = watchReasons(f.deps, {
+    client,
+    runId: f.run.id,
+    display,
+    width: f.output.width,
+    isEmbedded: f.place.embedded,
+    signal: over.signal,
+  })
   try {
     for await (const event of client.followEvents(f.run.id, { signal: over.signal })) {
       display.event(event)
+      reasons.moved()
       approvals.event(f.run.id, event)
     }
     const run = await client.getRun(f.run.id)

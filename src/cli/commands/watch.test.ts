@@ -25,6 +25,51 @@ describe('watching a run', () => {
     expect(cli.listeners).toBe(0)
   })
 
+  const stuck = runView({
+    state: 'running',
+    stepList: [
+      stepView({
+        name: 'gpu',
+        state: 'queued',
+        reason: {
+          code: 'dispatch.requirements_unmet',
+          message: 'waiting 3 s for a worker',
+          evidence: {
+            requirements: ['label gpu=A100'],
+            workers: [{ worker: 'w1', state: 'live', lacks: ['label gpu=A100'] }],
+          },
+          remediation: 'Start a worker that has what is missing.',
+          retryable: true,
+          since: at(0),
+        },
+      }),
+    ],
+  })
+
+  test.each([
+    {
+      tty: false,
+      flags: [],
+      shows: [/step gpu is queued/, /w1 +live +no/, new RegExp(`orrery explain step/${RUN_ID}/gpu`)],
+    },
+    { tty: true, flags: [], shows: [/gpu .*dispatch\.requirements_unmet: waiting 3 s/] },
+    { tty: false, flags: ['--json'], shows: [/"type":"reason".*"step":"gpu".*"code":"dispatch.requirements_unmet"/] },
+  ])('one that stands still says why: terminal $tty, $flags', async ({ tty, flags, shows }) => {
+    const cli = new CliHarness()
+    cli.tty = tty
+    cli.columns = 160
+    cli.client.runs = [stuck]
+    const done = cli.run('runs', 'watch', RUN_ID, ...flags)
+    await settle(() => cli.client.calls.some(([name]) => name === 'followEvents'))
+    await settle(() => {
+      cli.clock.advance(500)
+      return shows.every((pattern) => pattern.test(cli.out))
+    })
+    for (const pattern of shows) expect(cli.out).toMatch(pattern)
+    cli.signal()
+    expect(await done).toBe(130)
+  })
+
   test('leaving it cancels nothing', async () => {
     const cli = new CliHarness()
     cli.client.runs = [running]

@@ -7,6 +7,7 @@ import type { CliDeps, Signal } from '../deps.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { applyEvent, progressOf, rewind } from '../progress.ts'
+import { watchReasons } from '../run-reasons.ts'
 import { createRunDisplay, toldLine } from '../run-display.ts'
 import { resolveRunId } from '../run-ids.ts'
 import { exitOfRun, findFailedSteps, outcomeLines, tookOfRun } from '../run-report.ts'
@@ -92,8 +93,19 @@ export async function watchRun(deps: CliDeps, output: Output, id: string, flags:
   const run = await client.getRun(await resolveRunId(client, id))
   const leaving = new Leaving(deps, timeoutMs)
   const display = createRunDisplay(deps, output, run)
+  const reasons = watchReasons(deps, {
+    client,
+    runId: run.id,
+    display,
+    width: output.width,
+    isEmbedded: false,
+    signal: leaving.signal,
+  })
   try {
-    for await (const event of client.followEvents(run.id, { signal: leaving.signal })) display.event(event)
+    for await (const event of client.followEvents(run.id, { signal: leaving.signal })) {
+      display.event(event)
+      reasons.moved()
+    }
     const ended = await client.getRun(run.id)
     const failed = ended.state === 'failed' ? await findFailedSteps(client, ended, SHOWN_FAILURES) : []
     display.end(ended, failed)
