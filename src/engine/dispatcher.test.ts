@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { Failure } from '../domain/failure.ts'
 import type { NodeSpec } from '../domain/testing/definitions.ts'
 import type { RunningEngine } from './create-engine.ts'
-import { ADMIN, type EngineRig, one, useRig, WORKER } from './testing/rig.ts'
+import { ADMIN, type EngineRig, one, type RigWorker, useRig, WORKER } from './testing/rig.ts'
 
 let rig: EngineRig
 let engine: RunningEngine
@@ -311,6 +311,29 @@ describe('leases whose answer was lost', () => {
     const view = await engine.getRun(ADMIN, runId)
     expect(view.stepList).toMatchObject([{ losses: 0, tries: 0, attempts: [{ fence: 1, state: 'parked' }] }])
   })
+
+  test.each(['the former life first', 'the new life first'])(
+    'two lives of a worker that report one command together: the word of the one that holds it counts, %s',
+    async (order) => {
+      const other = rig.engine()
+      const former = await rig.worker(other)
+      const runId = await rig.start(other, await rig.put(other, one))
+      const held = await former.pollFirst()
+      // Its next life opened its session at another server; this one has not heard that the former one has ended.
+      const life = await rig.worker(engine, { replaces: former.session, held: [...former.held.values()] })
+      life.moveTo(other)
+      await life.heartbeat()
+      const say = (worker: RigWorker) => worker.done(held, worker === life ? 'new' : 'former')
+      const pair = order === 'the new life first' ? [life, former] : [former, life]
+      const replies = await Promise.all(pair.map(say))
+      const outcomeOf = (worker: RigWorker) => replies[pair.indexOf(worker)]?.acks[0]?.outcome
+      expect(outcomeOf(life)).toBe('recorded')
+      expect(outcomeOf(former)).not.toBe('recorded')
+      expect((await engine.getRun(ADMIN, runId)).stepList).toMatchObject([
+        { state: 'succeeded', output: 'new', fence: 1 },
+      ])
+    },
+  )
 
   test('slots promised to a statement that failed are free again', async () => {
     const worker = await rig.worker(engine, { capacity: 1 })

@@ -6,6 +6,7 @@ import { appendSegments, type NewSegment } from '../store/logs/logs.ts'
 import { findOrigins, type RunOrigin } from '../store/runs/read-runs.ts'
 import { type CompletedRows, type Completion, completeSteps, type SessionRoom } from '../store/steps/complete-steps.ts'
 import { findAttemptFates } from '../store/steps/find-steps.ts'
+import { heldKey } from '../store/steps/held-key.ts'
 import { recordStarts, type Start } from '../store/steps/record-starts.ts'
 import { isRetryableConflict } from '../store/storage-failure.ts'
 import { type Batcher, createBatcher } from './batcher.ts'
@@ -15,7 +16,7 @@ import { noteRunEnded, watchFlushes } from './observe.ts'
 import type { Caller } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
-import { attemptKey, parseStepId, type StepAddress, stepIdOf } from './step-id.ts'
+import { parseStepId, type StepAddress, stepIdOf } from './step-id.ts'
 
 type Outcome = Pick<ReportAck, 'outcome' | 'failure'>
 type Addressed<R extends Report = Report> = { report: R; at: StepAddress & { fence: number } }
@@ -61,7 +62,7 @@ export class Reporter {
       flush: async (items: Start[]) => {
         const held = await recordStarts(ctx.db, items)
         for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
-        return items.map((i) => held.has(attemptKey(i)))
+        return items.map((i) => held.has(heldKey(i)))
       },
     })
     this.#segments = createBatcher({
@@ -70,7 +71,7 @@ export class Reporter {
       flush: async (items: NewSegment[]) => {
         const held = await appendSegments(ctx.db, items)
         for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
-        return items.map((i) => held.has(attemptKey(i)))
+        return items.map((i) => held.has(heldKey(i)))
       },
     })
   }
@@ -198,7 +199,7 @@ export class Reporter {
   async #complete(items: Completion[]): Promise<boolean[]> {
     // The same report twice in one flush: the statement would see the row once, and so does the second sender.
     const unique = new Map<string, Completion>()
-    for (const item of items) if (!unique.has(attemptKey(item))) unique.set(attemptKey(item), item)
+    for (const item of items) if (!unique.has(heldKey(item))) unique.set(heldKey(item), item)
     const rooms = this.#rooms([...unique.values()])
     for (const [session, { spare }] of rooms) session.reserved += spare
     let rows: CompletedRows
@@ -222,7 +223,7 @@ export class Reporter {
       for (const [session, { spare }] of rooms) session.reserved -= spare
     }
     this.#after(items, rows)
-    return items.map((item) => rows.done.has(attemptKey(item)))
+    return items.map((item) => rows.done.has(heldKey(item)))
   }
 
   /** Slots of each reporting session: what its reports free, and what is free already. */

@@ -9,7 +9,8 @@ import { createRuns, findIdempotent } from './runs/create-runs.ts'
 import { findStill, rearmSteps } from './runs/read-runs.ts'
 import { endSessions, sweepSessions, tickSessions } from './sessions/sessions.ts'
 import { claimSteps } from './steps/claim-steps.ts'
-import { doneKey, type LeasedStep } from './steps/complete-steps.ts'
+import type { LeasedStep } from './steps/complete-steps.ts'
+import { heldKey } from './steps/held-key.ts'
 import {
   adoptSteps,
   findAttemptFates,
@@ -174,7 +175,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const workflow = await own([{ name: 'a' }, { name: 'b', needs: ['a'] }])
         const { runId, session, step } = await leased(workflow)
         const first = await rig.complete([rig.done(step, { x: 1 })])
-        expect(first.done).toEqual(new Set([doneKey(step)]))
+        expect(first.done).toEqual(new Set([heldKey(step)]))
         expect(first.queued).toEqual([workflow.queues[1]])
         expect(await rig.steps(runId, workflow)).toMatchObject({
           a: { output: { x: 1 } },
@@ -273,7 +274,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
           rig.done(step),
           { ...rig.done(step), node: 5 },
         ])
-        expect(result.done).toEqual(new Set([doneKey(step)]))
+        expect(result.done).toEqual(new Set([heldKey(step)]))
         expect(await rig.runRow(runId)).toMatchObject({ state: 'succeeded', open: 0, active: 0 })
       })
 
@@ -329,8 +330,8 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const { runId, step } = await leased(workflow)
         const start = { ...step, startedAgoMs: 5 }
         const wrong = { ...start, fence: 2 }
-        expect(await recordStarts(db, [start, wrong])).toEqual(new Set([doneKey(step)]))
-        expect(await recordStarts(db, [start])).toEqual(new Set([doneKey(step)]))
+        expect(await recordStarts(db, [start, wrong])).toEqual(new Set([heldKey(step)]))
+        expect(await recordStarts(db, [start])).toEqual(new Set([heldKey(step)]))
         expect(await rig.transitions(runId)).toEqual(['run>pending', 'run>running', 'a>running'])
         await rig.complete([rig.done(step)])
         // That it began is told once.
@@ -494,7 +495,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         const workflow = await own([{ name: 'a' }])
         const { runId, step } = await leased(workflow)
         const kept = await appendSegments(db, [segment(step, 1), segment(step, 2), segment(step, 1, { text: 'again' })])
-        expect(kept).toEqual(new Set([doneKey(step)]))
+        expect(kept).toEqual(new Set([heldKey(step)]))
         expect((await appendSegments(db, [segment(step, 3, { fence: 2 })])).size).toBe(0)
         expect((await appendSegments(db, [segment(step, 3, { session: 'ses_other' })])).size).toBe(0)
         await appendSegments(db, [segment(step, 2, { text: 'again' })])

@@ -8,7 +8,8 @@ import type { Db, Queryable } from '../../src/store/db.ts'
 import { createRuns } from '../../src/store/runs/create-runs.ts'
 import { endSessions, sweepSessions, tickSessions } from '../../src/store/sessions/sessions.ts'
 import { claimSteps } from '../../src/store/steps/claim-steps.ts'
-import { completeSteps, doneKey, type LeasedStep } from '../../src/store/steps/complete-steps.ts'
+import { completeSteps, type LeasedStep } from '../../src/store/steps/complete-steps.ts'
+import { heldKey } from '../../src/store/steps/held-key.ts'
 import { adoptSteps } from '../../src/store/steps/find-steps.ts'
 import { recordStarts } from '../../src/store/steps/record-starts.ts'
 import { loadIdleSteps } from '../../src/store/steps/step-rows.ts'
@@ -312,7 +313,9 @@ describeWithPostgres('two connections', (postgres) => {
       )
       expect(adopted).toHaveLength(1)
       expect(late.done.size).toBe(0)
-      expect((await complete(one, [{ ...step, session: to }])).done).toEqual(new Set([doneKey(step)]))
+      expect((await complete(one, [{ ...step, session: to }])).done).toEqual(
+        new Set([heldKey({ ...step, session: to })]),
+      )
       await expectSound(runId, workflow)
     })
   })

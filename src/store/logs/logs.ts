@@ -12,7 +12,7 @@ export interface NewSegment {
   text: string
 }
 
-/** Appends log segments of attempts that hold their step. Twice is safe. Gives `run.node.path@fence` of those that were accepted. */
+/** Appends log segments of attempts that hold their step. Twice is safe. Gives the keys (`heldKey`) of those that were accepted. */
 export async function appendSegments(db: Queryable, segments: readonly NewSegment[]): Promise<Set<string>> {
   const rows = await db.query<{ key: string }>(
     `with u as materialized (
@@ -30,7 +30,7 @@ export async function appendSegments(db: Queryable, segments: readonly NewSegmen
        select run_id, node, path, fence, idx, stream::log_stream, (select clock_now()) - ago * interval '1 ms', (select clock_now()), body from held
        on conflict do nothing
      )
-     select distinct run_id || '.' || node || '.' || path || '@' || fence as key from held`,
+     select distinct session || ' ' || run_id || '.' || node || '.' || path || '@' || fence as key from held`,
     [
       segments.map((s) => s.runId),
       segments.map((s) => s.node),

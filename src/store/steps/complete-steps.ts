@@ -1,5 +1,6 @@
 import { displayName } from '../../domain/step.ts'
 import type { Db, Queryable } from '../db.ts'
+import { heldKey } from './held-key.ts'
 import type { Dependent, NodeFacts } from './node-facts.ts'
 
 /** A worker's word that an attempt succeeded, with what its definition says: the statement reads no definitions. */
@@ -30,7 +31,7 @@ export interface SessionRoom {
 }
 
 export interface CompletedRows {
-  /** Steps that are recorded now. */
+  /** What is recorded now, by `heldKey`. */
   done: Set<string>
   /** Successors leased to the session that reported; ready to be sent as continuations. */
   leased: LeasedStep[]
@@ -56,9 +57,6 @@ export interface LeasedStep {
   inputs: unknown
   item: unknown
 }
-
-export const doneKey = (c: { runId: string; node: number; path: string; fence: number }): string =>
-  `${c.runId}.${c.node}.${c.path}@${c.fence}`
 
 /** Part of the statement below: the joins of plain dependents and of forEach groups, and who goes on with what became ready. */
 const MOVED = `moved as (
@@ -203,7 +201,7 @@ export async function completeSteps(
   if (!completions.some(isLarge)) return record(db, completions, rooms, options, () => false)
   const all = async (tx: Queryable): Promise<CompletedRows> => {
     const rows = await record(tx, completions, rooms, options, isLarge)
-    const outputs = completions.filter((c) => isLarge(c) && rows.done.has(doneKey(c)))
+    const outputs = completions.filter((c) => isLarge(c) && rows.done.has(heldKey(c)))
     await tx.query(
       `insert into step_output (run_id, node, path, body) select run_id, node, path, body::jsonb
          from unnest($1::text[], $2::int[], $3::text[], $4::text[]) as o(run_id, node, path, body)
@@ -298,7 +296,7 @@ function outcomeOf(rows: readonly Row[], completions: readonly Completion[], aim
   for (const { i, run_id: runId, node, fence, tries, session, state } of rows) {
     if (i !== null) {
       const completion = completions[i - 1]
-      if (completion) out.done.add(doneKey(completion))
+      if (completion) out.done.add(heldKey(completion))
     } else if (node === null) {
       out.ended.push({ runId, state })
     } else if (state === 'running' || state === 'queued') {

@@ -1,4 +1,5 @@
 import type { Queryable } from '../db.ts'
+import { heldKey } from './held-key.ts'
 
 export interface Start {
   runId: string
@@ -11,10 +12,10 @@ export interface Start {
 
 /**
  * Records that attempts began, for those that run long enough to be worth telling. One event per run; twice is safe. Gives the
- * keys `run.node.path@fence` that are held under this session and fence, recorded now or before.
+ * keys (`heldKey`) of those that are held under their session and fence, recorded now or before.
  */
 export async function recordStarts(db: Queryable, starts: readonly Start[]): Promise<Set<string>> {
-  const rows = await db.query<{ run_id: string; node: number; path: string; fence: number }>(
+  const rows = await db.query<{ runId: string; node: number; path: string; fence: number; session: string }>(
     `with r as materialized (
        select run_id, node, path, session, fence,
               -- A microsecond past the millisecond, so that complete-steps.ts can tell that it was told already.
@@ -25,7 +26,7 @@ export async function recordStarts(db: Queryable, starts: readonly Start[]): Pro
        select id, state = 'pending' as begins from run where id = any($1::text[]) and ended_at is null order by id for no key update
      ),
      held as materialized (
-       select s.run_id, s.node, s.path, s.fence from r
+       select s.run_id as "runId", s.node, s.path, s.fence, s.session from r
          join step s on s.run_id = r.run_id and s.node = r.node and s.path = r.path
         where (s.state = 'running') is true and s.session = r.session and s.fence = r.fence
      ),
@@ -65,5 +66,5 @@ export async function recordStarts(db: Queryable, starts: readonly Start[]): Pro
     ],
     { name: 'record_starts' },
   )
-  return new Set(rows.map((r) => `${r.run_id}.${r.node}.${r.path}@${r.fence}`))
+  return new Set(rows.map(heldKey))
 }
