@@ -135,6 +135,7 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   // The row is there and no step waits for it: who is let in is told that.
   approveApproval: { params: (t) => ({ approval: t.approval }), body: () => ({}), state: 'live', status: 409 },
   denyApproval: { params: (t) => ({ approval: t.approval }), body: () => ({}), state: 'live', status: 409 },
+  askModel: { params: (t) => ({ model: t.name }), body: () => ({ prompt: 'hello' }), status: 200 },
   setSecretValues: { params: () => ({ name: 'own' }), body: () => ({ values: { a: 'b' } }), status: 200 },
   listSecretValues: { status: 200 },
   showSecretValues: { params: (t) => ({ name: t.name }), status: 200 },
@@ -181,8 +182,14 @@ const resourceOf = (kind: KindName, name: string, label = 'asked'): JsonObject =
   apiVersion: 'orrery.dev/v1',
   kind,
   metadata: { name, labels: { of: label } },
-  spec: kind === 'Secret' ? { data: { a: 'b' } } : { steps: [{ name: 'one', command: ['true'] }] },
+  spec: SPECS[kind](label),
 })
+const SPECS: Record<KindName, (text: string) => JsonObject> = {
+  Workflow: () => ({ steps: [{ name: 'one', command: ['true'] }] }),
+  Secret: () => ({ data: { a: 'b' } }),
+  ModelEndpoint: (text) => ({ provider: 'mock', model: 'scripted', mock: { replies: [{ text }] } }),
+  PriceTable: () => ({ currency: 'USD', rows: [{ model: '*', input: 1, output: 2 }] }),
+}
 
 let rig: EngineRig
 let engine: RunningEngine

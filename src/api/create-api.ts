@@ -19,6 +19,7 @@ import * as artifacts from './artifact-handlers.ts'
 import * as approvals from './approval-handlers.ts'
 import { AT_HOME, createEdge } from './edge.ts'
 import * as exchange from './exchange-handlers.ts'
+import * as models from './model-handlers.ts'
 import { observeRequest } from './observe-request.ts'
 import { RequestContext } from './request-context.ts'
 import { networkOf, rateLimited } from './rate-limits.ts'
@@ -64,6 +65,7 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> 
   listWorkers: server.listWorkers,
   getStatus: server.getStatus,
   doctor: server.doctor,
+  askModel: models.askModel,
   setSecretValues: secrets.putSecret,
   listSecretValues: secrets.listSecrets,
   showSecretValues: secrets.getSecret,
@@ -255,6 +257,8 @@ function checkParams(x: RequestContext, route: Route): void {
       throw new Failure('approval.not_found', `finding approval ${shorten(value)}`)
     if (name === 'hash' && !/^[\w:.-]{1,256}$/.test(value))
       throw new Failure('definition.not_found', `finding definition ${shorten(value)}`)
+    if (name === 'model' && !isName(value))
+      throw new Failure('resource.not_found', `looking for ModelEndpoint ${shorten(value)}`)
     if (route.resource && (name === 'name' || name === 'namespace') && !isName(value))
       throw new Failure('resource.not_found', `looking for ${name} ${shorten(value)}`)
     if (route.path.includes('/secret-values')) secrets.checkSecretParam(name ?? '', value)

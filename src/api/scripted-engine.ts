@@ -359,8 +359,14 @@ export class ScriptedEngine implements Engine {
       clocks: [],
       workers: [],
       refusals: [],
+      models: [],
       servers: [],
     }
+  }
+
+  async askModel(...args: Parameters<Engine['askModel']>): ReturnType<Engine['askModel']> {
+    this.#note('askModel', ...args)
+    throw new Failure('resource.not_found', 'holds no models; tests of them ask the real engine')
   }
 
   async listWorkers(...args: Parameters<Engine['listWorkers']>) {

@@ -1,3 +1,4 @@
+import { createEgress } from '../agents/index.ts'
 import { type Api, createApi, type EdgeOptions } from '../api/index.ts'
 import { createIds, type Log, noTracer, Secret, systemClock, systemRandom, type Tracer } from '../base/index.ts'
 import { ROUTES } from '../contract/index.ts'
@@ -60,6 +61,7 @@ export async function startServer(options: {
     ids,
     random: systemRandom,
   })
+  const egress = createEgress()
   const engine = createEngine({
     db,
     clock: systemClock,
@@ -74,6 +76,7 @@ export async function startServer(options: {
     host: hostIdentity(),
     isAlive,
     times,
+    egress,
     ...(options.secrets ? { secrets: options.secrets } : {}),
   })
   collectServer(prometheus, engine, db)
@@ -99,6 +102,7 @@ export async function startServer(options: {
     async stop() {
       stopping.abort(new Error('server stops'))
       await running.catch(() => {})
+      await egress.close()
     },
   }
 }

@@ -52,8 +52,9 @@ export class Asker {
     throw this.#refusal(request, status, contentType, body, value)
   }
 
+  /** With a body it is a POST. */
   async open(path: string, options: AskOptions = {}): Promise<TransportStream> {
-    const request = this.#requestOf('GET', path, options)
+    const request = this.#requestOf(options.body === undefined ? 'GET' : 'POST', path, options)
     const stream = await this.transport.open(request)
     const wanted = (options.headers?.['accept'] ?? '').split(',')[0] ?? ''
     if (stream.status === 200 && stream.contentType.startsWith(wanted)) return stream

@@ -3,6 +3,7 @@ import type {
   ArtifactView,
   ApprovalState,
   ApprovalView,
+  AskModelRequest,
   AuditView,
   CanIRequest,
   CanIView,
@@ -32,6 +33,7 @@ import type {
   WhoamiView,
   WorkerView,
 } from '../contract/api-types.ts'
+import type { ModelEvent } from '../domain/model-call.ts'
 import type { ResourceClient } from './resource-client.ts'
 import type { WaitOptions } from './wait.ts'
 
@@ -111,6 +113,13 @@ export interface Client {
     file: { step: string; name: string },
     options?: { signal?: AbortSignal },
   ): Promise<AsyncIterable<Uint8Array>>
+  /** Asks a model; the last event is `finished`. Throws the failure that the server told. Asked once: an answer costs. */
+  askModel(
+    namespace: string,
+    name: string,
+    request: AskModelRequest,
+    options?: { signal?: AbortSignal },
+  ): AsyncIterable<ModelEvent>
   listWorkers(): Promise<WorkerView[]>
   getStatus(): Promise<StatusView>
   /** What the server finds when it looks at itself; for administrators. */

@@ -4,6 +4,7 @@ import { parseTraceparent } from '../base/trace.ts'
 import type { Secret } from '../base/secret.ts'
 import type { WorkerView } from '../contract/api-types.ts'
 import { Asker } from './ask.ts'
+import { askModel } from './ask-model.ts'
 import type { Client } from './client.ts'
 import { followEvents, followLogs } from './follow.ts'
 import { silenceFor } from './http-transport.ts'
@@ -92,6 +93,10 @@ export function createClient(options: ClientOptions): Client {
       const path = `${runPath(runId)}/artifacts/content${queryText({ step, name })}`
       const accept = { accept: 'application/octet-stream' }
       return bytesOf((await asker.open(path, { headers: accept, encoding: 'latin1', signal })).body)
+    },
+    askModel: (namespace, name, request, { signal } = {}) => {
+      const path = `/v1/namespaces/${encodeURIComponent(namespace)}/modelendpoints/${encodeURIComponent(name)}:ask`
+      return askModel(deps, path, { request, signal })
     },
     listWorkers: async () => ((await get('/v1/workers')) as { items: WorkerView[] }).items,
     getStatus: () => get('/v1/status'),

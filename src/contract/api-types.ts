@@ -242,6 +242,7 @@ export interface DoctorRow {
     | 'ports'
     | 'workers'
     | 'secrets'
+    | 'models'
     | 'versions'
     | 'telemetry'
   /** What was looked at: a path, a port, a worker. */
@@ -413,4 +414,15 @@ export interface ProblemDetails {
   cause?: FailureRecord | { message: string }
   evidence?: JsonObject
   problems?: Problem[]
+}
+
+/** POST /v1/namespaces/{namespace}/modelendpoints/{model}:ask */
+export interface AskModelRequest {
+  prompt: string
+  /** Instructions before the prompt. */
+  system?: string | undefined
+  maxTokens?: number | undefined
+  temperature?: number | undefined
+  /** False: this endpoint alone is asked, whatever happens. */
+  useFallbacks?: boolean | undefined
 }

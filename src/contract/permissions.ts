@@ -32,6 +32,7 @@ export const PERMISSIONS: Readonly<Record<Exclude<RouteId, ResourceRouteId>, Per
   getApproval: { verb: 'get', resource: 'approvals' },
   approveApproval: { verb: 'approve', resource: 'approvals' },
   denyApproval: { verb: 'deny', resource: 'approvals' },
+  askModel: { verb: 'ask', resource: 'modelendpoints' },
   setSecretValues: { verb: 'set', resource: 'secrets' },
   listSecretValues: { verb: 'list', resource: 'secrets' },
   showSecretValues: { verb: 'get', resource: 'secrets' },

@@ -4,6 +4,7 @@ import type { Access } from '../domain/roles.ts'
 import * as access from './access-schemas.ts'
 import { EXCHANGE_PATHS } from './exchange.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
+import { AskModelSchema, ModelResultSchema } from './model-schemas.ts'
 import { RESOURCE_ROUTES, type ResourceRouteId, type ResourceVerb } from './resource-routes.ts'
 import * as s from './schemas.ts'
 
@@ -64,6 +65,7 @@ export type RouteId =
   | 'listWorkers'
   | 'getStatus'
   | 'doctor'
+  | 'askModel'
   | 'setSecretValues'
   | 'listSecretValues'
   | 'showSecretValues'
@@ -305,8 +307,21 @@ export const ROUTES: readonly Route[] = [
     ...get,
     id: 'doctor',
     path: '/v1/doctor',
-    summary: 'What the server finds when it looks at itself: store, migrations, clocks, disks, workers, versions.',
+    summary:
+      'What the server finds when it looks at itself: store, migrations, clocks, disks, workers, models, versions.',
     responses: [ok(s.DoctorViewSchema)],
+  },
+  {
+    ...post,
+    id: 'askModel',
+    path: '/v1/namespaces/{namespace}/modelendpoints/{model}:ask',
+    summary:
+      'Ask a model. Events as they come: `text`, `tool-call`, `retrying`, `usage` and, as the last one, `finished` with the result or `failure`. With `Accept: application/json` the result alone.',
+    body: AskModelSchema,
+    responses: [
+      { status: 200, description: 'The answer as it comes.', type: 'text/event-stream' },
+      { status: 200, description: 'The whole answer.', type: JSON_TYPE, schema: ModelResultSchema },
+    ],
   },
   {
     ...get,

@@ -15,6 +15,7 @@ export const CHECKS = [
   'ports',
   'workers',
   'secrets',
+  'models',
   'versions',
   'telemetry',
 ] as const satisfies DoctorRow['check'][]

@@ -274,6 +274,7 @@ describe('the doctor', () => {
     clocks: [{ between: 'server and database', skewMs: 3 }],
     workers: [worker()],
     refusals: [],
+    models: [],
     servers: [{ id: 'srv_2', version: '0.1.0' }],
   }
   const host: HostFacts = {

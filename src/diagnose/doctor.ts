@@ -3,6 +3,7 @@ import { checkDirectory } from './disk-rule.ts'
 import { type DoctorRow, inOrder } from './doctor-row.ts'
 import type { HostFacts, ServerFacts } from '../domain/installation-facts.ts'
 import { checkKeyFile } from './key-file-rule.ts'
+import { checkModel } from './models-rule.ts'
 import { checkPort } from './port-rule.ts'
 import { checkMigrations, checkStore } from './store-rule.ts'
 import { checkTelemetry } from './telemetry-rule.ts'
@@ -29,6 +30,7 @@ export function diagnoseServer(s: ServerFacts): DoctorRow[] {
     ...s.clocks.map(checkClock),
     ...checkWorkerClocks(s.workers),
     ...checkWorkers(s.workers, s.refusals),
+    ...s.models.flatMap(checkModel),
     ...checkVersions({ cli: null, server: s.version, servers: s.servers, workers: s.workers }),
   ])
 }

@@ -95,6 +95,17 @@ export interface KeyFileFacts {
   isNamed: boolean
 }
 
+/** A model endpoint and what it names in vain. */
+export interface ModelFacts {
+  /** With its namespace. */
+  endpoint: string
+  provider: string
+  model: string
+  /** Why secrets of it cannot be had. */
+  secrets: readonly FailureRecord[]
+  dangling: readonly { field: string; name: string }[]
+}
+
 export interface VersionFacts {
   cli: string | null
   server: string
@@ -128,5 +139,6 @@ export interface ServerFacts {
   clocks: readonly ClockFacts[]
   workers: readonly DoctorWorker[]
   refusals: readonly RefusalFacts[]
+  models: readonly ModelFacts[]
   servers: readonly { id: string; version: string }[]
 }

@@ -198,6 +198,26 @@ export const LIMITS = {
   /** The most that a setting may ask for of each. */
   logFileMibMax: 10_000,
   logFilesKeptMax: 1_000,
+  /** Fallbacks of one model endpoint, and rows of one price table. */
+  fallbacksMax: 16,
+  priceRowsMax: 1_000,
+  /** Messages of one request to a model, and tools that it may offer. */
+  modelMessagesMax: 1_000,
+  modelToolsMax: 128,
+  /** Longest wait for a place or a rate of an endpoint before the call goes to its fallbacks. */
+  modelWaitMs: 60_000,
+  /** Calls that wait for one endpoint in one process. */
+  modelQueueMax: 1_000,
+  /** What is kept of an answer that refuses, for whoever reads the failure. */
+  modelRefusalChars: 2_000,
+  /** One text that a model is asked with. */
+  promptChars: 500_000,
+  /** Longest answer of a model, as text. */
+  modelAnswerChars: 16 * 1024 * 1024,
+  /** Redirects of one request that leaves. */
+  redirectsMax: 3,
+  /** Endpoints that the doctor looks at. */
+  modelsExaminedMax: 200,
   /** One value of a secret. */
   secretValueBytes: 64 * 1024,
   /** Keys of one secret, and secrets that one step may name. */

@@ -12,7 +12,7 @@ import { isPathBelow } from './wanted-files.ts'
 /** Longest delay that timers and the store's intervals take. */
 const DURATION_MAX_MS = 365 * 24 * 3_600_000
 
-const duration = z
+export const duration = z
   .string({ error: 'must be a duration such as 30s, 5m or 1h30m' })
   .refine((text) => parseDuration(text) !== null, {
     error: 'is no duration; write for example 500ms, 30s, 5m or 1h30m',
@@ -22,7 +22,7 @@ const duration = z
   .refine((ms) => ms <= DURATION_MAX_MS, { error: 'is longer than a year' })
   .meta({ title: 'duration' })
 
-const positiveDuration = duration
+export const positiveDuration = duration
   .refine((ms) => ms > 0, { error: 'must be longer than nothing' })
   .meta({ title: 'duration' })
 
@@ -134,7 +134,7 @@ const outputFile = z.strictObject({
 const output = z.union([z.enum(['json', 'text', 'files']), outputFile], {
   error: 'must be json, text, files or { file: PATH }',
 })
-const secretRef = z.strictObject(
+export const secretRef = z.strictObject(
   {
     secret: z
       .string()

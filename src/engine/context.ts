@@ -1,3 +1,4 @@
+import type { Egress } from '../agents/index.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Deadlines } from '../base/deadlines.ts'
 import type { Ids } from '../base/ids.ts'
@@ -44,6 +45,8 @@ export interface EngineDeps {
   /** Whether a process of this host is alive; null when it cannot be told. */
   isAlive: (pid: number, pidStart: string | null) => boolean | null
   times: EngineTimes
+  /** The way out for models; one of its own when absent. */
+  egress?: Egress
   /** Absent: no secrets can be stored, and none are found anywhere. */
   secrets?: SecretDeps
 }

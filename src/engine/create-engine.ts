@@ -20,6 +20,7 @@ import { Dispatcher } from './dispatcher.ts'
 import type { Caller, Engine } from './engine.ts'
 import { examineServer } from './examine-server.ts'
 import { Hints } from './hints.ts'
+import { Models } from './models.ts'
 import { nudgeRun } from './nudge.ts'
 import { createReads } from './reads.ts'
 import { RecentRuns } from './recent-runs.ts'
@@ -93,6 +94,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const hints = new Hints(ctx)
   const reads = createReads(ctx)
   const runSpans = new RunSpans(ctx)
+  const resources = createResources(ctx)
+  const models = new Models(ctx, { secrets, resources, egress: deps.egress })
   ctx.onRunEnded = (runId) => runSpans.add(runId)
   const watchSeen = new Map<string, number>()
 
@@ -170,7 +173,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   }
 
   return {
-    resources: createResources(ctx),
+    resources,
+    askModel: (caller, at, ask, signal) => models.ask(caller, at, ask, signal),
     tick,
     stats: createStats(ctx, dispatcher),
     async run(signal) {
@@ -304,7 +308,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     },
     listWorkers: (caller) => reads.listWorkers(caller),
     getStatus: (caller) => readStatus(ctx, caller),
-    examine: (caller) => examineServer(ctx, { caller, refusals: dispatcher.refusals() }),
+    examine: (caller) =>
+      examineServer(ctx, { caller, refusals: dispatcher.refusals(), models: () => models.examine(caller) }),
 
     register: (caller, request) => dispatcher.register(caller, request),
     async poll(caller, request, signal) {

@@ -22,6 +22,7 @@ import type {
 import type {
   ArtifactView,
   ApprovalState,
+  AskModelRequest,
   ApprovalView,
   LogLine,
   Nudged,
@@ -40,6 +41,7 @@ import type {
   RunState,
 } from '../contract/api-types.ts'
 import type { LabelTerm } from '../domain/kinds/selector.ts'
+import type { ModelEvent } from '../domain/model-call.ts'
 import type { ServerFacts } from '../domain/installation-facts.ts'
 import type { Role } from '../domain/roles.ts'
 import type { Definition } from '../domain/workflow.ts'
@@ -167,6 +169,13 @@ export interface Engine {
     runId: string,
     file: { step: string; name: string },
   ): Promise<{ view: ArtifactView; read(): AsyncIterable<Uint8Array> }>
+  /** Asks a model. Fails at once when there is no such endpoint; what goes wrong later comes with the events, the last of which is `finished`. */
+  askModel(
+    caller: Caller,
+    at: { namespace: string; name: string },
+    ask: AskModelRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<ModelEvent>>
   listWorkers(caller: Caller): Promise<WorkerView[]>
   /** What is under way, of what the caller may see. */
   getStatus(caller: Caller): Promise<StatusView>

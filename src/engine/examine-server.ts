@@ -1,4 +1,4 @@
-import type { DoctorWorker, RefusalFacts, ServerFacts } from '../domain/installation-facts.ts'
+import type { DoctorWorker, ModelFacts, RefusalFacts, ServerFacts } from '../domain/installation-facts.ts'
 import { Failure } from '../domain/failure.ts'
 import { examineStore, readClock } from '../store/examine-store.ts'
 import { listServers } from '../store/sessions/servers.ts'
@@ -13,7 +13,7 @@ const SERVERS_MAX = 100
 /** What this server knows of the installation. Workers that the caller may not see are left out. */
 export async function examineServer(
   ctx: EngineContext,
-  asked: { caller: Caller; refusals: RefusalFacts[] },
+  asked: { caller: Caller; refusals: RefusalFacts[]; models(): Promise<ModelFacts[]> },
 ): Promise<ServerFacts> {
   const { db, clock, version } = ctx
   try {
@@ -36,6 +36,7 @@ export async function examineServer(
       workers: workersOf(seen),
       // Who was refused has no namespace yet: told to those alone who see all.
       refusals: reach(asked.caller) === null ? asked.refusals : [],
+      models: await asked.models(),
       servers: servers.filter((s) => s.id !== ctx.serverId),
     }
   } catch (error) {
@@ -48,6 +49,7 @@ export async function examineServer(
       clocks: [],
       workers: [],
       refusals: [],
+      models: [],
       servers: [],
     }
   }

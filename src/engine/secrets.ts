@@ -201,6 +201,16 @@ export class Secrets {
     return { ...run, failure: await told(run.failure), stepList }
   }
 
+  /** A failure, with where else there is a secret of the name that it misses. */
+  async withElsewhere(caller: Caller, namespace: string, failure: Failure): Promise<Failure> {
+    const secret = failure.evidence?.['secret']
+    if (failure.code !== 'secret.not_found' || typeof secret !== 'string') return failure
+    const elsewhere = await this.#elsewhere(caller, { namespace, secret })
+    if (elsewhere.length === 0) return failure
+    const { code, message, cause, evidence, remediation } = failure
+    return new Failure(code, message, { cause, evidence: { ...evidence, elsewhere }, remediation })
+  }
+
   /** Namespaces that hold a secret of this name and that the caller may see. */
   async #elsewhere(caller: Caller, at: { namespace: string; secret: string }): Promise<string[]> {
     const which = { secret: at.secret, besides: at.namespace, namespaces: reach(caller) }

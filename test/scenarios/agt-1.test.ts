@@ -6,6 +6,8 @@ import { createClient, httpTransport } from '../../src/client/index.ts'
 import { type Db, openPostgres, SealingKey } from '../../src/store/index.ts'
 import { runOrrery } from '../support/processes.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
+import { startProviders } from '../../src/agents/testing/gateway-rig.ts'
+import { openModels } from './models.ts'
 import { endedRun, makeDir, startUp, type Up, workflowOf, writeBelow } from './rig.ts'
 
 const SECRET = 'hunter2/correct+horse=battery&staple'
@@ -242,5 +244,78 @@ describe('AGT-1 on the embedded store', () => {
     expect(log).toBe('it is [secret]\n')
     const renewed = await client.rotateSecrets({ newKey: true })
     expect(renewed).toMatchObject({ resealed: 1, remaining: 0, olderKeys: [expect.any(String)] })
+  })
+})
+
+describe('AGT-1: keys of model endpoints', () => {
+  test('one that is missing is told with every place; set, wrong, mended: each call takes it as it is then', async () => {
+    const dir = makeDir()
+    const { up, orrery, declare, refused, ask } = await openModels(['--secrets-dir', join(dir, 'files')])
+    const server = await startProviders({ auth: { apiKeys: [SECRET] } })
+    server.on({}, { content: `Your key is ${SECRET}, and all is well.` })
+    const credentials = { secret: 'openai', key: 'api-key' }
+    await declare('gpt', { provider: 'openai', model: 'gpt-4o', baseUrl: `${server.url}/v1`, credentials })
+    await up.client.putSecret('staging', 'openai', { values: { 'api-key': OTHER } })
+
+    const missing = await refused('gpt')
+    expect(missing).toMatchObject({
+      code: 'secret.not_found',
+      evidence: {
+        endpoint: 'gpt',
+        secret: 'openai',
+        key: 'api-key',
+        elsewhere: ['staging'],
+        tried: [
+          'store default/openai/api-key: no such secret',
+          'variable ORRERY_SECRET_DEFAULT_OPENAI_API_KEY: not set',
+          'variable ORRERY_SECRET_OPENAI_API_KEY: not set',
+          `file ${dir}/files/default/openai/api-key: no such file`,
+          `file ${dir}/files/openai/api-key: no such file`,
+        ],
+      },
+    })
+    expect(server.getRequests()).toHaveLength(0)
+    expect((await orrery('models', 'list')).stdout).toMatch(/gpt +openai +gpt-4o +- +missing/)
+    const doctor = await orrery('doctor')
+    expect(doctor.stdout).toMatch(/! models +default\/gpt +secret\.not_found/)
+    expect(doctor.code).toBe(1)
+
+    await up.client.putSecret('default', 'openai', { values: { apikey: OTHER } })
+    expect(await refused('gpt')).toMatchObject({
+      code: 'secret.key_not_found',
+      evidence: { keys: ['apikey'], nearest: 'apikey', endpoint: 'gpt' },
+    })
+    await up.client.putSecret('default', 'openai', { values: { 'api-key': '  ' } })
+    expect(await refused('gpt')).toMatchObject({ code: 'model.auth_missing', evidence: { why: 'its value is blank' } })
+
+    await up.client.putSecret('default', 'openai', { values: { 'api-key': OTHER } })
+    const wrong = await refused('gpt')
+    expect(wrong).toMatchObject({
+      code: 'model.auth_failed',
+      evidence: { endpoint: 'gpt', secret: 'openai', key: 'api-key', status: 401 },
+    })
+    expect(JSON.stringify(wrong)).not.toContain(OTHER)
+
+    await up.client.putSecret('default', 'openai', { values: { 'api-key': SECRET } })
+    expect(await ask('gpt')).toMatchObject({ text: 'Your key is [secret], and all is well.' })
+    expect((await orrery('models', 'list')).stdout).toMatch(/gpt +openai +gpt-4o +- +found/)
+    const audit = (await orrery('audit', '--json')).stdout
+    for (const text of ['modelendpoints.ask', 'secrets.use', '"endpoint":"gpt"']) expect(audit).toContain(text)
+    for (const form of FORMS) expect(`${audit}${up.process.output()}`.includes(form), form).toBe(false)
+  })
+
+  test('is optional where the language of OpenAI is spoken by somebody else, who may want one all the same', async () => {
+    const { declare, refused, ask } = await openModels()
+    const open = await startProviders()
+    open.on({}, { content: 'Here I am.' })
+    const closed = await startProviders({ auth: { apiKeys: [SECRET] } })
+    const at = (url: string) => ({ provider: 'openai-compatible', model: 'm', baseUrl: `${url}/v1` })
+    await declare('open', at(open.url))
+    await declare('closed', at(closed.url))
+    expect(await ask('open')).toMatchObject({ text: 'Here I am.' })
+    expect(await refused('closed')).toMatchObject({
+      code: 'model.auth_missing',
+      remediation: expect.stringContaining('endpoint closed names none'),
+    })
   })
 })

@@ -88,7 +88,18 @@ test('the manual has no page of a command that is not there', () => {
 })
 
 test('examples of groups and of the program are understood as well', async () => {
-  for (const group of ['', 'runs', 'secret', 'token', 'auth', 'context', 'artifacts', 'approvals', 'workers']) {
+  for (const group of [
+    '',
+    'runs',
+    'secret',
+    'token',
+    'auth',
+    'context',
+    'artifacts',
+    'approvals',
+    'workers',
+    'models',
+  ]) {
     const examples = examplesIn(await helpOf(group).catch(() => ''))
     for (const example of examples) expect(pathsOf, example).toContain(await parseOnly(wordsOf(example)))
   }

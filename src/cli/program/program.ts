@@ -8,6 +8,7 @@ import { addSecret } from './secret-commands.ts'
 import { addCompletion, addExplain, addHelp, addInit, addVersion } from './general-commands.ts'
 import { manualText } from './manual.ts'
 import { examples, type ProgramOptions } from './options.ts'
+import { addModels } from './model-commands.ts'
 import { addResources } from './resource-commands.ts'
 
 /** The whole command line: what there is, what it takes, what it says about itself. */
@@ -46,6 +47,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addStatus(program, options)
   addLogs(program, options)
   addSecret(program, options)
+  addModels(program, options)
   addAccess(program, options)
   addExplain(program, options)
   addInit(program, options)

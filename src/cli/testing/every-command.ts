@@ -5,7 +5,7 @@ import { systemClock } from '../../base/index.ts'
 import { Output } from '../output.ts'
 import { buildProgram, leavesOf } from '../program/program.ts'
 import { CliHarness } from './cli-harness.ts'
-import { approvalView, at, RUN_ID, runView, stepView, tokenView } from './scripted-client.ts'
+import { approvalView, at, RUN_ID, runView, stepView, tokenView, modelResult } from './scripted-client.ts'
 
 /** A command that does something, by the words that lead to it. */
 export type Leaf = ReturnType<typeof leavesOf>[number]
@@ -57,6 +57,8 @@ export const WORDS: Record<string, string[]> = {
   'secret set': ['github', 'token=abcdefgh'],
   'secret show': ['github'],
   'secret delete': ['github'],
+  'models test': ['gpt'],
+  'models ask': ['gpt', 'hello'],
   'token create': ['--name', 'ci', '--role', 'viewer'],
   'token revoke': ['tok_1'],
   'can-i': ['list', 'runs'],
@@ -83,6 +85,13 @@ const RESOURCE: ResourceView = {
   },
   spec: { steps: [{ name: 'build', command: 'false' }] },
   status: { phase: 'active', conditions: [], observedGeneration: 2 },
+}
+
+const MODEL: ResourceView = {
+  ...RESOURCE,
+  kind: 'ModelEndpoint',
+  metadata: { ...RESOURCE.metadata, name: 'gpt' },
+  spec: { provider: 'ollama', model: 'llama3.2' },
 }
 
 /** Of what the scripted client gives as the content of app.tar. */
@@ -147,6 +156,15 @@ export function demoWorld(): CliHarness {
     },
   ]
   client.resources = resourcesOf(RESOURCE)
+  const { list } = client.resources
+  client.resources.list = async (kind, query) => ({
+    ...(await list(kind, query)),
+    items: [kind === 'ModelEndpoint' ? MODEL : RESOURCE],
+  })
+  client.modelEvents = [
+    { type: 'text', text: 'Good day.' },
+    { type: 'finished', result: modelResult() },
+  ]
   return cli
 }
 

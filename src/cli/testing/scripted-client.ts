@@ -22,6 +22,7 @@ import type {
 } from '../../contract/api-types.ts'
 import type { Client } from '../../client/client.ts'
 import { type Deferred, deferred } from '../../base/index.ts'
+import type { ModelEvent, ModelResult } from '../../domain/model-call.ts'
 import type { Failure } from '../../domain/failure.ts'
 
 /** 2026-01-02 12:00:00 UTC: the moment at which every scripted run was created. */
@@ -121,6 +122,32 @@ export function tokenView(over: Partial<TokenView> = {}): TokenView {
   }
 }
 
+export function modelResult(over: Partial<ModelResult> = {}): ModelResult {
+  return {
+    endpoint: 'gpt',
+    provider: 'openai',
+    model: 'gpt-5-mini',
+    text: 'Good day.',
+    toolCalls: [],
+    output: null,
+    finish: 'stop',
+    usage: {
+      inputTokens: 12,
+      outputTokens: 3,
+      cachedInputTokens: 4,
+      cacheWriteTokens: 0,
+      reasoningTokens: 0,
+      isEstimated: false,
+    },
+    cost: { currency: 'USD', amount: 0.0012 },
+    warnings: ['unsupported: seed'],
+    tried: [],
+    firstPartMs: 12.4,
+    totalMs: 20,
+    ...over,
+  }
+}
+
 export type ScriptedEvent = RunEvent & { terminal: boolean }
 
 /** A client that answers from what a test put in, and keeps what it was asked. */
@@ -209,6 +236,15 @@ export class ScriptedClient implements Client {
     this.#answer('approve', [id, ...rest], approvalView({ id, state: 'approved', decidedBy: 'ann' }))
   deny = (id: string, ...rest: unknown[]) =>
     this.#answer('deny', [id, ...rest], approvalView({ id, state: 'denied', decidedBy: 'ann' }))
+  /** What askModel gives, one after the other. */
+  modelEvents: ModelEvent[] = []
+  askModel = (...args: unknown[]): AsyncIterable<ModelEvent> => {
+    const begun = this.#answer('askModel', args, this.modelEvents)
+    async function* read(): AsyncIterable<ModelEvent> {
+      yield* await begun
+    }
+    return read()
+  }
   listWorkers = () => this.#answer('listWorkers', [], this.workers)
   listEvents = (runId: string, { afterSeq = 0 } = {}) =>
     this.#answer('listEvents', [runId, afterSeq], this.#events.slice(afterSeq))

@@ -1,10 +1,12 @@
 import { nearest } from '../../base/nearest.ts'
 import type { Kind } from './kind.ts'
+import { modelEndpointKind } from './model-endpoint.ts'
+import { priceTableKind } from './price-table.ts'
 import { secretKind } from './secret.ts'
 import { workflowKind } from './workflow.ts'
 
 /** Every kind of resource there is: routes, commands, checks and descriptions are made from these rows. */
-export const KINDS = [workflowKind, secretKind] as const
+export const KINDS = [workflowKind, secretKind, modelEndpointKind, priceTableKind] as const
 
 export type KindName = (typeof KINDS)[number]['kind']
 

@@ -1,0 +1,162 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
+import { createEgress, type Resolve } from './egress.ts'
+import { type EgressPolicy, refusalOf } from './egress-rules.ts'
+
+const PUBLIC: EgressPolicy = { allowPrivate: false, onlyPrivate: false }
+const PRIVATE: EgressPolicy = { allowPrivate: true, onlyPrivate: false }
+const LOCAL: EgressPolicy = { allowPrivate: true, onlyPrivate: true }
+
+describe('whom an address belongs to', () => {
+  test.for([
+    '169.254.169.254',
+    '169.254.0.1',
+    '::ffff:169.254.169.254',
+    '::ffff:a9fe:a9fe',
+    '64:ff9b::a9fe:a9fe',
+    '64:ff9b::169.254.169.254',
+    '2002:a9fe:a9fe::1',
+    '::a9fe:a9fe',
+    'fe80::1',
+    'fe80::1%eth0',
+    'fd00:ec2::254',
+    '100.100.100.200',
+    '168.63.129.16',
+    '224.0.0.1',
+    'ff02::1',
+    '255.255.255.255',
+  ])('%s is never called', (address) => {
+    for (const policy of [PUBLIC, PRIVATE, LOCAL])
+      expect(refusalOf(address, policy)).toMatch(/link-local, multicast or tells the metadata/)
+  })
+
+  test.for([
+    '127.0.0.1',
+    '127.9.9.9',
+    '0.0.0.0',
+    '10.1.2.3',
+    '172.16.0.1',
+    '172.31.255.255',
+    '192.168.1.1',
+    '100.64.0.1',
+    '::1',
+    '::',
+    'fd12:3456::1',
+    '::ffff:127.0.0.1',
+    '::ffff:10.0.0.1',
+    '64:ff9b::7f00:1',
+    '2002:a00:1::',
+  ])('%s is called where private addresses are allowed', (address) => {
+    expect(refusalOf(address, PUBLIC)).toBe('is loopback or private')
+    expect([refusalOf(address, PRIVATE), refusalOf(address, LOCAL)]).toEqual([null, null])
+  })
+
+  test.for(['8.8.8.8', '172.32.0.1', '2606:4700::1', '::ffff:8.8.8.8', '64:ff9b::808:808'])(
+    '%s is called, except by what is local',
+    (address) => {
+      expect([refusalOf(address, PUBLIC), refusalOf(address, PRIVATE)]).toEqual([null, null])
+      expect(refusalOf(address, LOCAL)).toBe('is public, and the endpoint is local')
+    },
+  )
+
+  test('what is no address is refused', () => expect(refusalOf('localhost', PRIVATE)).toBe('is no address'))
+})
+
+const servers: Server[] = []
+afterEach(() => {
+  for (const server of servers.splice(0)) server.closeAllConnections()
+})
+
+async function listen(answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<number> {
+  const server = createServer(answer)
+  servers.push(server)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => void server.close())
+  return (server.address() as AddressInfo).port // listening on TCP
+}
+
+function egressOf(names: Record<string, string[]>) {
+  const asked: string[] = []
+  const resolve: Resolve = (name, done) => {
+    asked.push(name)
+    const addresses = names[name] ?? []
+    done(
+      null,
+      addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 })),
+    )
+  }
+  const egress = createEgress(resolve)
+  onTestFinished(() => egress.close())
+  return { egress, asked }
+}
+
+const ask = (url: string, policy: EgressPolicy, egress: ReturnType<typeof createEgress>, init: RequestInit = {}) =>
+  egress.fetch(policy)(url, { method: 'POST', body: 'hello', ...init })
+
+describe('what leaves', () => {
+  test('goes to the address that the name was found to have, and only where that is allowed', async () => {
+    const port = await listen((request, response) => response.end(`${request.method} ${request.headers.host}`))
+    const { egress, asked } = egressOf({ 'model.test': ['127.0.0.1'] })
+    const url = `http://model.test:${port}/v1`
+    expect(await (await ask(url, PRIVATE, egress)).text()).toBe(`POST model.test:${port}`)
+    await expect(ask(url, PUBLIC, egress)).rejects.toMatchObject({
+      code: 'model.address_blocked',
+      evidence: { host: 'model.test', address: '127.0.0.1', why: 'is loopback or private' },
+      remediation: expect.stringContaining('allowPrivateAddresses'),
+    })
+    expect(asked).toEqual(['model.test', 'model.test'])
+  })
+
+  test('goes nowhere when one of the addresses of a name is forbidden', async () => {
+    const port = await listen((_, response) => response.end('here'))
+    const { egress } = egressOf({ 'model.test': ['127.0.0.1', '169.254.169.254'] })
+    await expect(ask(`http://model.test:${port}/`, PRIVATE, egress)).rejects.toMatchObject({
+      code: 'model.address_blocked',
+      evidence: { address: '169.254.169.254' },
+    })
+  })
+
+  test.for(['http://169.254.169.254/latest/meta-data', 'http://[::ffff:a9fe:a9fe]/', 'http://0xa9fea9fe/'])(
+    'never goes to %s',
+    async (url) => {
+      const { egress, asked } = egressOf({})
+      await expect(ask(url, PRIVATE, egress)).rejects.toMatchObject({ code: 'model.address_blocked' })
+      expect(asked).toEqual([])
+    },
+  )
+
+  test('is not led on to where it may not go', async () => {
+    let location = 'http://169.254.169.254/latest'
+    const port = await listen((_, response) => response.writeHead(307, { location }).end())
+    const { egress } = egressOf({ 'inner.test': ['169.254.169.254'] })
+    const url = `http://127.0.0.1:${port}/`
+    await expect(ask(url, PRIVATE, egress)).rejects.toMatchObject({ code: 'model.address_blocked' })
+    location = 'http://inner.test/latest'
+    await expect(ask(url, PRIVATE, egress)).rejects.toMatchObject({ evidence: { host: 'inner.test' } })
+    location = 'file:///etc/passwd'
+    await expect(ask(url, PRIVATE, egress)).rejects.toMatchObject({ evidence: { why: 'is no address of HTTP' } })
+  })
+
+  test('is led on with its body, without its keys when it is to another origin, and not for ever', async () => {
+    const seen: string[] = []
+    const target = await listen((request, response) => {
+      request.setEncoding('utf8').on('data', (text: string) => seen.push(text))
+      seen.push(String(request.headers['authorization']), String(request.headers['x-kept']))
+      request.on('end', () => response.end('there'))
+    })
+    const port = await listen((request, response) =>
+      response.writeHead(308, { location: request.url === '/loop' ? '/loop' : `http://127.0.0.1:${target}/` }).end(),
+    )
+    const { egress } = egressOf({})
+    const headers = { authorization: 'Bearer secret', 'x-kept': 'yes' }
+    expect(await (await ask(`http://127.0.0.1:${port}/`, PRIVATE, egress, { headers })).text()).toBe('there')
+    expect(seen).toEqual(['undefined', 'yes', 'hello'])
+    expect((await ask(`http://127.0.0.1:${port}/loop`, PRIVATE, egress, { headers })).status).toBe(308)
+  })
+
+  test('to a name that nobody knows says so', async () => {
+    const { egress } = egressOf({})
+    await expect(ask('http://nowhere.test/', PRIVATE, egress)).rejects.toMatchObject({ cause: { code: 'ENOTFOUND' } })
+  })
+})

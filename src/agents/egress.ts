@@ -1,0 +1,131 @@
+import { lookup as systemLookup, type LookupAddress } from 'node:dns'
+import { isIP, type LookupFunction } from 'node:net'
+import type { Agent, Response as UndiciResponse } from 'undici'
+import { Failure } from '../domain/failure.ts'
+import { LIMITS } from '../domain/limits.ts'
+import { type EgressPolicy, refusalOf } from './egress-rules.ts'
+
+/** All addresses of a name, as the system finds them. */
+export type Resolve = (
+  name: string,
+  done: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void
+
+/** The one way out for what is called over HTTP on behalf of a manifest. */
+export interface Egress {
+  /**
+   * A fetch that calls only whom the policy allows. The very address that was looked at is the one that is called, and each redirect is
+   * looked at anew. Fails with `model.address_blocked`.
+   */
+  fetch(policy: EgressPolicy): typeof globalThis.fetch
+  /** Ends kept connections. */
+  close(): Promise<void>
+}
+
+const everyAddress: Resolve = (name, done) => systemLookup(name, { all: true, verbatim: true }, done)
+
+/** Headers that open something: they go to the origin alone that they were meant for. */
+const CREDENTIALS = ['authorization', 'x-api-key', 'api-key', 'x-goog-api-key', 'cookie', 'proxy-authorization']
+
+const blocked = (host: string, address: string, why: string): Failure =>
+  new Failure('model.address_blocked', `calling ${host}`, {
+    evidence: { host, address, why },
+    ...(why.includes('private')
+      ? {
+          remediation:
+            'Set allowPrivateAddresses: true at the endpoint when it is meant to be here; else correct spec.baseUrl.',
+        }
+      : {}),
+  })
+
+export function createEgress(resolve: Resolve = everyAddress): Egress {
+  const agents = new Map<string, Promise<Agent>>()
+  const agentOf = (policy: EgressPolicy): Promise<Agent> => {
+    const key = JSON.stringify([policy.allowPrivate, policy.onlyPrivate])
+    const agent = agents.get(key) ?? makeAgent(policy, resolve)
+    agents.set(key, agent)
+    return agent
+  }
+  return {
+    fetch: (policy) => async (input, init) => {
+      const request = { ...init, url: urlOf(input) }
+      const [{ fetch }, agent] = await Promise.all([import('undici'), agentOf(policy)])
+      // A stream of undici's Response is that of the platform, of which it is the implementation.
+      return (await follow(request, policy, async (url, options) =>
+        fetch(url, { ...(options as object), redirect: 'manual', dispatcher: agent }),
+      )) as unknown as Response
+    },
+    async close() {
+      for (const agent of agents.values()) await (await agent).close()
+      agents.clear()
+    },
+  }
+}
+
+const urlOf = (input: Parameters<typeof globalThis.fetch>[0]): string =>
+  typeof input === 'string' ? input : input instanceof URL ? input.href : input.url
+
+async function makeAgent(policy: EgressPolicy, resolve: Resolve): Promise<Agent> {
+  const { Agent } = await import('undici')
+  // Answers of a model may be slow to begin: the gateway has time-outs of its own.
+  return new Agent({ connect: { lookup: guardedLookup(policy, resolve) }, headersTimeout: 0, bodyTimeout: 0 })
+}
+
+/** A lookup that gives no address which may not be called. One bad answer spoils the name: who mixes them means harm. */
+export function guardedLookup(policy: EgressPolicy, resolve: Resolve): LookupFunction {
+  return (name, options, done) => {
+    resolve(name, (error, addresses) => {
+      const none: NodeJS.ErrnoException = Object.assign(new Error(`no address of ${name}`), { code: 'ENOTFOUND' })
+      if (error) return done(error, [])
+      for (const { address } of addresses) {
+        const why = refusalOf(address, policy)
+        if (why !== null) return done(blocked(name, address, why), [])
+      }
+      const wanted = addresses.filter(({ family }) => !options.family || family === options.family)
+      const [first] = wanted
+      if (!first) return done(none, [])
+      if (options.all) return done(null, wanted)
+      done(null, first.address, first.family)
+    })
+  }
+}
+
+type Send = (url: string, init: RequestInit) => Promise<UndiciResponse>
+
+async function follow({ url, ...init }: RequestInit & { url: string }, policy: EgressPolicy, send: Send) {
+  let at = url
+  let headers = new Headers(init.headers)
+  for (let redirects = 0; ; redirects++) {
+    checkLiteral(at, policy)
+    const response = await send(at, { ...init, headers: Object.fromEntries(headers) }).catch((error: unknown) => {
+      throw blockIn(error) ?? error
+    })
+    const location = response.headers.get('location')
+    // Other redirects turn the request into one without a body, which no model answers.
+    if ((response.status !== 307 && response.status !== 308) || location === null) return response
+    await response.body?.cancel()
+    const next = URL.parse(location, at)
+    if (redirects >= LIMITS.redirectsMax || next === null) return response
+    if (!/^https?:$/.test(next.protocol)) throw blocked(next.host, location.slice(0, 200), 'is no address of HTTP')
+    if (next.origin !== new URL(at).origin) {
+      headers = new Headers(headers)
+      for (const name of CREDENTIALS) headers.delete(name)
+    }
+    at = next.href
+  }
+}
+
+/** A name is looked at when it is resolved; an address is never resolved. */
+function checkLiteral(url: string, policy: EgressPolicy): void {
+  const { hostname } = new URL(url)
+  const host = hostname.replace(/^\[(.*)\]$/, '$1')
+  if (isIP(host) === 0) return
+  const why = refusalOf(host, policy)
+  if (why !== null) throw blocked(host, host, why)
+}
+
+/** The refusal that a failed connection was caused by. */
+function blockIn(error: unknown): Failure | null {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) if (cause instanceof Failure) return cause
+  return null
+}

@@ -1,0 +1,17 @@
+import type { ModelRequest } from '../../domain/model-call.ts'
+
+/** Characters of a token, roughly: for limits before the provider has counted, and where it never does. */
+const CHARS_PER_TOKEN = 4
+
+export const estimateTokens = (text: string): number => Math.ceil(text.length / CHARS_PER_TOKEN)
+
+/** Tokens that a request will be about, its answer left out. */
+export function estimateRequest({ messages, tools = [] }: ModelRequest): number {
+  const texts = messages.map((message) =>
+    'text' in message && !('toolCalls' in message) ? (message.text ?? '') : JSON.stringify(message),
+  )
+  return (
+    texts.reduce((sum, text) => sum + estimateTokens(text), 0) +
+    (tools.length > 0 ? estimateTokens(JSON.stringify(tools)) : 0)
+  )
+}

@@ -1,0 +1,230 @@
+import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4Usage } from '@ai-sdk/provider'
+import type { Clock } from '../../base/clock.ts'
+import type { Redactor } from '../../base/redact.ts'
+import type { JsonObject } from '../../base/json.ts'
+import { Failure } from '../../domain/failure.ts'
+import type { ModelEndpointSpec } from '../../domain/kinds/model-endpoint.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import { isObject } from '../../domain/placed-problem.ts'
+import { estimateTokens } from './estimate-tokens.ts'
+import type { FinishReason, ModelToolCall, ModelUsage } from '../../domain/model-call.ts'
+import type { ToolNames } from './tool-names.ts'
+
+/** What one request brought. */
+export interface Answer {
+  text: string
+  toolCalls: ModelToolCall[]
+  finish: FinishReason
+  usage: ModelUsage
+  warnings: string[]
+  firstPartMs: number
+}
+
+export type Part = { type: 'text'; text: string } | { type: 'tool-call'; call: ModelToolCall }
+
+export interface TryDeps {
+  clock: Clock
+  timeouts: ModelEndpointSpec['timeouts']
+  endpoint: string
+  names: ToolNames
+  redactor: Redactor
+  estimatedTokens: number
+  signal: AbortSignal
+}
+
+/** The provider broke off, or sent what is no answer. */
+export class BrokenAnswer extends Error {}
+
+/**
+ * One request, with its parts as they come. Throws what the provider's package threw, `model.timeout`, or the signal's reason; nothing of it goes on
+ * afterwards.
+ */
+export async function* streamTry(
+  open: () => Promise<LanguageModelV4>,
+  options: Omit<LanguageModelV4CallOptions, 'abortSignal'>,
+  deps: TryDeps,
+): AsyncGenerator<Part, Answer> {
+  const { clock, signal, redactor, names } = deps
+  const watch = new Watch(deps)
+  const answer: Answer = {
+    text: '',
+    toolCalls: [],
+    finish: 'other',
+    usage: estimateOf(deps.estimatedTokens, ''),
+    warnings: [],
+    firstPartMs: 0,
+  }
+  const shown = redactor.stream()
+  const from = clock.monotonic()
+  let usage: LanguageModelV4Usage | null = null
+  let hasEnded = false
+  const parts = partsOf(open, { ...options, abortSignal: watch.signal }, watch)
+  try {
+    for await (const part of parts) {
+      if (part.type === 'stream-start') answer.warnings.push(...part.warnings.map(warningText))
+      else if (part.type === 'error') throw part.error
+      else if (part.type === 'text-delta') {
+        const text = shown.push(part.delta)
+        answer.firstPartMs ||= clock.monotonic() - from
+        answer.text += text
+        if (answer.text.length > LIMITS.modelAnswerChars) throw new BrokenAnswer('the answer does not end')
+        if (text !== '') yield { type: 'text', text }
+      } else if (part.type === 'tool-call') {
+        answer.firstPartMs ||= clock.monotonic() - from
+        const call = toolCallOf(part, names, redactor)
+        answer.toolCalls.push(call)
+        yield { type: 'tool-call', call }
+      } else if (part.type === 'finish') {
+        hasEnded = true
+        usage = part.usage
+        answer.finish = finishOf(part.finishReason.unified)
+        if (part.finishReason.unified === 'error')
+          throw new BrokenAnswer(part.finishReason.raw ?? 'the model broke off')
+      }
+    }
+    if (!hasEnded) throw new BrokenAnswer('the answer broke off before its end')
+    const rest = shown.end()
+    answer.text += rest
+    if (rest !== '') yield { type: 'text', text: rest }
+    // Not every provider says by its reason to stop that it waits for tools.
+    if (answer.toolCalls.length > 0 && answer.finish !== 'length') answer.finish = 'tool-calls'
+    answer.usage = usageOf(usage, deps.estimatedTokens, answer)
+    return answer
+  } catch (error) {
+    signal.throwIfAborted()
+    throw watch.timedOut ?? error
+  } finally {
+    watch.end()
+  }
+}
+
+/** Ends a try that is silent or takes too long. */
+class Watch {
+  readonly #over = new AbortController()
+  readonly #stop = new AbortController()
+  readonly #clock: Clock
+  #heardAt: number
+  #hasBegun = false
+  /** Why the try was ended; null while it was not. */
+  timedOut: Failure | null = null
+  /** Aborts when the caller gives up or time is over. */
+  readonly signal: AbortSignal
+
+  constructor({ clock, timeouts, endpoint, signal }: TryDeps) {
+    this.#clock = clock
+    this.#heardAt = clock.monotonic()
+    this.signal = AbortSignal.any([signal, this.#over.signal])
+    const end = (limit: keyof typeof timeouts): void => {
+      this.timedOut = new Failure('model.timeout', `waiting for the answer of endpoint ${endpoint}`, {
+        evidence: { endpoint, limit: `timeouts.${limit}`, limitMs: timeouts[limit] },
+      })
+      this.#over.abort(this.timedOut)
+    }
+    clock.sleep(timeouts.total, this.#stop.signal).then(
+      () => end('total'),
+      () => {},
+    )
+    this.#watchSilence(timeouts).then(
+      () => end(this.#hasBegun ? 'idle' : 'firstToken'),
+      () => {},
+    )
+  }
+
+  heard(): void {
+    this.#hasBegun = true
+    this.#heardAt = this.#clock.monotonic()
+  }
+
+  end(): void {
+    this.#stop.abort()
+    this.#over.abort(new Error('the call is over'))
+  }
+
+  async #watchSilence({ firstToken, idle }: TryDeps['timeouts']): Promise<void> {
+    for (;;) {
+      const left = this.#heardAt + (this.#hasBegun ? idle : firstToken) - this.#clock.monotonic()
+      if (left <= 0) return
+      // The answer may begin meanwhile, and then less is allowed.
+      await this.#clock.sleep(Math.min(left, idle), this.#stop.signal)
+    }
+  }
+}
+
+/** Parts until the stream or the time ends: a package that does not heed the signal is left behind. */
+async function* partsOf(open: () => Promise<LanguageModelV4>, options: LanguageModelV4CallOptions, watch: Watch) {
+  const aborted = Promise.withResolvers<never>()
+  const onAbort = (): void => aborted.reject(watch.signal.reason)
+  aborted.promise.catch(() => {})
+  if (watch.signal.aborted) onAbort()
+  watch.signal.addEventListener('abort', onAbort, { once: true })
+  const started = open().then((model) => model.doStream(options))
+  started.catch(() => {})
+  const { stream } = await Promise.race([started, aborted.promise])
+  const reader = stream.getReader()
+  try {
+    for (;;) {
+      const next = await Promise.race([reader.read(), aborted.promise])
+      if (next.done) return
+      // What opens the stream is no answer yet.
+      if (next.value.type !== 'stream-start' && next.value.type !== 'response-metadata') watch.heard()
+      yield next.value
+    }
+  } finally {
+    watch.signal.removeEventListener('abort', onAbort)
+    // Nobody is left to be told how the rest ends.
+    reader.cancel().catch(() => {})
+  }
+}
+
+function toolCallOf(
+  part: { toolCallId: string; toolName: string; input: string },
+  names: ToolNames,
+  redactor: Redactor,
+): ModelToolCall {
+  const text = redactor.text(part.input)
+  return { id: part.toolCallId, name: names.ours(part.toolName), input: objectIn(text), text }
+}
+
+function objectIn(text: string): JsonObject | null {
+  if (text.trim() === '') return {}
+  try {
+    const value: unknown = JSON.parse(text)
+    return isObject(value) ? value : null
+  } catch {
+    return null // the text goes along, so that it can be told what is wrong with it
+  }
+}
+
+const finishOf = (reason: FinishReason | 'error'): FinishReason => (reason === 'error' ? 'other' : reason)
+
+const warningText = (warning: {
+  type: string
+  feature?: string
+  setting?: string
+  details?: string
+  message?: string
+}) => [warning.type, warning.feature ?? warning.setting, warning.details ?? warning.message].filter(Boolean).join(': ')
+
+const estimateOf = (inputTokens: number, text: string): ModelUsage => ({
+  inputTokens,
+  outputTokens: estimateTokens(text),
+  cachedInputTokens: 0,
+  cacheWriteTokens: 0,
+  reasoningTokens: 0,
+  isEstimated: true,
+})
+
+function usageOf(told: LanguageModelV4Usage | null, estimatedTokens: number, answer: Answer): ModelUsage {
+  const input = told?.inputTokens.total
+  const output = told?.outputTokens.total
+  if (input === undefined || output === undefined)
+    return estimateOf(estimatedTokens, answer.text + answer.toolCalls.map(({ text }) => text).join(''))
+  return {
+    inputTokens: input,
+    outputTokens: output,
+    cachedInputTokens: told?.inputTokens.cacheRead ?? 0,
+    cacheWriteTokens: told?.inputTokens.cacheWrite ?? 0,
+    reasoningTokens: told?.outputTokens.reasoning ?? 0,
+    isEstimated: false,
+  }
+}

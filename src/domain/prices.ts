@@ -1,0 +1,47 @@
+import type { Provider } from './kinds/model-endpoint.ts'
+import type { PriceTable } from './kinds/price-table.ts'
+
+/** Tokens of one call. What is read from a cache or written to one is part of the input. */
+export interface TokenUsage {
+  inputTokens: number
+  outputTokens: number
+  cachedInputTokens: number
+  cacheWriteTokens: number
+}
+
+export interface Cost {
+  currency: string
+  /** In the currency, to a billionth of it. */
+  amount: number
+}
+
+/** What tokens cost by a table; null when no row is for the model: unknown is not nothing. */
+export function costOf(table: PriceTable, of: { provider: Provider; model: string }, usage: TokenUsage): Cost | null {
+  const row = table.rows.find(
+    ({ provider, model }) => (provider === undefined || provider === of.provider) && fits(model, of.model),
+  )
+  if (!row) return null
+  const { input, output, cachedInput = input, cacheWrite = input } = row
+  const plain = Math.max(0, usage.inputTokens - usage.cachedInputTokens - usage.cacheWriteTokens)
+  const perMillion =
+    plain * input +
+    usage.cachedInputTokens * cachedInput +
+    usage.cacheWriteTokens * cacheWrite +
+    usage.outputTokens * output
+  return { currency: table.currency, amount: Math.round(perMillion * 1_000) / 1e9 }
+}
+
+/** Whether a name fits a pattern in which `*` is any text. Linear in both: no regular expression is made of what people write. */
+function fits(pattern: string, name: string): boolean {
+  const [head = '', ...rest] = pattern.split('*')
+  const tail = rest.pop()
+  if (tail === undefined) return pattern === name
+  if (!name.startsWith(head) || !name.endsWith(tail) || name.length < head.length + tail.length) return false
+  let at = head.length
+  for (const part of rest) {
+    const found = name.indexOf(part, at)
+    if (found < 0) return false
+    at = found + part.length
+  }
+  return at <= name.length - tail.length
+}

@@ -1,0 +1,160 @@
+import { createEgress, createModelGateway, type Egress, type ModelGateway, type ModelSource } from '../agents/index.ts'
+import type { AskModelRequest } from '../contract/api-types.ts'
+import { Failure } from '../domain/failure.ts'
+import type { ModelFacts } from '../domain/installation-facts.ts'
+import { readModelEndpoint, secretsOfEndpoint } from '../domain/kinds/model-endpoint.ts'
+import { readPriceTable } from '../domain/kinds/price-table.ts'
+import { LIMITS } from '../domain/limits.ts'
+import type { ModelEvent, ModelMessage } from '../domain/model-call.ts'
+import { plainNamespace, shownNamespace } from '../domain/tenancy.ts'
+import { recordAudit } from '../store/audit/audit.ts'
+import { findResources, listResources } from '../store/resources/read-resources.ts'
+import type { ResourceRow } from '../store/resources/resource-rows.ts'
+import { entryIn } from './access.ts'
+import type { EngineContext } from './context.ts'
+import type { Caller } from './engine.ts'
+import type { ResourceEngine } from './resources/resource-engine.ts'
+import type { Secrets } from './secrets.ts'
+import { reach } from './visible.ts'
+
+const KIND = 'ModelEndpoint'
+
+/** Models as people ask and look at them. */
+export class Models {
+  readonly #ctx: EngineContext
+  readonly #secrets: Secrets
+  readonly #resources: ResourceEngine
+  readonly #gateway: ModelGateway
+
+  constructor(ctx: EngineContext, parts: { secrets: Secrets; resources: ResourceEngine; egress: Egress | undefined }) {
+    this.#ctx = ctx
+    this.#secrets = parts.secrets
+    this.#resources = parts.resources
+    const egress = parts.egress ?? createEgress()
+    this.#gateway = createModelGateway({ clock: ctx.clock, random: ctx.random, egress, source: sourceOf(ctx) })
+  }
+
+  /** Fails before anything is sent when there is no such endpoint; what comes later comes with the events. */
+  async ask(
+    caller: Caller,
+    at: { namespace: string; name: string },
+    ask: AskModelRequest,
+    signal: AbortSignal,
+  ): Promise<AsyncIterable<ModelEvent>> {
+    const { spec } = await this.#resources.get(caller, { kind: KIND, ...at })
+    const uses = secretsOfEndpoint(readModelEndpoint(spec))
+    const useFallbacks = ask.useFallbacks ?? true
+    // Written down before it is done: what cannot be written down is not done. The prompt is nobody else's business.
+    await recordAudit(this.#ctx.db, [
+      entryIn(this.#ctx, caller, at.namespace, {
+        action: 'modelendpoints.ask',
+        object: at.name,
+        details: { useFallbacks },
+      }),
+      ...uses.map(({ use, ref }) =>
+        entryIn(this.#ctx, caller, at.namespace, {
+          action: 'secrets.use',
+          object: ref.secret,
+          details: { key: ref.key, as: use, endpoint: at.name },
+        }),
+      ),
+    ])
+    return this.#events(caller, at, ask, signal)
+  }
+
+  async *#events(
+    caller: Caller,
+    { namespace, name }: { namespace: string; name: string },
+    ask: AskModelRequest,
+    signal: AbortSignal,
+  ): AsyncIterable<ModelEvent> {
+    const { maxTokens, temperature, useFallbacks = true } = ask
+    const system: ModelMessage[] = ask.system === undefined ? [] : [{ role: 'system', text: ask.system }]
+    const request = {
+      messages: [...system, { role: 'user' as const, text: ask.prompt }],
+      ...(maxTokens === undefined ? {} : { maxTokens }),
+      ...(temperature === undefined ? {} : { temperature }),
+    }
+    try {
+      yield* this.#gateway.call(request, { namespace, endpoint: name, useFallbacks, signal })
+    } catch (error) {
+      throw error instanceof Failure ? await this.#secrets.withElsewhere(caller, namespace, error) : error
+    }
+  }
+
+  /** What the doctor asks of the endpoints that the caller may see: whether each finds what it names. */
+  async examine(caller: Caller): Promise<ModelFacts[]> {
+    const { db, secretResolver } = this.#ctx
+    const filter = { kind: KIND, namespaces: reach(caller), name: null, terms: [] }
+    const rows = await listResources(db, filter, { after: null, limit: LIMITS.modelsExaminedMax })
+    const endpoints = rows.map((row) => ({ row, spec: readModelEndpoint(row.spec) }))
+    const wanted = endpoints.flatMap(({ row, spec }) =>
+      secretsOfEndpoint(spec).map(({ ref }) => wantedOf(row.namespace, row.name, ref)),
+    )
+    const values = await secretResolver.resolve(wanted)
+    const missing = values.flatMap((value, i) => (value instanceof Failure ? [{ of: wanted[i], failure: value }] : []))
+    const named = endpoints.flatMap(({ row, spec }) => [
+      ...(spec.fallbacks ?? []).map((name) => ({ kind: KIND, namespace: row.namespace, name })),
+      ...(spec.prices === undefined ? [] : [{ kind: 'PriceTable', namespace: row.namespace, name: spec.prices }]),
+    ])
+    const there = new Set((await findResources(db, named)).map(keyOf))
+    return endpoints.map(({ row, spec }) => ({
+      endpoint: `${shownNamespace(caller.organisation, row.namespace)}/${row.name}`,
+      provider: spec.provider,
+      model: spec.model,
+      secrets: missing
+        .filter(({ of }) => of?.namespace === row.namespace && of.endpoint === row.name)
+        .map(({ failure }) => failure.toRecord()),
+      dangling: [
+        ...(spec.fallbacks ?? []).map((name) => ({ kind: KIND, field: 'fallbacks', name })),
+        ...(spec.prices === undefined ? [] : [{ kind: 'PriceTable', field: 'prices', name: spec.prices }]),
+      ]
+        .filter(({ kind, name }) => !there.has(keyOf({ kind, namespace: row.namespace, name })))
+        .map(({ field, name }) => ({ field, name })),
+    }))
+  }
+}
+
+const keyOf = ({ kind, namespace, name }: { kind: string; namespace: string; name: string }): string =>
+  `${kind} ${namespace}/${name}`
+
+const wantedOf = (namespace: string, endpoint: string, ref: { secret: string; key: string }) => ({
+  ...ref,
+  namespace,
+  endpoint,
+  attempted: `resolving secret ${ref.secret}, key ${ref.key}, for model endpoint ${plainNamespace(namespace)}/${endpoint}`,
+  evidence: { endpoint },
+})
+
+/** What manifests name, as it is now. */
+function sourceOf({ db, secretResolver }: EngineContext): ModelSource {
+  const find = async (kind: string, namespace: string, name: string): Promise<ResourceRow | null> => {
+    const [row] = await findResources(db, [{ kind, namespace, name }])
+    return row ?? null
+  }
+  return {
+    async findEndpoint(namespace, name) {
+      const row = await find(KIND, namespace, name)
+      return row && readModelEndpoint(row.spec)
+    },
+    async findPrices(namespace, name) {
+      const row = await find('PriceTable', namespace, name)
+      return row && readPriceTable(row.spec)
+    },
+    async listModels(namespace) {
+      const filter = { kind: KIND, namespaces: [namespace], name: null, terms: [] }
+      const rows = await listResources(db, filter, { after: null, limit: LIMITS.pageMax })
+      return rows.map((row) => {
+        const { provider, model } = readModelEndpoint(row.spec)
+        return { endpoint: row.name, provider, model }
+      })
+    },
+    async resolveSecrets(wanted) {
+      const found = await secretResolver.resolve(wanted.map((one) => wantedOf(one.namespace, one.endpoint, one)))
+      return found.map((value) => {
+        if (value instanceof Failure) throw value
+        return value
+      })
+    },
+  }
+}
