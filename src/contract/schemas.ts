@@ -458,6 +458,9 @@ export const RunViewSchema = z
     reason: ReasonSchema.extend({ step: z.string().nullable() })
       .nullable()
       .meta({ description: 'Why the run has not ended, told by the step that decides it.' }),
+    stalled: FailureRecordSchema.nullable()
+      .optional()
+      .meta({ description: 'Present while nothing has moved for long; each step says why at its `reason`.' }),
     definition: z.string(),
     inputs: jsonObject,
     waitsOn: z.array(z.object({ step: z.string(), ...waitsOn })),
