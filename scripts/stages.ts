@@ -54,7 +54,7 @@ export const SUITES: readonly Stage[] = [
   suite('mutation', 'test/mutation', 5 * MINUTE_MS),
   suite('chaos', 'test/chaos', 5 * MINUTE_MS),
   suite('property', 'test/property', 6 * MINUTE_MS),
-  suite('e2e', 'test/e2e', 7 * MINUTE_MS),
+  suite('e2e', 'test/e2e', 10 * MINUTE_MS),
   suite('examples', 'examples', 3 * MINUTE_MS),
   {
     name: 'quickstart',
