@@ -199,6 +199,12 @@ describe.each(['in process', 'over a socket'])('every route through the client, 
     })
     const lane = createExchangeLane({ transport, token: new Secret('revoked') })
     await expect(lane.heartbeat({ session: 's', clock: 1 })).rejects.toMatchObject({ code: 'worker.auth_failed' })
+    // What was shown and not taken is handed on for the audit log; a request without a token shows nothing.
+    const noted = rig.engine.calls.filter((call) => call.name === 'noteRefused')
+    expect(noted.map((call) => call.args[0])).toMatchObject([
+      { token: 'nope', path: '/v1/runs', requestId: expect.any(String) as string },
+      { token: 'revoked', path: expect.stringContaining('heartbeat') as string },
+    ])
   })
 })
 

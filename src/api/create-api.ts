@@ -199,6 +199,10 @@ async function authenticate(x: RequestContext, route: Route): Promise<void> {
   if (token !== null) refuseGuesses(x, token)
   const who = token === null ? null : await x.deps.engine.authenticate(token)
   if (who === null) {
+    if (token !== null) {
+      const { address, path, requestId } = x
+      x.deps.engine.access.noteRefused({ token, address: address && networkOf(address), path, requestId })
+    }
     countRefusal(x)
     // The worker's own code: its remedy is a setting of the worker.
     const code = route.auth === 'worker' ? 'worker.auth_failed' : 'client.unauthorized'

@@ -361,6 +361,8 @@ export class ScriptedEngine implements Engine {
       refusals: [],
       models: [],
       servers: [],
+      bus: null,
+      approvals: null,
     }
   }
 
@@ -444,6 +446,7 @@ export class ScriptedEngine implements Engine {
     listTokens: () => Promise.resolve({ items: [tokenOf('tok_admin')], next: null }),
     revokeToken: (_, id) => Promise.resolve({ ...tokenOf(id), state: 'revoked', revokedAt: NOW }),
     listAudit: () => Promise.resolve({ items: [], next: null }),
+    noteRefused: (refused) => void this.calls.push({ name: 'noteRefused', args: [refused] }),
     noteDenied: (_, denied) => void this.calls.push({ name: 'noteDenied', args: [denied] }),
     knows: (token) => token === ADMIN_TOKEN || token === WORKER_TOKEN,
   }

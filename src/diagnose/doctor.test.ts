@@ -5,9 +5,13 @@ import type {
   DoctorWorker,
   HostFacts,
   MigrationFacts,
+  PendingApproval,
   PortFacts,
   ServerFacts,
+  TokenFacts,
 } from '../domain/installation-facts.ts'
+import { checkApprovals } from './approvals-rule.ts'
+import { checkBus } from './bus-rule.ts'
 import { checkClock } from './clock-rule.ts'
 import { checkConfig } from './config-rule.ts'
 import { checkDirectory } from './disk-rule.ts'
@@ -68,6 +72,7 @@ const unreachable = failureRecord('storage.unreachable', 'asking the database', 
 const config = { file: null, given: {}, problems: [], unknownVariables: [] }
 const problem = { code: 'config.key_unknown', message: 'there is no setting "prot"', path: 'prot' } as const
 const refused = failureRecord('worker.incompatible', 'registering worker w2')
+const deaf = { kind: 'deaf', forMs: 61_000, error: 'too many clients' } as const
 const secretsKey = { what: 'secrets key', path: '/k', exists: true, mode: 0o600, isNamed: true }
 
 describe('each rule, both ways', () => {
@@ -243,6 +248,26 @@ describe('each rule, both ways', () => {
       'warn',
       'telemetry.exporter_unreachable',
     ],
+    ['a bus that is heard', () => checkBus({ hearing: { kind: 'heard', latencyMs: 2 }, others: [] })[0], 'pass', null],
+    ['a bus that a lone server does not hear', () => checkBus({ hearing: deaf, others: [] })[0], 'pass', null],
+    [
+      'a bus where nothing is to be heard',
+      () => checkBus({ hearing: { kind: 'unknown' }, others: [] })[0],
+      'none',
+      null,
+    ],
+    [
+      'a server that does not hear the others',
+      () => checkBus({ hearing: deaf, others: [{ id: 'srv_2', deafMs: null }] })[0],
+      'warn',
+      'bus.unreachable',
+    ],
+    [
+      'another server that hears nothing',
+      () => checkBus({ hearing: { kind: 'heard', latencyMs: 2 }, others: [{ id: 'srv_2', deafMs: 61_000 }] })[1],
+      'warn',
+      'bus.unreachable',
+    ],
     ['one version', () => checkVersions({ cli: '0.2.0', server: '0.2.0', servers: [], workers: [] })[0], 'pass', null],
     [
       'a minor version apart',
@@ -266,6 +291,80 @@ describe('each rule, both ways', () => {
   })
 })
 
+describe('approvals', () => {
+  const asked = (over: Partial<PendingApproval> = {}): PendingApproval => ({
+    approval: 'apr_1',
+    run: 'run_1',
+    step: 'ship',
+    namespace: 'default',
+    approvers: null,
+    ...over,
+  })
+  const token = (name: string, over: Partial<TokenFacts> = {}): TokenFacts => ({
+    id: `tok_${name}`,
+    name,
+    role: 'operator',
+    organisation: 'default',
+    reach: ['default/*'],
+    isSeen: true,
+    ...over,
+  })
+  const check = (pending: PendingApproval[], tokens: TokenFacts[], seesAll = false) =>
+    checkApprovals({ pending, tokens, seesAll })
+  const whyOf = (approvers: string[], tokens: TokenFacts[], over: Partial<PendingApproval> = {}) =>
+    check([asked({ ...over, approvers })], tokens)[1]?.evidence['approvers']
+
+  test('that somebody can decide are counted and no more', () => {
+    const ann = token('ann')
+    for (const approvers of [null, ['ann'], ['tok_ann'], ['operator'], ['nobody', 'ann']])
+      expect(check([asked({ approvers })], [ann])).toMatchObject([
+        { status: 'pass', message: '1 waits for a decision' },
+      ])
+  })
+
+  test('that nobody can decide say of each approver why not', () => {
+    const row = check([asked({ approvers: ['nobody'] })], [token('ann')])[1]
+    expect(row).toMatchObject({
+      status: 'warn',
+      code: 'approval.undecidable',
+      subject: 'step ship of run_1',
+      evidence: { approval: 'apr_1', namespace: 'default' },
+    })
+    expect(row?.remedy).toContain('orrery token create')
+    const why = (text: string) => [{ approver: expect.any(String) as string, why: text }]
+    expect(whyOf(['nobody'], [token('ann')])).toEqual(why('no token and no role has this name'))
+    expect(whyOf(['anne'], [token('ann')])).toEqual(why('no token and no role has this name; did you mean ann?'))
+    expect(whyOf(['admin'], [token('ann')])).toEqual(why('no token has this role'))
+    expect(whyOf(['ann'], [token('ann', { role: 'viewer' })])).toEqual(why('its role may not decide: viewer'))
+    expect(whyOf(['ann'], [token('ann')], { namespace: 'acme/web' })).toEqual(why('may not see namespace web'))
+    expect(whyOf(['viewer'], [token('ann', { role: 'viewer' })])).toEqual(why('its role may not decide: viewer'))
+    expect(check([asked()], [])[1]).toMatchObject({
+      evidence: { approvers: [{ approver: 'anybody', why: 'no token may decide in this namespace' }] },
+    })
+    // Of a token that the caller may not know nothing is told, not even that there is one.
+    expect(whyOf(['ann'], [token('ann', { isSeen: false, reach: [] })])).toEqual(
+      why('no token and no role has this name'),
+    )
+  })
+
+  test('that some tokens do not see are told, with why, to whoever sees all', () => {
+    const tokens = [
+      token('ann', { organisation: 'acme', reach: ['acme/*'] }),
+      token('bob', { organisation: 'globex', reach: ['globex/*'] }),
+      token('eve', { organisation: 'acme', reach: ['acme/docs'] }),
+      token('machine', { role: 'worker', reach: [] }),
+    ]
+    const pending = [asked({ namespace: 'acme/web' }), asked({ namespace: 'acme/web', approval: 'apr_2' })]
+    expect(check(pending, tokens, true)[1]).toMatchObject({
+      status: 'pass',
+      subject: 'organisation acme, namespace web',
+      message: '2 hidden from bob (of organisation globex), eve (of this organisation, for other namespaces)',
+      evidence: { approvals: ['apr_1', 'apr_2'] },
+    })
+    expect(check(pending, tokens)).toHaveLength(1)
+  })
+})
+
 describe('the doctor', () => {
   const server: ServerFacts = {
     version: '0.1.0',
@@ -276,6 +375,8 @@ describe('the doctor', () => {
     refusals: [],
     models: [],
     servers: [{ id: 'srv_2', version: '0.1.0' }],
+    bus: { hearing: { kind: 'heard', latencyMs: 1.25 }, others: [{ id: 'srv_2', deafMs: null }] },
+    approvals: { pending: [], tokens: [], seesAll: true },
   }
   const host: HostFacts = {
     directories: [directory()],

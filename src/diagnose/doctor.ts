@@ -1,3 +1,5 @@
+import { checkApprovals } from './approvals-rule.ts'
+import { checkBus } from './bus-rule.ts'
 import { checkClock } from './clock-rule.ts'
 import { checkDirectory } from './disk-rule.ts'
 import { type DoctorRow, inOrder } from './doctor-row.ts'
@@ -28,6 +30,8 @@ export function diagnoseServer(s: ServerFacts): DoctorRow[] {
     checkStore(s.store),
     ...(s.migrations ? checkMigrations(s.migrations) : []),
     ...s.clocks.map(checkClock),
+    ...(s.bus ? checkBus(s.bus) : []),
+    ...(s.approvals ? checkApprovals(s.approvals) : []),
     ...checkWorkerClocks(s.workers),
     ...checkWorkers(s.workers, s.refusals),
     ...s.models.flatMap(checkModel),

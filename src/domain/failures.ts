@@ -201,6 +201,14 @@ export const FAILURES = {
     FAILED,
     'Look at the load of the database and at the network to it: every step costs some answers of it.',
   ),
+  'bus.unreachable': row(
+    'A server does not hear the wake-ups of the others',
+    503,
+    'later',
+    'operator',
+    UNAVAILABLE,
+    'Work goes on by the ticks of each server, up to a second later each time. Let every server keep one connection to the database open for LISTEN: raise max_connections when they are used up, and let no pooler in transaction mode stand in between.',
+  ),
   'host.disk_low': row(
     'A disk is nearly full',
     507,
@@ -1052,6 +1060,14 @@ export const FAILURES = {
     'product',
     SOFTWARE,
     'It is asked for again by itself within a minute.',
+  ),
+  'approval.undecidable': row(
+    'An approval waits for people none of whom can decide it',
+    409,
+    'after-change',
+    'operator',
+    FAILED,
+    'Make a token of the name or role that is asked for (orrery token create) which may see the namespace, or cancel the run and correct approvers.',
   ),
   'approval.not_found': row(
     'There is no such approval',

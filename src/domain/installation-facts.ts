@@ -1,4 +1,6 @@
 import type { FailureRecord, Problem } from './failure.ts'
+import type { Role } from './roles.ts'
+import type { Reach } from './tenancy.ts'
 
 /** What the checks of an installation judge by. Facts are gathered elsewhere; every rule is a pure function of some of them. */
 
@@ -121,6 +123,43 @@ export interface TelemetryFacts {
   error: string | null
 }
 
+/** Whether a server hears what is sent to it; `unknown` where nothing is to be heard. */
+export type Hearing =
+  { kind: 'unknown' } | { kind: 'heard'; latencyMs: number } | { kind: 'deaf'; forMs: number; error: string }
+
+export interface BusFacts {
+  hearing: Hearing
+  /** Other servers over the same store; `deafMs` is null of one that hears. */
+  others: readonly { id: string; deafMs: number | null }[]
+}
+
+export interface PendingApproval {
+  approval: string
+  run: string
+  step: string
+  /** As it is stored. */
+  namespace: string
+  approvers: readonly string[] | null
+}
+
+/** A token that is good. */
+export interface TokenFacts {
+  id: string
+  name: string
+  role: Role
+  organisation: string
+  reach: Reach
+  /** Whether the caller may know of it. */
+  isSeen: boolean
+}
+
+export interface ApprovalFacts {
+  pending: readonly PendingApproval[]
+  tokens: readonly TokenFacts[]
+  /** Whether the caller sees every organisation. */
+  seesAll: boolean
+}
+
 /** What a host tells of itself: of the server's own, or of the one that the CLI runs on. */
 export interface HostFacts {
   directories: readonly DirectoryFacts[]
@@ -141,4 +180,8 @@ export interface ServerFacts {
   refusals: readonly RefusalFacts[]
   models: readonly ModelFacts[]
   servers: readonly { id: string; version: string }[]
+  /** Null on the embedded store, which has one server. */
+  bus: BusFacts | null
+  /** Null when there are too many tokens to say what none of them may. */
+  approvals: ApprovalFacts | null
 }

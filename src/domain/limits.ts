@@ -178,6 +178,10 @@ export const LIMITS = {
   openRequestsOfAddress: { perSecond: 1_000, burst: 2_000 },
   /** Refusals that one server writes to the audit log in a minute. */
   denialsPerMinute: 100,
+  /** Addresses whose refused tokens have an entry of their own in the audit log each minute; the others share one. */
+  refusedAddressesPerMinute: 50,
+  /** Entries of the audit log are kept for this long. */
+  auditMs: 400 * 24 * 3_600_000,
   /** Namespaces that one token names. */
   tokenNamespacesMax: 100,
   /** Longest life of a token that expires. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { LIMITS } from '../domain/limits.ts'
 import { reachOf } from '../domain/tenancy.ts'
 import { findToken, putToken } from '../store/tokens/tokens.ts'
 import type { AuditQuery } from './access.ts'
@@ -187,6 +188,70 @@ describe('the audit log', () => {
     expect(await actions(TEAM, { object: run ?? '' })).toEqual(['runs.create'])
     for (const caller of [adminOf('acme', ['other']), adminOf('beta', null), adminOf('default', null)])
       expect(await actions(caller)).toEqual([])
+  })
+
+  test('gathers tokens that were refused: an entry a minute for each address, whoever guesses how often', async () => {
+    const made = await engine.access.createToken(ACME, { name: 'old', role: 'viewer' })
+    await engine.access.revokeToken(ACME, made.id)
+    const show = (token: string, address: string | null, requestId = 'req_1') =>
+      engine.access.noteRefused({ token, address, path: '/v1/runs', requestId })
+    for (let i = 0; i < 500; i++) show(`guess-${i}`, '192.0.2.7', `req_${i}`)
+    for (let i = 0; i < 3; i++) show(made.token, '192.0.2.7')
+    for (let i = 0; i < 200; i++) show('flood', `198.51.100.${i}`)
+    const refusals = async (caller: Caller) =>
+      (await engine.access.listAudit(caller, { ...ANY, action: 'tokens.refused', limit: 1_000 })).items
+    expect(await refusals(ADMIN)).toEqual([])
+    await rig.advance(61_000)
+    await engine.tick()
+    const entries = await refusals(ADMIN)
+    // One for all the addresses beyond.
+    expect(entries).toHaveLength(LIMITS.refusedAddressesPerMinute + 1)
+    // Shown after twenty others of that address, it is one of those that nobody remembers.
+    expect(entries.find((e) => e.actor.id === made.id)).toBeUndefined()
+    expect(entries.find((e) => e.address === '192.0.2.7')).toMatchObject({
+      actor: { id: 'unknown', name: null },
+      object: '/v1/runs',
+      outcome: 'denied',
+      requestId: 'req_0',
+      details: { state: 'unknown', count: 503, tokens: 20 },
+    })
+    expect(entries.find((e) => e.details?.['elsewhere'])).toMatchObject({ address: null, details: { count: 151 } })
+    expect(await refusals(ACME)).toEqual([])
+  })
+
+  test('shows the administrators of an organisation where its ended tokens are still used', async () => {
+    const made = await engine.access.createToken(ACME, { name: 'old', role: 'viewer' })
+    await engine.access.revokeToken(ACME, made.id)
+    const refused = { token: made.token, address: '192.0.2.7', path: '/v1/runs', requestId: 'req_1' }
+    for (let i = 0; i < 3; i++) engine.access.noteRefused(refused)
+    await rig.advance(61_000)
+    await engine.tick()
+    const { items } = await engine.access.listAudit(ACME, { ...ANY, action: 'tokens.refused' })
+    expect(items).toMatchObject([
+      {
+        actor: { id: made.id, name: 'old' },
+        organisation: 'acme',
+        address: '192.0.2.7',
+        details: { state: 'revoked', count: 3 },
+      },
+    ])
+    expect(JSON.stringify(items)).not.toContain(made.token)
+    await rig.advance(61_000)
+    await engine.tick()
+    expect((await engine.access.listAudit(ACME, { ...ANY, action: 'tokens.refused' })).items).toHaveLength(1)
+  })
+
+  test('forgets what is older than its time, and nothing else', async () => {
+    await engine.access.createToken(ACME, { name: 'first', role: 'viewer' })
+    await rig.advance(LIMITS.auditMs - 30_000)
+    await engine.access.createToken(ACME, { name: 'second', role: 'viewer' })
+    const named = async () =>
+      (await engine.access.listAudit(ACME, { ...ANY, action: 'tokens.create' })).items.map((e) => e.details?.['name'])
+    await engine.tick()
+    expect(await named()).toEqual(['second', 'first'])
+    await rig.advance(61_000)
+    await engine.tick()
+    expect(await named()).toEqual(['second'])
   })
 
   test('holds refusals, the first of a kind each minute', async () => {

@@ -15,6 +15,7 @@ import type { EngineContext } from './context.ts'
 import { Denials } from './denials.ts'
 import type { Caller } from './engine.ts'
 import { makeToken } from './make-token.ts'
+import type { RefusedToken, RefusedTokens } from './refused-tokens.ts'
 import type { TokenCache } from './token-cache.ts'
 import { reach, reachWithin, shownReach } from './visible.ts'
 
@@ -41,6 +42,8 @@ export interface Access {
   listAudit(caller: Caller, query: AuditQuery): Promise<Page<AuditView>>
   /** Writes down that a role was not enough; not more often than the limits say, and never in the way of the answer. */
   noteDenied(caller: Caller, denied: { action: string; path: string }): void
+  /** A token was shown that is not good. Gathered, and written down within a minute. */
+  noteRefused(refused: RefusedToken): void
   /** Whether a token was found good a moment ago. */
   knows(token: string): boolean
 }
@@ -98,7 +101,7 @@ const viewEntry = (row: AuditRow): AuditView => ({
 /** The part of an id that sorts by time, whatever the id is of. */
 const timeOf = (id: string): string => id.slice(id.indexOf('_') + 1)
 
-export function createAccess(ctx: EngineContext, tokens: TokenCache): Access {
+export function createAccess(ctx: EngineContext, tokens: TokenCache, refused: RefusedTokens): Access {
   const denials = new Denials(ctx.clock)
   const { db } = ctx
 
@@ -212,6 +215,7 @@ export function createAccess(ctx: EngineContext, tokens: TokenCache): Access {
       )
     },
 
+    noteRefused: (what) => refused.note(what),
     knows: (token) => tokens.knows(token),
   }
 }

@@ -24,6 +24,7 @@ import { Models } from './models.ts'
 import { nudgeRun } from './nudge.ts'
 import { createReads } from './reads.ts'
 import { RecentRuns } from './recent-runs.ts'
+import { RefusedTokens } from './refused-tokens.ts'
 import { Reporter } from './reporter.ts'
 import { retryRun, retryStep } from './retry.ts'
 import { readStatus } from './status.ts'
@@ -50,6 +51,7 @@ export const DEFAULT_TIMES: EngineTimes = {
   deadlineGraceMs: LIMITS.killGraceMs + 10_000,
 }
 
+const NOT_WRITTEN = 'refused tokens not written to the audit log'
 /** How often runs that another server moves are looked at for those who wait for them here. */
 const WATCH_MS = 250
 
@@ -90,7 +92,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const creator = new Creator(ctx, dispatcher)
   const reporter = new Reporter(ctx, dispatcher)
   const tokens = new TokenCache(deps.db, deps.clock)
-  const ticker = new Ticker(ctx, dispatcher, tokens)
+  const refused = new RefusedTokens(deps.ids)
+  const ticker = new Ticker(ctx, dispatcher, tokens, refused)
   const hints = new Hints(ctx)
   const reads = createReads(ctx)
   const runSpans = new RunSpans(ctx)
@@ -100,6 +103,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const watchSeen = new Map<string, number>()
 
   hints.isAlone = () => ticker.servers <= 1
+  ticker.deafMs = () => hints.deafMs()
+  ticker.onListenCheck = () => void hints.probe().catch(() => {})
   dispatcher.onDoubt = () => ticker.doubt()
   dispatcher.onUnserved = (queues) => hints.send({ queues })
 
@@ -185,6 +190,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
         if (hint.stopping) ctx.tickWithin(0)
       }
       await Promise.all([tickLoop(signal), watchLoop(signal), hints.listen(onHint, signal)])
+      await refused.flush(deps.db).catch((error: unknown) => deps.log.warn(NOT_WRITTEN, { error: String(error) }))
     },
 
     async putDefinition(caller, definition) {
@@ -309,7 +315,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     listWorkers: (caller) => reads.listWorkers(caller),
     getStatus: (caller) => readStatus(ctx, caller),
     examine: (caller) =>
-      examineServer(ctx, { caller, refusals: dispatcher.refusals(), models: () => models.examine(caller) }),
+      examineServer(ctx, { caller, refusals: dispatcher.refusals(), models: () => models.examine(caller), hints }),
 
     register: (caller, request) => dispatcher.register(caller, request),
     async poll(caller, request, signal) {
@@ -335,7 +341,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     listWanted: (caller, request) => listWanted(ctx, dispatcher, caller, request),
     readWanted: (caller, request) => readWanted(ctx, dispatcher, caller, request),
 
-    access: createAccess(ctx, tokens),
+    access: createAccess(ctx, tokens, refused),
     async authenticate(token) {
       const row = await tokens.find(token)
       return row && { actor: row.id, role: row.role, organisation: row.organisation, namespaces: row.reach }

@@ -133,4 +133,41 @@ describe('hints between servers', () => {
     await loop
     expect(channel.listeners.size).toBe(0)
   })
+
+  test('that do not come back are told: while the connection cannot be opened, when it is lost, when nothing passes', async () => {
+    const channel = new Channel()
+    const stop = new AbortController()
+    const hints = hintsOf(channel, 'a')
+    expect(await hints.probe()).toEqual({ kind: 'unknown' })
+    channel.opening = Promise.reject(new Error('too many clients'))
+    const loop = hints.listen(() => {}, stop.signal)
+    await turns()
+    clock.advance(500)
+    expect(await hints.probe()).toEqual({ kind: 'deaf', forMs: 500, error: 'Error: too many clients' })
+
+    channel.opening = Promise.resolve()
+    clock.advance(500)
+    await turns()
+    expect(await hints.probe()).toEqual({ kind: 'heard', latencyMs: 0 })
+    expect(hints.deafMs()).toBeNull()
+
+    // A pooler that takes the wish to listen, and passes nothing on.
+    const [listener] = channel.listeners
+    channel.listeners.clear()
+    const asked = hints.probe()
+    await turns()
+    clock.advance(2_000)
+    expect(await asked).toEqual({ kind: 'deaf', forMs: 0, error: 'what is sent does not come back' })
+    clock.advance(700)
+    expect(hints.deafMs()).toBe(700)
+    if (listener) channel.listeners.add(listener)
+    expect(await hints.probe()).toMatchObject({ kind: 'heard' })
+
+    channel.listeners.clear()
+    listener?.onLost()
+    await turns()
+    expect(await hints.probe()).toMatchObject({ kind: 'deaf', error: 'the connection that listens was lost' })
+    stop.abort()
+    await loop
+  })
 })

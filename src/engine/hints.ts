@@ -1,3 +1,5 @@
+import { Failure } from '../domain/failure.ts'
+import type { Hearing } from '../domain/installation-facts.ts'
 import type { EngineContext } from './context.ts'
 
 const CHANNEL = 'orrery_hints'
@@ -5,6 +7,8 @@ const CHANNEL = 'orrery_hints'
 const RUNS_MAX = 150
 /** Queues of one notification; the rest goes with the next. */
 const QUEUES_MAX = 250
+const LISTEN_AGAIN_MS = 1_000
+const ECHO_WITHIN_MS = 2_000
 
 export interface Hint {
   queues: number[]
@@ -23,6 +27,10 @@ export class Hints {
   #stopping = false
   #sending = false
   #unlisten: (() => Promise<void>) | null = null
+  #isListening = false
+  #deaf: { since: number; error: string } | null = null
+  #echoes = 0
+  readonly #awaited = new Map<string, () => void>()
   /** Nobody listens while this server is alone. */
   isAlone: () => boolean = () => true
 
@@ -66,17 +74,72 @@ export class Hints {
       try {
         const lost = Promise.withResolvers<void>()
         this.#unlisten = await this.#ctx.db.listen(CHANNEL, (payload) => this.#receive(payload, onHint), lost.resolve)
+        this.#isListening = true
+        this.#hears()
         const onAbort = () => lost.resolve()
         signal.addEventListener('abort', onAbort, { once: true })
         // It may have been aborted while the connection was opened.
         if (!signal.aborted) await lost.promise
         signal.removeEventListener('abort', onAbort)
+        if (!signal.aborted) this.#isDeaf('the connection that listens was lost')
       } catch (error) {
-        this.#ctx.log.debug('cannot listen for hints', { error: String(error) })
+        this.#isDeaf(error instanceof Failure ? reasonIn(error) : String(error))
       }
-      if (!signal.aborted) await this.#ctx.clock.sleep(1_000, signal).catch(() => {})
+      this.#isListening = false
+      if (!signal.aborted) await this.#ctx.clock.sleep(LISTEN_AGAIN_MS, signal).catch(() => {})
     }
     await this.#unlisten?.().catch(() => {})
+  }
+
+  /** For how long nothing is heard, in ms; null while something is, or nothing is to be heard. */
+  deafMs(): number | null {
+    return this.#deaf === null ? null : this.#ctx.clock.monotonic() - this.#deaf.since
+  }
+
+  /** Sends this server a word of its own and waits for it: a pooler may take the wish to listen and pass nothing on. */
+  async probe(): Promise<Hearing> {
+    if (this.#isListening) {
+      const from = this.#ctx.clock.monotonic()
+      if (await this.#hearsItself()) {
+        this.#hears()
+        return { kind: 'heard', latencyMs: this.#ctx.clock.monotonic() - from }
+      }
+      // Lost meanwhile, it has its own reason.
+      if (this.#isListening) this.#isDeaf('what is sent does not come back')
+    }
+    const forMs = this.deafMs()
+    return forMs === null ? { kind: 'unknown' } : { kind: 'deaf', forMs, error: this.#deaf?.error ?? '' }
+  }
+
+  async #hearsItself(): Promise<boolean> {
+    const echo = String(++this.#echoes)
+    const heard = Promise.withResolvers<true>()
+    const over = new AbortController()
+    this.#awaited.set(echo, () => heard.resolve(true))
+    try {
+      await this.#ctx.db.query('select pg_notify($1, $2)', [
+        CHANNEL,
+        JSON.stringify({ from: this.#ctx.serverId, echo }),
+      ])
+      const late = this.#ctx.clock.sleep(ECHO_WITHIN_MS, over.signal).then(() => false as const)
+      return await Promise.race([heard.promise, late])
+    } finally {
+      over.abort()
+      this.#awaited.delete(echo)
+    }
+  }
+
+  #hears(): void {
+    if (this.#deaf !== null)
+      this.#ctx.log.info('other servers are heard again', { deafMs: Math.round(this.deafMs() ?? 0) })
+    this.#deaf = null
+  }
+
+  /** Told once, until it hears again. */
+  #isDeaf(error: string): void {
+    if (this.#deaf === null)
+      this.#ctx.log.warn('other servers are not heard; work goes on by ticks', { code: 'bus.unreachable', error })
+    this.#deaf = { since: this.#deaf?.since ?? this.#ctx.clock.monotonic(), error }
   }
 
   #receive(payload: string, onHint: (hint: Hint) => void): void {
@@ -86,8 +149,12 @@ export class Hints {
     } catch {
       parsed = null
     }
-    if (typeof parsed !== 'object' || parsed === null || !('from' in parsed) || parsed.from === this.#ctx.serverId)
+    if (typeof parsed !== 'object' || parsed === null || !('from' in parsed)) return
+    if ('echo' in parsed) {
+      if (parsed.from === this.#ctx.serverId) this.#awaited.get(String(parsed.echo))?.()
       return
+    }
+    if (parsed.from === this.#ctx.serverId) return
     const { queues, runs, stopping } = parsed as Partial<Hint> // whatever is not as expected is left out below
     onHint({
       queues: Array.isArray(queues) ? queues.filter((q) => typeof q === 'number') : [],
@@ -96,3 +163,6 @@ export class Hints {
     })
   }
 }
+
+/** What a database said when it refused to be listened to. */
+const reasonIn = ({ cause, message }: Failure): string => (cause instanceof Error ? cause.message : message)

@@ -7,6 +7,7 @@ import { sweepBlobs } from '../store/artifacts/blobs.ts'
 import { findProgress, findStill, rearmSteps } from '../store/runs/read-runs.ts'
 import { endSessions, findLiveOnHost, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
 import { findDue, findHeldKinds, findOrphans, findStopping, FIRST_DUE, FIRST_STEP } from '../store/steps/find-steps.ts'
+import { pruneAudit } from '../store/audit/audit.ts'
 import { pruneTombstones } from '../store/resources/resource-clock.ts'
 import { markUsed } from '../store/tokens/tokens.ts'
 import { pruneIdempotencyKeys, vacuumEmbedded } from '../store/upkeep.ts'
@@ -14,6 +15,7 @@ import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { dispatchReason } from './reasons.ts'
 import { recoverLeases } from './recover-leases.ts'
+import type { RefusedTokens } from './refused-tokens.ts'
 import { RunTicks } from './run-ticks.ts'
 import { Settler } from './settler.ts'
 import { Steadiness } from './steadiness.ts'
@@ -37,6 +39,7 @@ export class Ticker {
   readonly #ctx: EngineContext
   readonly #dispatcher: Dispatcher
   readonly #tokens: TokenCache
+  readonly #refused: RefusedTokens
   readonly #settler: Settler
   readonly #runs: RunTicks
   readonly #steadiness: Steadiness
@@ -50,11 +53,16 @@ export class Ticker {
   #hasLookedAround = false
   /** Live servers at the last tick, this one included. */
   servers = 1
+  /** For how long this server has not heard the others; null while it does. */
+  deafMs: () => number | null = () => null
+  /** Called now and then beside other servers: whether they can still be heard. */
+  onListenCheck: () => void = () => {}
 
-  constructor(ctx: EngineContext, dispatcher: Dispatcher, tokens: TokenCache) {
+  constructor(ctx: EngineContext, dispatcher: Dispatcher, tokens: TokenCache, refused: RefusedTokens) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
     this.#tokens = tokens
+    this.#refused = refused
     this.#steadiness = new Steadiness(ctx.clock, ctx.times.leaseMs)
     this.#settler = new Settler(ctx, dispatcher, () => this.#steadiness.pulse())
     this.#runs = new RunTicks(ctx, this.#settler)
@@ -81,6 +89,7 @@ export class Ticker {
         known: sessions.map((s) => s.id),
         tokens,
         leaseMs: ctx.times.leaseMs,
+        deafMs: this.deafMs(),
       })
     } catch (error) {
       this.#steadiness.missed()
@@ -288,6 +297,7 @@ export class Ticker {
       after: this.#stillCursor,
       limit: STILL_PAGE,
     })
+    await this.#runs.askAgain()
     this.#stillCursor = page.length === STILL_PAGE ? (page.at(-1)?.id ?? '') : ''
     for (const run of page) {
       const armed = await rearmSteps(this.#ctx.db, run.id)
@@ -300,11 +310,13 @@ export class Ticker {
 
   async #upkeep(now: number): Promise<void> {
     this.#lastUpkeep = now
-    await this.#runs.askAgain()
     await pruneIdempotencyKeys(this.#ctx.db, LIMITS.idempotencyMs, LIMITS.tickItemsMax)
     await pruneArtifacts(this.#ctx.db, LIMITS.tickItemsMax)
     await sweepBlobs(this.#ctx.db, { idleMs: LIMITS.blobIdleMs, limit: SWEPT_BLOBS_MAX })
     await pruneTombstones(this.#ctx.db, LIMITS.tombstoneMs, LIMITS.tickItemsMax)
+    if (this.servers > 1) this.onListenCheck()
+    await this.#refused.flush(this.#ctx.db)
+    await pruneAudit(this.#ctx.db, LIMITS.auditMs, LIMITS.tickItemsMax)
     await markUsed(this.#ctx.db, this.#tokens.takeUsed())
     if (this.#ctx.db.kind === 'pglite') await vacuumEmbedded(this.#ctx.db)
   }

@@ -349,6 +349,7 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
           known,
           tokens,
           leaseMs: LEASE_MS,
+          deafMs: null,
         })
       test('of the tokens asked about, those that are revoked, expired or unknown are told', async () => {
         for (const id of ['good', 'revoked', 'expired'])

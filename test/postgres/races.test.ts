@@ -339,7 +339,15 @@ describeWithPostgres('two connections', (postgres) => {
       const session = await rig.session()
       await one.query(`update session set expires_at = clock_now() - interval '1 s' where id = $1`, [session])
       const seen = [{ session, held: 0, draining: false }]
-      const server = { server: 'srv_x', version: '0', address: null, known: [], tokens: [], leaseMs: LEASE_MS }
+      const server = {
+        server: 'srv_x',
+        version: '0',
+        address: null,
+        known: [],
+        tokens: [],
+        leaseMs: LEASE_MS,
+        deafMs: null,
+      }
       const [, swept] = await whileOpen(
         (tx) => tickSessions(tx, { ...server, seen }),
         () => sweepSessions(two, [session]),

@@ -247,36 +247,44 @@ export interface Proxy {
   connections(): number
 }
 
-/** A TCP proxy in front of a server, which can be cut. */
-export async function startProxy(target: string): Promise<Proxy> {
+/** A TCP proxy in front of a server, which can be cut; with `only`, those connections alone on which that text was sent. */
+export async function startProxy(target: string, { only }: { only?: string } = {}): Promise<Proxy> {
   const { port } = new URL(target)
   const sockets = new Set<Socket>()
+  const meant = new Set<Socket>()
   let state: 'open' | 'cut' | 'buffer' = 'open'
   let connections = 0
   const server = createServer((near) => {
     connections++
-    if (state === 'cut') return void near.destroy()
+    if (state === 'cut' && only === undefined) return void near.destroy()
     const far = connect(Number(port), '127.0.0.1')
     for (const socket of [near, far]) {
       sockets.add(socket)
       socket.on('error', () => {}) // `close` follows
       socket.on('close', () => {
         sockets.delete(socket)
+        meant.delete(socket)
         near.destroy()
         far.destroy()
       })
     }
-    near.on('data', (chunk) => far.write(chunk))
+    near.on('data', (chunk) => {
+      if (only !== undefined && chunk.includes(only)) {
+        if (state === 'cut') return void near.destroy()
+        meant.add(near)
+      }
+      far.write(chunk)
+    })
     far.on('data', (chunk) => {
       if (state !== 'buffer') near.write(chunk)
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const dropAll = () => {
-    for (const socket of sockets) socket.destroy()
+    for (const socket of only === undefined ? sockets : meant) socket.destroy()
   }
   onTestFinished(async () => {
-    dropAll()
+    for (const socket of sockets) socket.destroy()
     await new Promise((resolve) => server.close(resolve))
   })
   const address = server.address()

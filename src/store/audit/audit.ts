@@ -48,6 +48,19 @@ export async function recordAudit(tx: Queryable, entries: readonly AuditEntry[])
   )
 }
 
+/** Forgets entries older than `keepMs`, the oldest first, at most `limit` a call. Returns how many. */
+export async function pruneAudit(db: Queryable, keepMs: number, limit: number): Promise<number> {
+  // Ids sort by time: the oldest are found without an index on the time.
+  const rows = await db.query(
+    `delete from audit where id = any(array(
+       select id from (select id, at from audit order by id limit $2) oldest where at < (select clock_now()) - $1::float8 * interval '1 ms'))
+     returning 1`,
+    [keepMs, limit],
+    { name: 'prune_audit' },
+  )
+  return rows.length
+}
+
 export interface AuditRow {
   id: string
   at: Date

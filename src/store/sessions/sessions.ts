@@ -168,6 +168,8 @@ export async function tickSessions(
     /** Hashes of tokens that this server takes for good. */
     tokens: readonly string[]
     leaseMs: number
+    /** For how long this server has not heard the others; null while it does. */
+    deafMs: number | null
   },
 ): Promise<TickRow> {
   const rows = await db.query<{
@@ -185,8 +187,9 @@ export async function tickSessions(
     queues: number
   }>(
     `with me as (
-       insert into server (id, version, address, started_at, seen_at) values ($1, $2, $3, clock_now(), clock_now())
-       on conflict (id) do update set seen_at = excluded.seen_at
+       insert into server (id, version, address, started_at, seen_at, deaf_since)
+       values ($1, $2, $3, clock_now(), clock_now(), clock_now() - $10::float8 * interval '1 ms')
+       on conflict (id) do update set seen_at = excluded.seen_at, deaf_since = excluded.deaf_since
      ),
      renewed as (
        update session s set expires_at = (select clock_now()) + $8::int * interval '1 ms', seen_at = (select clock_now()), held = u.held, draining = u.draining
@@ -217,6 +220,7 @@ export async function tickSessions(
       params.known,
       params.leaseMs,
       params.tokens,
+      params.deafMs,
     ],
     { name: 'tick_sessions' },
   )

@@ -76,6 +76,19 @@ export async function findToken(db: Queryable, secret: string): Promise<TokenRow
   return { id, role, organisation, reach: reachOf(organisation, namespaces) }
 }
 
+/** Of these hashes, those whose token was good once and is not any more. */
+export async function findEnded(
+  db: Queryable,
+  hashes: readonly string[],
+): Promise<{ hash: string; id: string; role: Role; organisation: string; state: 'revoked' | 'expired' }[]> {
+  return db.query(
+    `select hash, id, role, organisation, case when revoked_at is not null then 'revoked' else 'expired' end as state from token
+      where hash = any($1::text[]) and (revoked_at is not null or expires_at <= clock_now())`,
+    [hashes],
+    { name: 'find_ended_tokens' },
+  )
+}
+
 /** Ends a token at once; false when there is no such token or it has ended already. */
 export async function revokeToken(db: Queryable, id: string): Promise<boolean> {
   const rows = await db.query(
