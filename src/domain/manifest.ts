@@ -11,6 +11,7 @@ import { formatPath, type Path } from './place.ts'
 import { capped, isObject, type Placed, placedProblem, problemsOfIssue, unplaced } from './placed-problem.ts'
 import { conflictsOf, knownKeysAt, type WorkflowManifest, workflowSchema } from './schema.ts'
 import { compileStepExpressions } from './templates-of-step.ts'
+import { variableTypes } from './variable-types.ts'
 import type { Definition } from './workflow.ts'
 import { readYaml } from './yaml.ts'
 
@@ -62,7 +63,7 @@ export function compileValue(value: Json): {
     return { result: null, problems: [placedProblem('run.too_large', message, ['spec', 'steps'])] }
   }
   const parsed = workflowSchema.safeParse(value, { reportInput: true })
-  const { graph, problems: graphProblems } = checkGraph(steps)
+  const { graph, problems: graphProblems } = checkGraph(steps, spec['inputs'])
   const problems = [
     ...(parsed.success
       ? []
@@ -166,7 +167,7 @@ function checkSchemas(spec: JsonObject, steps: Json[]): Placed[] {
 }
 
 /** The graph of the steps that have a name, with what their expressions read. */
-function checkGraph(steps: Json[]): { graph: Graph; problems: Placed[] } {
+function checkGraph(steps: Json[], inputs: Json | undefined): { graph: Graph; problems: Placed[] } {
   const parts = new Map<string, Path>()
   const remember = (path: Path): Path => {
     parts.set(formatPath(path), path)
@@ -174,6 +175,7 @@ function checkGraph(steps: Json[]): { graph: Graph; problems: Placed[] } {
   }
   const problems: Problem[] = []
   const graphSteps: GraphStep[] = []
+  const types = variableTypes(inputs, steps)
   for (const [i, step] of steps.entries()) {
     if (!isObject(step) || typeof step['name'] !== 'string') continue
     const path = remember(['spec', 'steps', i])
@@ -183,7 +185,7 @@ function checkGraph(steps: Json[]): { graph: Graph; problems: Placed[] } {
       typeof name === 'string' ? [{ name, path: remember([...path, 'needs', j]) }] : [],
     )
     const expressions =
-      steps.length > LIMITS.nodesMax ? { reads: [], problems: [] } : compileStepExpressions(step, path)
+      steps.length > LIMITS.nodesMax ? { reads: [], problems: [] } : compileStepExpressions(step, path, types)
     for (const read of expressions.reads) remember(read.path)
     // One by one: a spread of arguments has a limit, and a step may hold more problems than that.
     for (const found of expressions.problems) problems.push(found)

@@ -1,8 +1,10 @@
-import { compileExpression, quote, type ROOTS } from './expression.ts'
+import { compileExpression, type Expression, quote, type ROOTS } from './expression.ts'
 import type { Problem } from './failure.ts'
 import { nearest } from '../base/nearest.ts'
+import { inferType, type VariableTypes } from './infer-type.ts'
 import { formatPath, type Path } from './place.ts'
 import { bareExpression, parseTemplate } from './template.ts'
+import { describeType, type Kind, mayBe } from './value-type.ts'
 
 /** What the expressions of one step read, and what is wrong with them. */
 export interface StepExpressions {
@@ -28,7 +30,11 @@ function whyNot(root: Root, step: Record<string, unknown>): string {
 }
 
 /** Compiles every expression of a step as it was written; the step may be wrong in other ways. */
-export function compileStepExpressions(step: Record<string, unknown>, path: Path): StepExpressions {
+export function compileStepExpressions(
+  step: Record<string, unknown>,
+  path: Path,
+  types: VariableTypes = {},
+): StepExpressions {
   const reads: StepExpressions['reads'] = []
   const problems: Problem[] = []
   const perItem: readonly Root[] = [
@@ -42,7 +48,15 @@ export function compileStepExpressions(step: Record<string, unknown>, path: Path
     problems.push({ code: 'expression.invalid', message, path: formatPath(at), ...(near ? { nearest: near } : {}) })
   }
 
-  function compile(source: string, at: Path, options: { roots: readonly Root[]; gives?: RegExp; says?: string }): void {
+  interface Wanted {
+    roots: readonly Root[]
+    /** Static types, as CEL names them, and the kind of value that are taken. */
+    gives?: RegExp
+    kind?: Kind
+    says?: string
+  }
+
+  function compile(source: string, at: Path, options: Wanted): void {
     const compiled = compileExpression(source)
     if (!compiled.ok) return refuse(compiled.message, at, compiled.nearest)
     const { expression } = compiled
@@ -52,7 +66,17 @@ export function compileStepExpressions(step: Record<string, unknown>, path: Path
     }
     if (options.gives && !options.gives.test(expression.type))
       refuse(`${quote(source)} gives ${expression.type}, not ${options.says}`, at)
+    else if (expression.reads.every(({ root }) => options.roots.includes(root))) checkTypes(expression, at, options)
     for (const name of expression.steps) reads.push({ name, path: at })
+  }
+
+  /** What would fail whatever the inputs, by the schemas of inputs and outputs. */
+  function checkTypes({ source, run }: Expression, at: Path, { kind, says }: Wanted): void {
+    const inferred = inferType(run.ast, types)
+    if (!inferred.ok)
+      refuse(`${quote(source)} never has a value: ${inferred.failure.message}`, at, inferred.failure.nearest)
+    else if (kind !== undefined && !mayBe(inferred.type, kind))
+      refuse(`${quote(source)} gives ${describeType(inferred.type)}, not ${says}`, at)
   }
 
   function compileText(text: string, at: Path, roots: readonly Root[]): void {
@@ -77,14 +101,14 @@ export function compileStepExpressions(step: Record<string, unknown>, path: Path
     const name = String(at.at(-1))
     if (source === null)
       refuse(`${name} is one expression that gives true or false, not a text with expressions in it`, at)
-    else compile(source, at, { roots, gives: /^(bool|dyn)$/, says: 'true or false' })
+    else compile(source, at, { roots, gives: /^(bool|dyn)$/, kind: 'bool', says: 'true or false' })
   }
 
   function list(value: unknown, at: Path): void {
     if (typeof value !== 'string') return walk(value, at, ALWAYS)
     const source = value.includes('${{') ? bareExpression(value) : null
     if (source === null) refuse(`${String(at.at(-1))} is a list, or one \${{ }} that gives a list`, at)
-    else compile(source, at, { roots: ALWAYS, gives: /^(list\b.*|dyn|optional.*)$/, says: 'a list' })
+    else compile(source, at, { roots: ALWAYS, gives: /^(list\b.*|dyn|optional.*)$/, kind: 'list', says: 'a list' })
   }
 
   for (const field of PER_ITEM) {

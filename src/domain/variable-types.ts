@@ -1,0 +1,32 @@
+import type { Json } from '../base/json.ts'
+import type { VariableTypes } from './infer-type.ts'
+import { ANYTHING, mapOf, ofKind, typeOfSchema, type ValueType } from './value-type.ts'
+
+const TEXT = ofKind('string')
+const RUN = mapOf({ id: TEXT, workflow: TEXT, namespace: TEXT })
+
+/** What the expressions of a workflow may read: its inputs by their schema, what steps give by their `outputSchema`. The workflow may be wrong. */
+export function variableTypes(inputs: Json | undefined, steps: readonly Json[]): VariableTypes {
+  const outputs: Record<string, ValueType> = {}
+  for (const step of steps) {
+    if (!isObject(step) || typeof step['name'] !== 'string') continue
+    const { name } = step
+    // Of two steps with one name either may be meant.
+    outputs[name] = Object.hasOwn(outputs, name) ? ANYTHING : mapOf({ output: outputOf(step), state: TEXT })
+  }
+  return {
+    inputs: isObject(inputs) ? { ...typeOfSchema(inputs), kinds: ofKind('map').kinds } : ofKind('map'),
+    steps: mapOf(outputs),
+    run: RUN,
+    index: ofKind('number'),
+  }
+}
+
+/** A spread step gives the list of what its activations gave. */
+function outputOf(step: Record<string, Json>): ValueType {
+  if (step['forEach'] !== undefined || step['matrix'] !== undefined) return ofKind('list')
+  return typeOfSchema(step['outputSchema'])
+}
+
+const isObject = (value: Json | undefined): value is Record<string, Json> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
