@@ -1,10 +1,4 @@
-import type {
-  DoctorWorker,
-  ModelFacts,
-  RefusalFacts,
-  ServerFacts,
-  TokenFacts,
-} from '../domain/installation-facts.ts'
+import type { DoctorWorker, ModelFacts, RefusalFacts, ServerFacts, TokenFacts } from '../domain/installation-facts.ts'
 import { Failure } from '../domain/failure.ts'
 import { covers, reachOf } from '../domain/tenancy.ts'
 import { listApprovals } from '../store/approvals/approvals.ts'
