@@ -451,6 +451,22 @@ export function describeBackend(name: string, harness: BackendHarness): void {
       })
     })
 
+    test('a worker that is gone while a workspace was being filled leaves nothing: the attempt never was', async () => {
+      const asked = Promise.withResolvers<void>()
+      const spec = specOf([{ print: 'main\n' }])
+      void backend.start({
+        ...spec,
+        fill: () => {
+          asked.resolve()
+          return new Promise(() => {})
+        },
+      })
+      await asked.promise
+      await backend.close()
+      backend = await harness.reborn(backend, root)
+      expect(await backend.recover()).toEqual([])
+    })
+
     test('a forgotten attempt is gone, unless it failed and is to be kept', async () => {
       const gone = await backend.start(specOf([{ exit: 1 }], { key: 'run_1.a@1' }))
       await gone.ended

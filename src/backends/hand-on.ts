@@ -5,6 +5,7 @@ import { exportsTooLarge, isReservedVariable, parseExports } from '../domain/exp
 import { failureRecord, type FailureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Taken } from './backend.ts'
+import { redactOutput } from './redact-output.ts'
 
 /** Variables that the commands of one attempt left so far, and what is wrong with the last of them. */
 export interface HandedOn {
@@ -77,17 +78,4 @@ export function takeText(text: string, { to, redactor }: { to: string; redactor:
   } catch {
     return { problem: 'unreadable' }
   }
-}
-
-/** A text without secrets; JSON stays JSON. */
-export function redactOutput(text: string, redactor: Redactor): string {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    return redactor.text(text)
-  }
-  const before = JSON.stringify(value)
-  const after = JSON.stringify(redactor.json(value))
-  return before === after ? text : after
 }

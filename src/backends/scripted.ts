@@ -79,7 +79,8 @@ function backendOf(options: ScriptedBackendOptions, world: World): ScriptedBacke
       await handle.begun
       return handle
     },
-    recover: () => Promise.resolve([...world.attempts.values()]),
+    // One whose workspace is still being filled never was.
+    recover: () => Promise.resolve([...world.attempts.values()].filter((handle) => handle.hasBegun)),
     sweepKept() {
       let removed = 0
       for (const [key, kept] of world.kept) {
@@ -112,6 +113,7 @@ class ScriptedHandle implements CommandHandle {
   /** Resolves when the workspace is filled. */
   readonly begun: Promise<void>
   startedAt: number | null = null
+  hasBegun = false
   readonly #spec: CommandSpec
   readonly #options: ScriptedBackendOptions
   readonly #clock: Clock
@@ -185,6 +187,7 @@ class ScriptedHandle implements CommandHandle {
     }
     const first = this.#acts(this.#spec.argv)[0]
     if (isStaged(this.#spec) || !first || !('refuse' in first)) this.startedAt = this.#clock.now()
+    this.hasBegun = true
     this.#begun.resolve()
     const past = new AbortController()
     if (timeoutMs !== null) {
@@ -211,6 +214,7 @@ class ScriptedHandle implements CommandHandle {
   #over(end: CommandEnd, traces: CommandTraces = {}): EndOfCommand {
     this.#settle()
     this.#isOver = true
+    this.hasBegun = true
     this.#begun.resolve()
     this.#wake()
     return { ...end, ...traces, endedAt: this.#clock.now() }

@@ -4,9 +4,10 @@ import type { FailureRecord } from '../domain/failure.ts'
 import type { Json } from '../base/json.ts'
 
 /**
- * The worker exchange: four POSTs under /v1/exchange, all sent by the worker. `register` opens a session; `poll` is parked by
+ * The worker exchange: POSTs under /v1/exchange, all sent by the worker. `register` opens a session; `poll` is parked by
  * the server until there is something to say; `report` is never parked; `heartbeat` keeps the session's lease from a thread
- * of its own. Reports are idempotent by (step, fence, seq).
+ * of its own. Reports are idempotent by (step, fence, seq). What a step leaves (`artifacts`, `chunk`, `exports`) is sent before its end is reported; what it is
+ * given of others (`files`, `content`) is fetched before it begins.
  */
 export const EXCHANGE_PATHS = {
   register: '/v1/exchange/register',

@@ -75,6 +75,19 @@ describe('variables that a step hands on', () => {
     expect(envOf(await next(worker, second))).toEqual({ A: 'second' })
   })
 
+  test('of an attempt that failed are nobody’s, also when the one that ended well hands on nothing', async () => {
+    const worker = await workerOf()
+    await start([command('a', { exportEnv: true, retry: { max: 1, initial: '0s' } }), command('b', { needs: ['a'] })])
+    const first = await worker.pollFirst()
+    await hand(worker, first, { A: 'first' })
+    await worker.report(first, {
+      kind: 'failed',
+      failure: { code: 'step.exit_nonzero', message: 'm', remediation: 'r', retryable: false },
+    })
+    await engine.tick()
+    expect(envOf(await next(worker, await worker.pollFirst()))).toEqual({})
+  })
+
   test('are refused of a step that does not say exportEnv', async () => {
     const worker = await workerOf()
     await start([command('a')])

@@ -107,6 +107,23 @@ describe('files of earlier steps', () => {
     expect(await read(one, sha256(small))).toBeNull()
   })
 
+  test('are those of its last attempt', async () => {
+    await start([
+      { ...build, retry: { max: 1, initial: '0s' } },
+      { name: 'use', command: ['true'], needs: ['build'], files: [{ from: 'build' }] },
+    ])
+    const first = await worker.pollFirst()
+    await leave(first, { 'why.log': small })
+    await worker.report(first, {
+      kind: 'failed',
+      failure: { code: 'step.exit_nonzero', message: 'm', remediation: 'r', retryable: false },
+    })
+    await engine.tick()
+    const second = await worker.pollFirst()
+    await leave(second, { app: small })
+    expect((await list(await next(second))).files.map((f) => f.at)).toEqual(['app'])
+  })
+
   test('of a step that spread have its index, and what is over its time is gone', async () => {
     await start([
       { ...build, forEach: [1, 2] },

@@ -3,17 +3,16 @@ import { assert, type Clock, Redactor } from '../../base/index.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { type CommandEnd, type CommandTraces, isStaged, type Stage, type StageEnd } from '../backend.ts'
-import { redactOutput, takeExports } from '../hand-on.ts'
+import { redactOutput } from '../redact-output.ts'
 import { isGoodStage, labelOfStage, shownCommand, textOfEnd } from '../stage-text.ts'
-import { findExecutable } from './find-executable.ts'
 import { type AttemptPaths, attemptPaths, type ExitRecord } from './layout.ts'
-import { OutputTaker } from './output-taker.ts'
+import type { OutputTaker } from './output-taker.ts'
 import { OutputWriter } from './output-writer.ts'
 import type { PipePool } from './pipe-pool.ts'
 import type { StopResult } from './process-tree.ts'
 import type { StartOrder } from './shim-protocol.ts'
 import { type Exit, StageProcess } from './stage-process.ts'
-import { startFailure } from './start-failure.ts'
+import type * as Tools from './stage-tools.ts'
 
 /** How long the pipes may stay open after the last process that we know of is gone. */
 const DRAIN_MS = 1_000
@@ -52,6 +51,7 @@ export class ShimCommand {
   readonly #redactor: Redactor | null
   readonly #writer: OutputWriter
   readonly #isStaged: boolean
+  readonly #tools: typeof Tools | null
   readonly #readers = new Map<string, number>()
   /** All that were started: what one leaves in the background may go on to print. */
   readonly #processes: StageProcess[] = []
@@ -68,11 +68,17 @@ export class ShimCommand {
   static async start(order: StartOrder, deps: CommandDeps): Promise<ShimCommand> {
     const { dir, file, argv, cwd, env } = order
     const stdin = order.hasStdin ? attemptPaths(dir).stdin : null
+    const asksMore = file === null || order.take !== undefined || order.exportEnv === true
+    const tools = asksMore ? await import('./stage-tools.ts') : null
     const first = file === null ? null : await StageProcess.start({ file, argv, cwd, env, stdin, dir }, deps)
-    return new ShimCommand(order, first, deps)
+    return new ShimCommand(order, { first, tools }, deps)
   }
 
-  private constructor(order: StartOrder, first: StageProcess | null, deps: CommandDeps) {
+  private constructor(
+    order: StartOrder,
+    { first, tools }: { first: StageProcess | null; tools: typeof Tools | null },
+    deps: CommandDeps,
+  ) {
     this.key = order.key
     this.#order = order
     this.#deps = deps
@@ -80,6 +86,7 @@ export class ShimCommand {
     this.startedAt = deps.clock.now()
     this.#paths = attemptPaths(order.dir)
     this.#isStaged = isStaged(order)
+    this.#tools = tools
     this.#redactor = order.redact ? new Redactor(order.redact) : null
     this.#writer = new OutputWriter({
       path: this.#paths.output,
@@ -150,7 +157,7 @@ export class ShimCommand {
   ): Promise<{ end: CommandEnd; taken: CommandTraces['taken'] }> {
     const { setUp = [], argv } = this.#order
     const plans = [...plansOf('setUp', setUp), ...plansOf('command', [argv])]
-    const taker = this.#order.take ? new OutputTaker(this.#order.take) : null
+    const taker = this.#order.take && this.#tools ? new this.#tools.OutputTaker(this.#order.take) : null
     for (const plan of plans) {
       const end = await this.#run(plan, first, plan.stage === 'command' ? taker : null)
       stages.push(end)
@@ -233,10 +240,15 @@ export class ShimCommand {
     const { cwd, dir, hasStdin } = this.#order
     // What a set-up exports is newer than what the step was given.
     const env = { ...this.#order.env, ...this.#exported, ORRERY_STAGE: stage, ...more }
-    const file = await findExecutable(argv[0] ?? '', { env, cwd })
+    const file = await this.#need().findExecutable(argv[0] ?? '', { env, cwd })
     const stdin = stage === 'command' && hasStdin ? this.#paths.stdin : null
     const elders = this.#processes.at(-1)?.tree ?? null
     return StageProcess.start({ file, argv, cwd, env, stdin, dir, elders }, this.#deps)
+  }
+
+  #need(): typeof Tools {
+    assert(this.#tools, 'an attempt with more than its command has what that takes')
+    return this.#tools
   }
 
   #refusal({ argv }: StagePlan, error: unknown): FailureRecord {
@@ -244,7 +256,9 @@ export class ShimCommand {
       return error.toRecord() as FailureRecord // a Failure
     const errno = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : null
     const message = error instanceof Error ? error.message : String(error)
-    return startFailure({ errno, message }, this.key, { executable: argv[0] ?? '', errno }).toRecord()
+    return this.#need()
+      .startFailure({ errno, message }, this.key, { executable: argv[0] ?? '', errno })
+      .toRecord()
   }
 
   /** True when the process was stopped because its time was over. */
@@ -293,7 +307,10 @@ export class ShimCommand {
   #handOn(plan: StagePlan, exitCode: number | null): FailureRecord | null {
     if (!this.#order.exportEnv || plan.stage === 'tearDown' || exitCode !== 0) return null
     const what = `the ${labelOfStage(plan)} of ${this.key}`
-    const { env, failure } = takeExports(this.#paths.env, this.#exported, { redactor: this.#redactor, what })
+    const { env, failure } = this.#need().takeExports(this.#paths.env, this.#exported, {
+      redactor: this.#redactor,
+      what,
+    })
     this.#exported = env
     return failure
   }

@@ -92,15 +92,16 @@ export async function listArtifacts(
   )
 }
 
-/** Files that one step left, with all its activations, behind a place, in order, a page. */
+/** Files that one step left, with all its activations and each by its last attempt, behind a place, in order, a page. */
 export async function listArtifactsOf(
   db: Queryable,
   params: { runId: string; node: number; after: { path: string; name: string }; limit: number },
 ): Promise<ArtifactRow[]> {
   return db.query(
-    `select ${COLUMNS} from artifact
-      where run_id = $1 and node = $2 and (path, name) > ($3::text, $4::text) and expires_at > (select clock_now())
-      order by path, name limit $5`,
+    `select a.node, a.path, a.name, a.fence, a.namespace, a.sha256, a.bytes, a.created_at, a.expires_at
+       from artifact a join step s on s.run_id = a.run_id and s.node = a.node and s.path = a.path and s.fence = a.fence
+      where a.run_id = $1 and a.node = $2 and (a.path, a.name) > ($3::text, $4::text) and a.expires_at > (select clock_now())
+      order by a.path, a.name limit $5`,
     [params.runId, params.node, params.after.path, params.after.name, params.limit],
     { name: 'list_artifacts_of' },
   )

@@ -34,7 +34,7 @@ export interface ExportRow {
   env: Record<string, string>
 }
 
-/** What steps that ended well handed on; those that handed on nothing are not there. */
+/** What steps that ended well handed on by the attempt that did; those that handed on nothing are not there. */
 export async function loadExports(
   db: Queryable,
   wanted: readonly { runId: string; node: number }[],
@@ -42,7 +42,7 @@ export async function loadExports(
   return db.query<ExportRow>(
     `select e.run_id, e.node, e.env from unnest($1::text[], $2::int[]) as u(run_id, node)
        join exported_env e on e.run_id = u.run_id and e.node = u.node
-       join step s on s.run_id = e.run_id and s.node = e.node and s.path = ''
+       join step s on s.run_id = e.run_id and s.node = e.node and s.path = '' and s.fence = e.fence
       where (s.state = 'succeeded') is true`,
     [wanted.map((w) => w.runId), wanted.map((w) => w.node)],
     { name: 'load_exports' },
