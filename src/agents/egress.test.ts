@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
+import { LIMITS } from '../domain/limits.ts'
 import { createEgress, type Resolve } from './egress.ts'
 import { type EgressPolicy, refusalOf } from './egress-rules.ts'
 
@@ -153,6 +154,25 @@ describe('what leaves', () => {
     expect(await (await ask(`http://127.0.0.1:${port}/`, PRIVATE, egress, { headers })).text()).toBe('there')
     expect(seen).toEqual(['undefined', 'yes', 'hello'])
     expect((await ask(`http://127.0.0.1:${port}/loop`, PRIVATE, egress, { headers })).status).toBe(308)
+  })
+
+  test('is answered in full, but a refusal only as far as somebody reads it', async () => {
+    const chunk = Buffer.alloc(64 * 1024, 'x')
+    const port = await listen((request, response) => {
+      const isRefused = request.url === '/refused'
+      response.writeHead(isRefused ? 500 : 200)
+      // A refusal that never ends, and an answer that does.
+      const write = (left: number): void => {
+        if (left === 0) response.end()
+        else response.write(chunk, (error) => error ?? write(isRefused ? left : left - 1))
+      }
+      write(8)
+    })
+    const { egress } = egressOf({})
+    const sizeOf = async (path: string) =>
+      (await (await ask(`http://127.0.0.1:${port}${path}`, PRIVATE, egress)).text()).length
+    expect(await sizeOf('/refused')).toBe(LIMITS.refusalBytes)
+    expect(await sizeOf('/')).toBe(8 * chunk.length)
   })
 
   test('to a name that nobody knows says so', async () => {

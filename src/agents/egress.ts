@@ -102,10 +102,10 @@ async function follow({ url, ...init }: RequestInit & { url: string }, policy: E
     })
     const location = response.headers.get('location')
     // Other redirects turn the request into one without a body, which no model answers.
-    if ((response.status !== 307 && response.status !== 308) || location === null) return response
-    await response.body?.cancel()
+    if ((response.status !== 307 && response.status !== 308) || location === null) return bounded(response)
     const next = URL.parse(location, at)
-    if (redirects >= LIMITS.redirectsMax || next === null) return response
+    if (redirects >= LIMITS.redirectsMax || next === null) return bounded(response)
+    await response.body?.cancel()
     if (!/^https?:$/.test(next.protocol)) throw blocked(next.host, location.slice(0, 200), 'is no address of HTTP')
     if (next.origin !== new URL(at).origin) {
       headers = new Headers(headers)
@@ -113,6 +113,21 @@ async function follow({ url, ...init }: RequestInit & { url: string }, policy: E
     }
     at = next.href
   }
+}
+
+/** An answer as it comes; of one that refuses only so much is read as somebody will look at. */
+async function bounded(response: UndiciResponse): Promise<UndiciResponse> {
+  if (response.ok || response.body === null) return response
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
+    chunks.push(chunk)
+    size += chunk.length
+    if (size >= LIMITS.refusalBytes) break
+  }
+  const { status, statusText, headers } = response
+  const { Response: Whole } = await import('undici')
+  return new Whole(Buffer.concat(chunks).subarray(0, LIMITS.refusalBytes), { status, statusText, headers })
 }
 
 /** A name is looked at when it is resolved; an address is never resolved. */

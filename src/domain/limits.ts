@@ -212,7 +212,9 @@ export const LIMITS = {
   modelWaitMs: 60_000,
   /** Calls that wait for one endpoint in one process. */
   modelQueueMax: 1_000,
-  /** What is kept of an answer that refuses, for whoever reads the failure. */
+  /** What is read of an answer that refuses. */
+  refusalBytes: 256 * 1024,
+  /** What is kept of it, for whoever reads the failure. */
   modelRefusalChars: 2_000,
   /** One text that a model is asked with. */
   promptChars: 500_000,

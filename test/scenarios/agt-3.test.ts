@@ -1,24 +1,25 @@
 import { describe, expect, test } from 'vitest'
 import { startProviders } from '../../src/agents/testing/gateway-rig.ts'
+import type { ModelEvent } from '../../src/domain/model-call.ts'
 import { freeAddress, openModels } from './models.ts'
 
 const refusal = (status: number, message: string) => ({ error: { message, type: 'error' }, status })
 
 describe('AGT-3: the provider does not answer', () => {
   test('a rate limit is waited out for as long as the provider asks', async () => {
-    const { declare, ask, orrery } = await openModels()
+    const { up, declare, orrery } = await openModels()
     const server = await startProviders()
     server.on({ sequenceIndex: 0 }, { ...refusal(429, 'Slow down.'), retryAfter: 1 })
     server.on({}, { content: 'Here I am.' })
     await declare('busy', { provider: 'openai-compatible', model: 'm', baseUrl: `${server.url}/v1` })
-    expect(await ask('busy')).toMatchObject({ text: 'Here I am.', tried: [] })
-    const times = server.getRequests().map(({ timestamp }) => timestamp)
-    expect(times).toHaveLength(2)
-    expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThanOrEqual(990)
-    server.clearRequests()
+    const events: ModelEvent[] = []
+    for await (const event of up.client.askModel('default', 'busy', { prompt: 'hello' })) events.push(event)
+    expect(events[0]).toMatchObject({ type: 'retrying', delayMs: 1_000, failure: { code: 'model.rate_limited' } })
+    expect(events.at(-1)).toMatchObject({ type: 'finished', result: { text: 'Here I am.', tried: [] } })
+    expect(server.getRequests()).toHaveLength(2)
     server.resetMatchCounts()
     const told = await orrery('models', 'ask', 'busy', 'hello')
-    expect(told.stderr).toContain('model.rate_limited: asking busy in 1s')
+    expect(told.stderr).toContain('model.rate_limited: asking busy in 1.0s')
     expect(told.stdout).toBe('Here I am.\n')
   })
 

@@ -1,7 +1,7 @@
 // Model endpoints over a server that was started as people start it, with providers that nobody here wrote behind them.
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { onTestFinished } from 'vitest'
+import { onTestFinished, vi } from 'vitest'
 import { resultOf } from '../../src/agents/index.ts'
 import type { JsonObject } from '../../src/base/index.ts'
 import type { AskModelRequest } from '../../src/contract/api-types.ts'
@@ -58,10 +58,13 @@ export async function freeAddress(): Promise<string> {
 export async function startMockLlm(rules: readonly JsonObject[]): Promise<string> {
   const { createServer: createMock } = await import('@dwmkerr/mock-llm/dist/server.js')
   const given = rules.map((rule) => ({ path: '/v1/chat/completions', ...rule })) as never // of the package's own form
+  // It tells of every request.
+  const told = vi.spyOn(console, 'log').mockImplementation(() => {})
   const app = createMock({ streaming: { chunkSize: 10, chunkIntervalMs: 0 }, rules: given }, '127.0.0.1', 0)
   const server = app.listen(0, '127.0.0.1')
   await new Promise((resolve) => server.once('listening', resolve))
   onTestFinished(() => {
+    told.mockRestore()
     server.closeAllConnections()
     server.close()
   })

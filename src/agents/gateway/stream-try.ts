@@ -77,9 +77,11 @@ export async function* streamTry(
       } else if (part.type === 'finish') {
         hasEnded = true
         usage = part.usage
-        answer.finish = finishOf(part.finishReason.unified)
-        if (part.finishReason.unified === 'error')
-          throw new BrokenAnswer(part.finishReason.raw ?? 'the model broke off')
+        const { unified, raw } = part.finishReason
+        if (unified === 'error') throw new BrokenAnswer(raw ?? 'the model broke off')
+        // Packages end a stream that just stopped, or was no answer at all, as if it had ended: without a reason.
+        if (unified === 'other' && raw === undefined) throw new BrokenAnswer('the answer broke off before its end')
+        answer.finish = unified
       }
     }
     if (!hasEnded) throw new BrokenAnswer('the answer broke off before its end')
@@ -194,8 +196,6 @@ function objectIn(text: string): JsonObject | null {
     return null // the text goes along, so that it can be told what is wrong with it
   }
 }
-
-const finishOf = (reason: FinishReason | 'error'): FinishReason => (reason === 'error' ? 'other' : reason)
 
 const warningText = (warning: {
   type: string

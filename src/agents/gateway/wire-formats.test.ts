@@ -133,6 +133,19 @@ describe.each(each)('%s', (name) => {
     expect(failure.code).toBe('model.unavailable')
   })
 
+  test.for([
+    ['answers with an error', { dropRate: 1 }, 'model.unavailable'],
+    ['answers with what is no answer', { malformedRate: 1 }, 'model.unavailable'],
+    ['hangs up', { disconnectRate: 1 }, 'model.unavailable'],
+    ['says to come later', { rateLimitRate: 1 }, 'model.rate_limited'],
+    ['says nothing in time', { latencyMs: 10_000 }, 'model.timeout'],
+  ] as const)('that %s is told by its code', async ([, chaos, code]) => {
+    const server = await startProviders({ chaos })
+    server.onMessage('hello', { content: 'Here I am.' })
+    const failure = await gatewayOf(worldOf(name, server.url, { timeouts: { firstToken: '300ms' } })).failure('it')
+    expect(failure).toMatchObject({ code, retryable: true, evidence: { endpoint: 'it' } })
+  })
+
   test('that is not there at all is unavailable', async () => {
     const server = await startProviders()
     const { url } = server
