@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { startNode } from '../support/processes.ts'
+import { expectNoProcessLeft, startNode } from '../support/processes.ts'
 
 const REPOSITORY = join(import.meta.dirname, '..', '..')
 const MODULES = join(REPOSITORY, 'node_modules')
@@ -54,7 +54,10 @@ describe('the package', () => {
       if (!name.startsWith('.')) await symlink(join(MODULES, name), join(home, 'node_modules', name))
     await symlink(join('..', 'orrery', 'bin', 'orrery.mjs'), join(home, 'node_modules', '.bin', 'orrery'))
   }, 180_000)
-  afterAll(() => rm(home, { recursive: true, force: true }))
+  afterAll(async () => {
+    await expectNoProcessLeft()
+    await rm(home, { recursive: true, force: true })
+  })
 
   test('has the program, what it reads, and no tests and no sources', async () => {
     const files = await readdir(join(home, 'node_modules', 'orrery'), { recursive: true })

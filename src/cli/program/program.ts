@@ -7,8 +7,8 @@ import { addApprovals } from './approval-commands.ts'
 import { addSecret } from './secret-commands.ts'
 import { addCompletion, addExplain, addHelp, addInit, addVersion } from './general-commands.ts'
 import { manualText } from './manual.ts'
-import { examples, type ProgramOptions } from './options.ts'
 import { addModels } from './model-commands.ts'
+import { examples, type ProgramOptions, usualFirst } from './options.ts'
 import { addResources } from './resource-commands.ts'
 
 /** The whole command line: what there is, what it takes, what it says about itself. */
@@ -24,7 +24,7 @@ export function buildProgram(options: ProgramOptions): Command {
         'auto, always or never (default auto: on a terminal, unless NO_COLOR is set)',
       ).choices(['auto', 'always', 'never']),
     )
-    .configureHelp({ showGlobalOptions: true, optionDescription })
+    .configureHelp({ showGlobalOptions: true, optionDescription, groupItems: usualFirst })
     .addHelpText(
       'after',
       examples(
@@ -34,25 +34,30 @@ export function buildProgram(options: ProgramOptions): Command {
         'orrery explain step.timed_out',
       ),
     )
+  program.commandsGroup('Run:')
   addRun(program, options)
   addPlan(program, options)
-  addUp(program, options)
-  addWorker(program, options)
   addRuns(program, options)
+  addApprovals(program, options)
   addEvents(program, options)
   addArtifacts(program, options)
+  addExplain(program, options)
+  program.commandsGroup('Declare:')
+  addInit(program, options)
   addResources(program, options)
-  addApprovals(program, options)
-  addWorkers(program, options)
-  addStatus(program, options)
-  addLogs(program, options)
   addSecret(program, options)
   addModels(program, options)
-  addAccess(program, options)
-  addExplain(program, options)
-  addInit(program, options)
-  addCompletion(program, options)
+  program.commandsGroup('Serve:')
+  addUp(program, options)
+  addWorker(program, options)
+  addWorkers(program, options)
+  addStatus(program, options)
   addDoctor(program, options)
+  addLogs(program, options)
+  program.commandsGroup('Who may, and where:')
+  addAccess(program, options)
+  program.commandsGroup('Besides:')
+  addCompletion(program, options)
   addVersion(program, options)
   // The groups have the usual one; that of the whole program knows topics too.
   program.helpCommand(false)
