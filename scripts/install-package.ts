@@ -12,9 +12,12 @@ export interface Installer {
   aptGet: (args: readonly string[]) => Pick<SpawnSyncReturns<string>, 'status' | 'stdout' | 'stderr'>
   wait: (ms: number) => Promise<void>
   say: (line: string) => void
+  /** The lists of packages were fetched a moment ago: they need not be fetched for the next package too. */
+  hasLists: boolean
 }
 
 const REAL: Installer = {
+  hasLists: false,
   aptGet: (args) =>
     spawnSync('apt-get', ['-o', 'DPkg::Lock::Timeout=60', '-o', 'Acquire::Retries=2', ...args], {
       env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
@@ -37,8 +40,8 @@ export async function installPackage(name: string, options: { tries: number }, o
     return status !== 0
   }
   for (let tries = 1; ; tries++) {
-    // Even after an update that failed: what was fetched earlier may do.
-    fails(['update'])
+    // It goes on even when that fails: what was fetched earlier may do.
+    if (!on.hasLists || tries > 1) on.hasLists = !fails(['update'])
     if (!fails(['install', '-y', '--no-install-recommends', name])) return true
     if (tries >= options.tries) return false
     const waitMs = WAITS_MS[Math.min(tries, WAITS_MS.length) - 1] ?? 0

@@ -8,6 +8,7 @@ function scripted({ failures }: { failures: number }) {
   const waits: number[] = []
   let left = failures
   const on: Installer = {
+    hasLists: false,
     aptGet: (args) => {
       calls.push(args[0] ?? '')
       const isFailing = args[0] === 'install' && left-- > 0
@@ -22,11 +23,13 @@ function scripted({ failures }: { failures: number }) {
   return { on, calls, said, waits }
 }
 
-test('a package that installs at once is asked for once', async () => {
+test('a package that installs at once is asked for once, and the next needs no new lists', async () => {
   const { on, calls, said } = scripted({ failures: 0 })
   expect(await installPackage('postgresql', { tries: 3 }, on)).toBe(true)
   expect(calls).toEqual(['update', 'install'])
   expect(said).toEqual([])
+  expect(await installPackage('prometheus', { tries: 1 }, on)).toBe(true)
+  expect(calls).toEqual(['update', 'install', 'install'])
 })
 
 test('a mirror that is away for a while is asked again, later and later, and each failure is said', async () => {
