@@ -72,7 +72,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const secrets = new Secrets(deps.db, deps.secrets)
   const ctx: EngineContext = {
     ...deps,
-    queues: createQueueRegistry(deps.db, () => dispatcher.resubscribe()),
+    queues: createQueueRegistry(deps.db, () => dispatcher.workers.resubscribe()),
     definitions: createDefinitionCache(deps.db, {
       refresh: (on) => ctx.queues.refresh(on),
       all: () => ctx.queues.all(),
@@ -315,12 +315,12 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     listWorkers: (caller) => reads.listWorkers(caller),
     getStatus: (caller) => readStatus(ctx, caller),
     examine: (caller) =>
-      examineServer(ctx, { caller, refusals: dispatcher.refusals(), models: () => models.examine(caller), hints }),
+      examineServer(ctx, { caller, refusals: dispatcher.workers.refusals(), models: () => models.examine(caller), hints }),
 
-    register: (caller, request) => dispatcher.register(caller, request),
+    register: (caller, request) => dispatcher.workers.register(caller, request),
     async poll(caller, request, signal) {
       const response = await dispatcher.poll(caller, request, signal)
-      const session = dispatcher.get(request.session)
+      const session = dispatcher.workers.get(request.session)
       // The connection was cut: perhaps because the process is gone, which on this host can be seen at once.
       if (
         signal.aborted &&
@@ -334,7 +334,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       return response
     },
     report: (caller, request) => reporter.report(caller, request),
-    heartbeat: (caller, request) => dispatcher.heartbeat(caller, request),
+    heartbeat: (caller, request) => dispatcher.workers.heartbeat(caller, request),
     takeArtifacts: (caller, request) => takeArtifacts(ctx, dispatcher, caller, request),
     takeChunk: (caller, request) => takeChunk(ctx, dispatcher, caller, request),
     takeExports: (caller, request) => takeExports(ctx, dispatcher, caller, request),

@@ -112,7 +112,7 @@ export class Creator {
           }
         }),
       )
-      for (const b of leased) this.#dispatcher.get(b.session)?.wake()
+      for (const b of leased) this.#dispatcher.workers.get(b.session)?.wake()
       this.#after(items, created, new Set(leased.map((l) => l.runId)))
       const taken = items.filter((i) => !created.has(i.row.id))
       const existing = taken.length > 0 ? await this.#existing(taken) : new Map<string, CreateOutcome>()

@@ -18,7 +18,7 @@ export async function heldStep(
   caller: Caller,
   request: { session: string; step: string; fence: number },
 ): Promise<HeldStep | null> {
-  const session = await dispatcher.session(caller, request.session)
+  const session = await dispatcher.workers.session(caller, request.session)
   const at = parseStepId(request.step)
   if (session === 'ended' || !at) return null
   const owned = session.owned.get(`${request.step}@${request.fence}`)

@@ -14,13 +14,13 @@ const YOUNG_MS = 2_000
  * found.
  */
 export async function recoverLeases(ctx: EngineContext, dispatcher: Dispatcher): Promise<number> {
-  const sessions = [...dispatcher.sessions()].filter((s) => !s.ended)
+  const sessions = [...dispatcher.workers.sessions()].filter((s) => !s.ended)
   if (sessions.length === 0) return 0
   // What ends while the store is asked is not unknown: it was known before.
   const before = new Map(sessions.map((s) => [s.id, new Set(s.owned.keys())]))
   const isUnknown = (h: { runId: string; node: number; path: string; fence: number; session: string }) => {
     const key = `${stepIdOf(h)}@${h.fence}`
-    return before.get(h.session)?.has(key) === false && dispatcher.get(h.session)?.owned.has(key) === false
+    return before.get(h.session)?.has(key) === false && dispatcher.workers.get(h.session)?.owned.has(key) === false
   }
   const asOf = ctx.clock.monotonic()
   const keys = await findLeaseKeys(ctx.db, { sessions: sessions.map((s) => s.id), olderThanMs: YOUNG_MS })
@@ -44,6 +44,6 @@ export async function recoverLeases(ctx: EngineContext, dispatcher: Dispatcher):
   ctx.log.warn('leases found that nobody sent', { steps: held.length, sessions: of })
   ctx.metrics.count('orrery_leases_recovered_total', held.length)
   await dispatcher.hand(held)
-  for (const id of of) dispatcher.get(id)?.wake()
+  for (const id of of) dispatcher.workers.get(id)?.wake()
   return held.length
 }

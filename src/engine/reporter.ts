@@ -77,14 +77,14 @@ export class Reporter {
   }
 
   async report(caller: Caller, request: ReportRequest): Promise<ReportResponse> {
-    const session = await this.#dispatcher.session(caller, request.session)
+    const session = await this.#dispatcher.workers.session(caller, request.session)
     if (session === 'ended') {
       const acks = request.reports.map((r) => ({ step: r.step, fence: r.fence, seq: r.seq, ...STALE }))
       return { sessionState: 'ended', acks, assignments: [], cancels: [], drain: false }
     }
     session.draining = request.draining
     if (request.draining && request.reports.length === 0 && session.owned.size === 0) {
-      await this.#dispatcher.leave(session)
+      await this.#dispatcher.workers.leave(session)
       return { sessionState: 'ended', acks: [], assignments: [], cancels: [], drain: false }
     }
     const acks = await this.#takeAll(session, request.reports)
@@ -230,7 +230,7 @@ export class Reporter {
   #rooms(items: readonly Completion[]): Map<WorkerSession, { ended: number; spare: number }> {
     const rooms = new Map<WorkerSession, { ended: number; spare: number }>()
     for (const item of items) {
-      const session = this.#dispatcher.get(item.session)
+      const session = this.#dispatcher.workers.get(item.session)
       if (!session || session.draining || session.ended) continue
       const room = rooms.get(session) ?? { ended: 0, spare: session.free }
       // What this server does not count as the session's frees no slot; where nothing follows it is among the spare ones.

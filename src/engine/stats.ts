@@ -22,7 +22,7 @@ export function createStats(ctx: EngineContext, dispatcher: Dispatcher): () => P
     if (counted === null || now - counted.at >= FRESH_MS)
       counted = { at: now, steps: countSteps(ctx.db, LIMITS.stepsCountedMax).catch(() => null) }
     const stats = { sessions: 0, slots: { free: 0, busy: 0 } }
-    for (const session of dispatcher.sessions()) {
+    for (const session of dispatcher.workers.sessions()) {
       stats.sessions += 1
       stats.slots.free += session.free
       stats.slots.busy += session.owned.size

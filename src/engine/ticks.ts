@@ -75,7 +75,7 @@ export class Ticker {
   async tick(): Promise<number> {
     const { ctx } = this
     this.#steadiness.pulse()
-    const sessions = [...this.#dispatcher.sessions()]
+    const sessions = [...this.#dispatcher.workers.sessions()]
     const seen = sessions.filter((s) => s.seen)
     for (const s of seen) s.seen = false
     const tokens = this.#tokens.hashes()
@@ -104,12 +104,12 @@ export class Ticker {
     if (row.servers > 1) this.#recoverAt = Math.min(this.#recoverAt, now + 2 * ctx.times.tickMs)
     // Before what is queued is offered: that may be waiting in one that another server made.
     if (row.queues !== ctx.queues.all().size) await ctx.queues.refresh()
-    for (const id of row.gone) this.#dispatcher.forget(id)
+    for (const id of row.gone) this.#dispatcher.workers.forget(id)
     let hasOrphans = row.hasOrphans
     if (await this.#endDeadNeighbours()) hasOrphans = true
     if (row.expired.length > 0 && this.#steadiness.isSteady) {
       const swept = await sweepSessions(ctx.db, row.expired)
-      for (const id of swept) this.#dispatcher.forget(id)
+      for (const id of swept) this.#dispatcher.workers.forget(id)
       if (swept.length > 0) {
         ctx.log.warn('worker sessions lost', { sessions: swept })
         ctx.metrics.count('orrery_sessions_lost_total', swept.length)
@@ -122,7 +122,7 @@ export class Ticker {
     if (row.hasEndedChildren) more = (await this.#runs.tellParents()) || more
     if (row.hasStops) more = (await this.#runs.stopOrphans()) || more
     await this.#tellStopping()
-    for (const s of this.#dispatcher.sessions()) s.resend(now - RESEND_MS)
+    for (const s of this.#dispatcher.workers.sessions()) s.resend(now - RESEND_MS)
     if (now >= this.#recoverAt) await this.#recover(now, row.hasRunning || sessions.some((s) => s.owned.size > 0))
     if (this.#steadiness.isSteady) await this.#requeueUnacknowledged(now)
     if (row.hasQueued) this.#dispatcher.hintAll([...ctx.queues.all().keys()])
@@ -140,7 +140,7 @@ export class Ticker {
 
   /** Sessions of this very host whose process is gone: no need to wait for their lease. */
   async #endDeadNeighbours(): Promise<boolean> {
-    const known = [...this.#dispatcher.sessions()].filter((s) => s.host === this.#ctx.host)
+    const known = [...this.#dispatcher.workers.sessions()].filter((s) => s.host === this.#ctx.host)
     // At the first tick also those that only the store knows: what was left when this host's processes were killed.
     const stored = this.#hasLookedAround
       ? []
@@ -160,7 +160,7 @@ export class Ticker {
    * a session was ended.
    */
   async endDead(ids: string[]): Promise<boolean> {
-    for (const id of ids) this.#dispatcher.forget(id)
+    for (const id of ids) this.#dispatcher.workers.forget(id)
     const held = await findHeldKinds(this.#ctx.db, ids)
     const adoptable = new Set(held.filter((h) => h.isCommand).map((h) => h.session))
     const ended = await endSessions(
@@ -237,13 +237,13 @@ export class Ticker {
 
   /** Tells the sessions of this server which of their attempts belong to runs that are being stopped. */
   async #tellStopping(): Promise<void> {
-    const busy = [...this.#dispatcher.sessions()].filter((s) => s.owned.size > 0)
+    const busy = [...this.#dispatcher.workers.sessions()].filter((s) => s.owned.size > 0)
     if (busy.length === 0) return
     for (const s of await findStopping(
       this.#ctx.db,
       busy.map((b) => b.id),
     )) {
-      this.#dispatcher.get(s.session)?.order({ step: stepIdOf(s), fence: s.fence, reason: 'run.canceled' })
+      this.#dispatcher.workers.get(s.session)?.order({ step: stepIdOf(s), fence: s.fence, reason: 'run.canceled' })
     }
   }
 
@@ -260,10 +260,10 @@ export class Ticker {
 
   /** Assignments that a live worker never confirmed: fenced and given to another. */
   async #requeueUnacknowledged(now: number): Promise<void> {
-    for (const session of [...this.#dispatcher.sessions()]) {
+    for (const session of [...this.#dispatcher.workers.sessions()]) {
       // Not heard of here: it speaks to another server, which looks after it, or to none, and then its lease ends.
       if (now - session.lastHeardAt >= this.#ctx.times.leaseMs) {
-        if (!session.isParked) this.#dispatcher.release(session.id)
+        if (!session.isParked) this.#dispatcher.workers.release(session.id)
         continue
       }
       for (const owned of [...session.owned.values()]) {
