@@ -43,7 +43,7 @@ export const SIM_MUTANTS: SimMutant[] = [
   },
   {
     name: 'an assignment whose reply was lost is never sent again',
-    file: 'src/engine/dispatcher.ts',
+    file: 'src/engine/reconcile.ts',
     from: 'session.outgoing.push(owned.assignment)',
     to: '',
     seeds: thenOthers(21, 28, 29, 11, 31),
