@@ -21,6 +21,7 @@ import type { Caller, Engine } from './engine.ts'
 import { examineServer } from './examine-server.ts'
 import { Hints } from './hints.ts'
 import { Models } from './models.ts'
+import { listWorkers } from './list-workers.ts'
 import { nudgeRun } from './nudge.ts'
 import { createReads } from './reads.ts'
 import { RecentRuns } from './recent-runs.ts'
@@ -312,10 +313,15 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       await recordAudit(deps.db, [{ ...askedBy(ctx, caller), about, ...what, details: { resealed: rotated.resealed } }])
       return rotated
     },
-    listWorkers: (caller) => reads.listWorkers(caller),
+    listWorkers: (caller) => listWorkers(ctx, caller),
     getStatus: (caller) => readStatus(ctx, caller),
     examine: (caller) =>
-      examineServer(ctx, { caller, refusals: dispatcher.workers.refusals(), models: () => models.examine(caller), hints }),
+      examineServer(ctx, {
+        caller,
+        refusals: dispatcher.workers.refusals(),
+        models: () => models.examine(caller),
+        hints,
+      }),
 
     register: (caller, request) => dispatcher.workers.register(caller, request),
     async poll(caller, request, signal) {

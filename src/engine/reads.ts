@@ -1,35 +1,24 @@
-import type { LogLine, Page, RunEvent, RunSummary, RunView, StepView, WorkerView } from '../contract/api-types.ts'
-import { Failure, type FailureRecord, failureRecord } from '../domain/failure.ts'
-import { isFailureCode } from '../domain/failures.ts'
-import { isRunTerminal, type RunState } from '../domain/machines.ts'
+import type { LogLine, Page, RunEvent, RunSummary, RunView, StepView } from '../contract/api-types.ts'
+import { Failure } from '../domain/failure.ts'
+import type { RunState } from '../domain/machines.ts'
 import { runReason } from '../domain/reasons/run-reason.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { displayName } from '../domain/step.ts'
-import { workerProblems } from '../domain/worker-problems.ts'
 import type { LabelTerm } from '../domain/kinds/selector.ts'
 import { isWithin } from '../domain/tenancy.ts'
-import { listEvents } from '../store/events/events.ts'
-import { listSegments, type LogCursor } from '../store/logs/logs.ts'
-import { findRun, listRuns, type RunReadRow } from '../store/runs/read-runs.ts'
-import { listSessions } from '../store/sessions/sessions.ts'
+import { listRuns, type RunReadRow } from '../store/runs/read-runs.ts'
 import { findWholeRuns, listAttempts, listSteps, type StepReadRow, type WholeRow } from '../store/steps/read-steps.ts'
 import { createBatcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
-import type { Caller } from './engine.ts'
+import { eventsAfter, FOLLOW_MS, followEvents, followLogs } from './follow-run.ts'
+import { getRunRow } from './get-run-row.ts'
 import { ReasonFinder } from './reasons.ts'
-import { createNameIndex, viewRun, viewStep } from './views.ts'
-import { canSeeWorker } from './visible.ts'
+import { stalledOf } from './stalled.ts'
+import { viewRun, viewStep } from './views.ts'
 
 /** Steps shown with a run; the rest are listed page by page. */
 const STEPS_SHOWN = 500
-const EVENTS_PAGE = 200
-const SEGMENTS_PAGE = 100
-/** A follower that was not woken looks by itself after this. */
-const FOLLOW_MS = 5_000
 /** Attempts of a page of steps that are shown. */
 const ATTEMPTS_SHOWN = 1_000
-/** Running steps that a stalled run names. */
-const STALLED_SHOWN = 10
 
 export interface Reads {
   getRun(runId: string, namespaces: readonly string[] | null): Promise<RunView>
@@ -67,16 +56,9 @@ export interface Reads {
     filter: { step: string | null; cursor: string | null; follow: boolean },
     signal: AbortSignal,
   ): AsyncIterable<LogLine & { cursor: string }>
-  listWorkers(caller: Caller): Promise<WorkerView[]>
 }
 
 export function createReads(ctx: EngineContext): Reads {
-  const mustFind = async (runId: string, namespaces: readonly string[] | null): Promise<RunReadRow> => {
-    const row = await findRun(ctx.db, runId, namespaces)
-    if (!row) throw new Failure('run.not_found', `looking for run ${runId}`)
-    return row
-  }
-
   const viewSteps = async (
     run: RunReadRow,
     rows: StepReadRow[],
@@ -88,18 +70,6 @@ export function createReads(ctx: EngineContext): Reads {
     const attempts = tried.length > 0 ? await listAttempts(ctx.db, run.id, tried, ATTEMPTS_SHOWN) : []
     const reasons = run.ended_at === null ? await new ReasonFinder(ctx, { run, definition, viewer }).find(rows) : []
     return rows.map((row, i) => viewStep(run.id, definition, row, attempts, reasons[i] ?? null))
-  }
-
-  const eventsAfter = async (runId: string, afterSeq: number, limit: number) => {
-    // One more than asked for tells whether the last one is the last there is, also when the page is full.
-    const rows = await listEvents(ctx.db, runId, afterSeq, limit + 1)
-    return rows.slice(0, limit).map((row, i) => ({
-      seq: row.seq,
-      at: row.at.toISOString(),
-      changes: row.changes,
-      // Of a run that was retried an earlier end is not the last one.
-      terminal: i === rows.length - 1 && row.changes.some((c) => c.of === 'run' && isRunTerminal(c.to as RunState)), // an unknown word is not terminal
-    }))
   }
 
   // Many wait for runs that end in one flush; they are read in one go as well.
@@ -147,7 +117,7 @@ export function createReads(ctx: EngineContext): Reads {
 
   return {
     getRun: async (runId, namespaces) => viewWhole(await readWhole(runId, namespaces), namespaces),
-    getSummary: async (runId, namespaces) => viewRun(await mustFind(runId, namespaces)),
+    getSummary: async (runId, namespaces) => viewRun(await getRunRow(ctx, runId, namespaces)),
     async listRuns({ namespaces, workflow, states, terms = [], since = null, cursor, limit }) {
       const size = Math.min(limit, LIMITS.pageMax)
       const filter = { namespaces, workflow, states, terms, since, before: cursor }
@@ -155,7 +125,7 @@ export function createReads(ctx: EngineContext): Reads {
       return { items: rows.slice(0, size).map(viewRun), next: rows.length > size ? (rows[size - 1]?.id ?? null) : null }
     },
     async listSteps(runId, namespaces, { cursor, limit }) {
-      const run = await mustFind(runId, namespaces)
+      const run = await getRunRow(ctx, runId, namespaces)
       const [node = '', path = ''] = cursor?.split('.') ?? []
       if (cursor !== null && !/^\d{1,6}(\.\d{5})?$/.test(cursor))
         throw new Failure('request.invalid', 'reading the cursor of a page of steps')
@@ -169,42 +139,11 @@ export function createReads(ctx: EngineContext): Reads {
       const next = rows.length > size && last ? `${last.node}${last.path === '' ? '' : `.${last.path}`}` : null
       return { items: await viewSteps(run, rows.slice(0, size), namespaces), next }
     },
+    followEvents: (runId, namespaces, afterSeq, signal) => followEvents(ctx, { runId, namespaces, afterSeq }, signal),
+    followLogs: (runId, namespaces, filter, signal) => followLogs(ctx, { runId, namespaces, ...filter }, signal),
     async listEvents(runId, namespaces, afterSeq, limit) {
-      await mustFind(runId, namespaces)
-      return eventsAfter(runId, afterSeq, limit)
-    },
-    async *followEvents(runId, namespaces, afterSeq, signal) {
-      await mustFind(runId, namespaces)
-      let seq = afterSeq
-      while (!signal.aborted) {
-        // Subscribe before reading: a change that fell between the two would otherwise go unseen until the next look.
-        const stop = new AbortController()
-        const moved = ctx.watch.wait(runId, FOLLOW_MS, AbortSignal.any([signal, stop.signal]))
-        const events = await eventsAfter(runId, seq, EVENTS_PAGE)
-        for (const event of events) {
-          seq = event.seq
-          yield event
-          if (event.terminal) {
-            stop.abort()
-            return
-          }
-        }
-        if (
-          events.length === 0 &&
-          afterSeq > 0 &&
-          seq === afterSeq &&
-          (await mustFind(runId, namespaces)).ended_at !== null
-        ) {
-          const last = await listEvents(ctx.db, runId, seq, 1)
-          if (last.length === 0) {
-            // Resumed after the end: the reader has everything.
-            stop.abort()
-            return
-          }
-        }
-        if (events.length === EVENTS_PAGE) stop.abort()
-        await moved
-      }
+      await getRunRow(ctx, runId, namespaces)
+      return eventsAfter(ctx, runId, afterSeq, limit)
     },
     async waitForRun(runId, namespaces, waitMs, signal) {
       const until = ctx.clock.monotonic() + waitMs
@@ -221,126 +160,5 @@ export function createReads(ctx: EngineContext): Reads {
         known = known === 'ended' ? 'open' : null
       }
     },
-    async *followLogs(runId, namespaces, filter, signal) {
-      const run = await mustFind(runId, namespaces)
-      const { definition } = await ctx.definitions.get(run.definition)
-      const key = filter.step === null ? null : createNameIndex(definition).find(filter.step)
-      if (filter.step !== null && !key)
-        throw new Failure('step.not_found', `looking for step ${filter.step} of run ${runId}`)
-      let after = parseCursor(filter.cursor)
-      while (!signal.aborted) {
-        const stop = new AbortController()
-        const moved = ctx.watch.wait(runId, FOLLOW_MS, AbortSignal.any([signal, stop.signal]))
-        const ended = (await mustFind(runId, namespaces)).ended_at !== null
-        const rows = await listSegments(ctx.db, {
-          runId,
-          node: key?.node ?? null,
-          path: filter.step?.includes('[') ? (key?.path ?? null) : null,
-          after,
-          limit: SEGMENTS_PAGE,
-        })
-        for (const r of rows) {
-          after = { recordedAt: r.recorded_at.getTime(), node: r.node, path: r.path, fence: r.fence, idx: r.idx }
-          yield {
-            step: displayName(definition.nodes[r.node]?.name ?? '', r.path),
-            fence: r.fence,
-            index: r.idx,
-            stream: r.stream,
-            at: r.at.toISOString(),
-            text: r.body,
-            cursor: `${after.recordedAt}.${r.node}.${r.path}.${r.fence}.${r.idx}`,
-          }
-        }
-        if (rows.length === SEGMENTS_PAGE) {
-          stop.abort()
-          continue
-        }
-        if (!filter.follow || ended) {
-          stop.abort()
-          return
-        }
-        await moved
-      }
-    },
-    async listWorkers(caller) {
-      const rows = await listSessions(ctx.db, LIMITS.pageMax)
-      return rows
-        .filter((r) => canSeeWorker(caller, r.namespaces))
-        .map((r) => ({
-          worker: r.worker,
-          session: r.id,
-          state:
-            r.state === 'ended'
-              ? r.ended_code === 'worker.lost'
-                ? 'lost'
-                : 'ended'
-              : r.expired
-                ? 'lost'
-                : r.draining
-                  ? 'draining'
-                  : 'live',
-          capacity: r.capacity,
-          held: r.held,
-          labels: r.labels,
-          modules: r.modules,
-          backends: r.backends,
-          version: r.version,
-          heartbeatAgoMs: Math.round(r.seen_ago_ms),
-          clockSkewMs: r.clock_skew_ms,
-          problems:
-            r.state === 'ended' || r.expired
-              ? []
-              : workerProblems({
-                  worker: r.worker,
-                  clockSkewMs: r.clock_skew_ms,
-                  version: r.version,
-                  serverVersion: ctx.version,
-                }),
-        }))
-    },
-  }
-}
-
-/** A live run that has not moved for long says so, and what it waits for: the first step that waits for more than other steps. */
-function stalledOf(ctx: EngineContext, run: RunReadRow, steps: readonly StepView[]): { stalled?: FailureRecord } {
-  if (run.ended_at !== null || run.still_ms < ctx.times.stallMs) return {}
-  const reason = runReason({
-    id: run.id,
-    state: 'running',
-    stop: run.stop,
-    createdAt: run.created_at.toISOString(),
-    steps: steps.flatMap((s) => (s.reason ? [{ name: s.name, reason: s.reason }] : [])),
-  })
-  const running = steps.filter((s) => s.reason?.code === 'running').map((s) => s.name)
-  const isAtWork = reason?.code === 'running'
-  const why = isAtWork ? `running: ${running.slice(0, STALLED_SHOWN).join(', ')}` : (reason?.message ?? '')
-  const record = failureRecord('run.stalled', `no progress for ${Math.round(run.still_ms / 1000)} s; ${why}`, {
-    evidence: {
-      stillMs: Math.round(run.still_ms),
-      queuedOrRunning: run.active,
-      ...(reason?.step ? { step: reason.step, reason: reason.code } : {}),
-      ...(running.length > 0 ? { running: running.slice(0, STALLED_SHOWN) } : {}),
-    },
-    remediation: isAtWork
-      ? 'The steps named are at work; give a step a timeout to bound it, or cancel the run.'
-      : (reason?.remediation ?? 'It goes on by itself when what it waits for has come.'),
-  })
-  if (!reason || !isFailureCode(reason.code)) return { stalled: record }
-  const { code, evidence, remediation, retryable } = reason
-  const message = steps.find((s) => s.name === reason.step)?.reason?.message ?? reason.message
-  return { stalled: { ...record, cause: { code, message, evidence, remediation, retryable } } }
-}
-
-function parseCursor(text: string | null): LogCursor | null {
-  if (text === null) return null
-  const [, recordedAt, node, path, fence, idx] =
-    /^(\d{1,14})\.(\d{1,6})\.(\d{5})?\.(\d{1,9})\.(\d{1,9})$/.exec(text) ?? []
-  if (recordedAt === undefined) throw new Failure('request.invalid', 'reading the cursor of a log')
-  return {
-    recordedAt: Number(recordedAt),
-    node: Number(node),
-    path: path ?? '',
-    fence: Number(fence),
-    idx: Number(idx),
   }
 }
