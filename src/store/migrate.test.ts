@@ -1,6 +1,7 @@
 import { PGlite } from '@electric-sql/pglite'
-import { afterAll } from 'vitest'
+import { afterAll, expect, test } from 'vitest'
 import { wrapPglite } from './db-pglite.ts'
+import { readMigrations } from './migrate.ts'
 import { migrationsSuite } from './migrations.suite.ts'
 
 const pglite = await PGlite.create()
@@ -11,4 +12,9 @@ migrationsSuite('migrations on PGlite', async () => {
   await pglite.exec('drop schema public cascade; create schema public')
   const db = { ...wrapPglite(pglite), close: () => Promise.resolve() }
   return () => db
+})
+
+test('each migration has a number of its own, and none is left out: of two with one number the second would never be applied', async () => {
+  const numbers = (await readMigrations()).map((m) => m.number)
+  expect(numbers).toEqual(numbers.map((_, i) => i + 1))
 })
