@@ -87,6 +87,8 @@ export const LIMITS = {
   stageCommandsMax: 20,
   /** How long a tear-down may take when the workflow says nothing. */
   tearDownMs: 60_000,
+  /** The longest time that a workflow may give it. */
+  tearDownMaxMs: 24 * 3_600_000,
   /** What one step may hand on as variables, as text. */
   exportBytes: 64 * 1024,
   /** Variables that one step may hand on. */

@@ -302,6 +302,7 @@ describe('a command with more than itself', () => {
     ['an empty command', run('a', { setUp: [[]] }), 'spec.steps[0].setUp[0]'],
     ['too many', run('a', { tearDown: Array.from({ length: 21 }, () => 'x') }), 'spec.steps[0].tearDown'],
     ['a time without a tear-down', run('a', { tearDownTimeout: '5s' }), 'is for steps with a tearDown only'],
+    ['a tear-down of days', run('a', { tearDown: 'x', tearDownTimeout: '25h' }), 'is longer than a day'],
     ['an unknown output', run('a', { output: 'yaml' }), 'must be one of json, text, files'],
     ['a file outside', run('a', { output: { file: '../x' } }), 'spec.steps[0].output'],
     ['files that are none', run('a', { output: 'files' }), 'lists what artifacts names, which is missing'],

@@ -279,6 +279,7 @@ const stepSchema = z.strictObject({
     .describe('Commands before it, in the same workspace; one, or a list. The first that fails fails the step.'),
   tearDown: commands.optional().describe('Commands after it, whatever happened; they change no outcome.'),
   tearDownTimeout: positiveDuration
+    .refine((ms) => ms <= LIMITS.tearDownMaxMs, { error: 'is longer than a day' })
     .optional()
     .describe(`How long all of the tear-down together may take; ${LIMITS.tearDownMs / 1000} s when left out.`),
   output: output
