@@ -275,6 +275,10 @@ describe('AGT-1: keys of model endpoints', () => {
       },
     })
     expect(server.getRequests()).toHaveLength(0)
+    const shown = await orrery('models', 'test', 'gpt')
+    expect(shown.code).toBe(78)
+    for (const text of ['secret.not_found', 'ORRERY_SECRET_OPENAI_API_KEY: not set', 'staging', 'orrery secret set'])
+      expect(shown.stderr).toContain(text)
     expect((await orrery('models', 'list')).stdout).toMatch(/gpt +openai +gpt-4o +- +missing/)
     const doctor = await orrery('doctor')
     expect(doctor.stdout).toMatch(/! models +default\/gpt +secret\.not_found/)

@@ -112,6 +112,7 @@ describe('a ModelEndpoint', () => {
     expect(at({ provider: 'bedrock', bedrock: { region: 'eu-west-1' } })).toBe(
       'https://bedrock-runtime.eu-west-1.amazonaws.com',
     )
+    expect(at({ provider: 'bedrock', bedrock: { region: 'cn-north-1' } })).toMatch(/cn-north-1\.amazonaws\.com\.cn$/)
     expect(at({ provider: 'mock' })).toBeNull()
   })
 

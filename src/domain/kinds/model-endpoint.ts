@@ -204,7 +204,10 @@ export function addressOf(spec: ModelEndpointSpec): string | null {
   if (provider === 'mock') return null
   if (baseUrl !== undefined) return baseUrl.replace(/\/+$/, '')
   if (provider === 'azure-openai') return `https://${azure?.resource ?? ''}.openai.azure.com/openai`
-  if (provider === 'bedrock') return `https://bedrock-runtime.${bedrock?.region ?? ''}.amazonaws.com`
+  if (provider === 'bedrock') {
+    const region = bedrock?.region ?? ''
+    return `https://bedrock-runtime.${region}.amazonaws.com${region.startsWith('cn-') ? '.cn' : ''}`
+  }
   return PROVIDER_ADDRESSES[provider] ?? null
 }
 
