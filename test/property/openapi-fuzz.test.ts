@@ -73,6 +73,23 @@ const SECRET = {
   spec: { data: { key: 'value' } },
 }
 
+const MODEL = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'ModelEndpoint',
+  metadata: { name: 'fuzzed' },
+  spec: { provider: 'mock', model: 'scripted', mock: { replies: [{ text: 'Good day.' }] } },
+}
+
+const PRICES = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'PriceTable',
+  metadata: { name: 'fuzzed' },
+  spec: { currency: 'EUR', rows: [{ model: '*', input: 1, output: 2 }] },
+}
+
+/** One of each kind. */
+const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES]
+
 /** Runs and approvals that one request may use up: of each there are several. */
 const OF_EACH = 6
 
@@ -132,9 +149,7 @@ beforeAll(async () => {
   }
   const approvals = await openApprovals(engine)
   const doomed = Array.from({ length: OF_EACH }, (_, i) => `doomed-${i}`)
-  const documents = [WORKFLOW, SECRET].flatMap((kind) =>
-    ['fuzzed', ...doomed].map((name) => ({ ...kind, metadata: { name } })),
-  )
+  const documents = MANIFESTS.flatMap((kind) => ['fuzzed', ...doomed].map((name) => ({ ...kind, metadata: { name } })))
   const stored = documents.flatMap((one) => parseResources(JSON.stringify(one), { file: 'fuzzed', namespace: null }))
   await engine.resources.apply(ADMIN, stored, { dryRun: false })
   Object.assign(known, {
@@ -149,6 +164,7 @@ beforeAll(async () => {
     step: [step, 'a'],
     name: ['a', 'b', 'empty'],
     resourceName: ['fuzzed'],
+    model: ['fuzzed'],
     doomedName: doomed,
     sha256: [empty.sha256],
     ns: ['default', 'other'],
@@ -201,7 +217,7 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
   const schema = operation.requestBody?.content['application/json']?.schema
   const isManifest = operation.requestBody?.content['application/yaml'] !== undefined
   const made = schema ? fromSchema(schema, defs, named).chain(withOneSource) : fc.constant(undefined)
-  const fitting = isManifest ? fc.oneof(made, fc.constantFrom<unknown>(WORKFLOW, SECRET)) : made
+  const fitting = isManifest ? fc.oneof(made, fc.constantFrom<unknown>(...MANIFESTS)) : made
   const body = fitting.chain((value) => (value === undefined ? fc.constant('') : bodyText(value)))
   return fc.tuple(pathValues, queryValues, body, fc.constantFrom(...tokens)).map(([ids, queries, text, token]) => {
     let filled = path
