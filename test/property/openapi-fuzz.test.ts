@@ -216,8 +216,10 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
   )
   const schema = operation.requestBody?.content['application/json']?.schema
   const isManifest = operation.requestBody?.content['application/yaml'] !== undefined
+  // An address of one kind is given manifests of that kind, or it would hardly ever be given one that it takes.
+  const fit = MANIFESTS.filter(({ kind }) => path.includes(`/${kind.toLowerCase()}s/`))
   const made = schema ? fromSchema(schema, defs, named).chain(withOneSource) : fc.constant(undefined)
-  const fitting = isManifest ? fc.oneof(made, fc.constantFrom<unknown>(...MANIFESTS)) : made
+  const fitting = isManifest ? fc.oneof(made, fc.constantFrom<unknown>(...(fit.length > 0 ? fit : MANIFESTS))) : made
   const body = fitting.chain((value) => (value === undefined ? fc.constant('') : bodyText(value)))
   return fc.tuple(pathValues, queryValues, body, fc.constantFrom(...tokens)).map(([ids, queries, text, token]) => {
     let filled = path
