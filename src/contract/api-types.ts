@@ -101,7 +101,7 @@ export interface StepView {
   waitsOn: WaitsOn | null
   /** The run below that it waits for, or waited for. */
   childRun: string | null
-  /** Of a forEach, matrix or loop: its activations by state. */
+  /** Of a forEach, matrix or loop, or of a step that takes turns: its activations by state. */
   activations: { total: number; succeeded: number; failed: number } | null
 }
 

@@ -1,16 +1,24 @@
 import type { StepManifest } from './schema.ts'
 import type { SecretRef } from './secrets.ts'
 import { bareExpression } from './template.ts'
-import { LIMITS } from './limits.ts'
-import type { CommandNode, Join, Matrix, OutputRule, WaitNode, WorkflowNode } from './workflow.ts'
+import type { CommandNode, Join, Matrix, OutputRule, Turns, WaitNode, WorkflowNode } from './workflow.ts'
 import { parseWorkflowRef } from './workflow-ref.ts'
+import { LIMITS } from './limits.ts'
 
-/** The node of a step whose manifest is in order. `needs` and `refs` are node numbers; `numberOf` gives that of a step by its name. */
+/**
+ * The node of a step whose manifest is in order. `needs` and `refs` are node numbers; `numberOf` gives that of a step by its name; `turns` of a
+ * step that takes some.
+ */
 export function nodeOf(
   step: StepManifest,
-  { needs, refs, numberOf }: { needs: number[]; refs: number[]; numberOf: (name: string) => number },
+  {
+    needs,
+    refs,
+    numberOf,
+    turns,
+  }: { needs: number[]; refs: number[]; numberOf: (name: string) => number; turns: Turns | null },
 ): WorkflowNode {
-  const common = commonOf(step, needs, refs)
+  const common = { ...commonOf(step, needs, refs), ...(turns ? { turns } : {}) }
   const [plain, asked] = partEnv(step.env ?? {})
   const secrets = { ...asked, ...step.secrets }
   const withSecrets = Object.keys(secrets).length > 0 ? { secrets } : {}
@@ -110,6 +118,19 @@ function commonOf(step: StepManifest, needs: number[], refs: number[]) {
     refs,
   }
 }
+
+/** The turns of a step of a ring. `targets` are the node numbers of what it names in `next`. */
+export const turnsOf = (
+  { next = [], maxTurns }: StepManifest,
+  { targets, max, begins }: { targets: readonly number[]; max: number | undefined; begins: boolean },
+): Turns => ({
+  max: maxTurns ?? max ?? LIMITS.turnsMax,
+  begins,
+  next: next.map((way, i) => {
+    const condition = typeof way === 'string' ? undefined : way.if
+    return { node: targets[i] ?? 0, if: condition === undefined ? null : sourceOf(condition) }
+  }),
+})
 
 const sourceOf = (text: string): string => bareExpression(text) ?? text
 

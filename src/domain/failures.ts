@@ -265,7 +265,7 @@ export const FAILURES = {
     'never',
     'caller',
     DATA,
-    'Remove one of the needs on the path of the cycle.',
+    'Remove one of the needs on the path of the cycle. Steps that next lets go round need maxTurns.',
   ),
   'workflow.reference_unknown': row(
     'A step refers to a name that does not exist or is not upstream',
@@ -1028,6 +1028,14 @@ export const FAILURES = {
     'author',
     FAILED,
     'Raise loop.max, or correct loop.until; the output of the last turn is with the last activation.',
+  ),
+  'turns.used_up': row(
+    'A step would go round once more and has had all its turns',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'Raise maxTurns, or correct the conditions of next. A retry of the run counts the turns anew and goes on where it stopped.',
   ),
   'step.not_needed': row(
     'A step was stopped because the join after it was met without it',

@@ -1,5 +1,7 @@
 import { nearest } from '../base/nearest.ts'
 import type { Problem } from './failure.ts'
+import { compileRings, contracted } from './compile-rings.ts'
+import { knotsOf, wayRound } from './knots.ts'
 import { LIMITS } from './limits.ts'
 import { formatPath, type Path } from './place.ts'
 
@@ -10,6 +12,10 @@ export interface GraphStep {
   /** Steps that its expressions read. */
   reads: { name: string; path: Path }[]
   path: Path
+  /** Steps that may follow each turn of it. */
+  next?: { name: string; path: Path }[]
+  /** It, or the workflow, says how many turns it may take. */
+  isBound?: boolean
 }
 
 export interface Graph {
@@ -17,6 +23,10 @@ export interface Graph {
   needs: number[][]
   /** For each step the numbers of those it reads, each once. */
   refs: number[][]
+  /** For each step the numbers of those that it names in `next`, in order. */
+  next: number[][]
+  /** For each step that `next` joins to others all of its ring. */
+  rings: ReadonlyMap<number, readonly number[]>
   problems: Problem[]
 }
 
@@ -25,15 +35,26 @@ export function compileGraph(steps: readonly GraphStep[]): Graph {
   const problems: Problem[] = []
   if (steps.length > LIMITS.nodesMax) {
     const message = `the workflow has ${steps.length} steps; the limit is ${LIMITS.nodesMax}`
-    return { needs: [], refs: [], problems: [{ code: 'run.too_large', message, path: 'spec.steps' }] }
+    return {
+      needs: [],
+      refs: [],
+      next: [],
+      rings: new Map(),
+      problems: [{ code: 'run.too_large', message, path: 'spec.steps' }],
+    }
   }
   const numbers = numberSteps(steps, problems)
   const names = [...numbers.keys()]
   const needs = steps.map((step, i) => resolveNeeds(step, i))
-  const order = orderOf(needs)
-  if (order.length < steps.length) for (const cycle of cyclesOf(steps, needs)) problems.push(cycle)
+  const next = steps.map((step) => resolveNext(step))
+  const { rings, problems: ringProblems } = compileRings(steps, next, needs)
+  problems.push(...ringProblems)
+  // Without rings this is the graph itself.
+  const whole = rings.size === 0 ? { needs, of: (node: number) => node } : contracted(needs, rings)
+  const order = orderOf(whole.needs)
+  if (order.length < steps.length) for (const cycle of cyclesOf(steps, whole.needs)) problems.push(cycle)
   const refs = resolveReads(order)
-  return { needs, refs, problems }
+  return { needs, refs, next, rings, problems }
 
   function unknown(kind: string, name: string, path: Path): void {
     // Past the limit nobody sees the problem, and looking for what was meant costs more than the rest.
@@ -63,8 +84,16 @@ export function compileGraph(steps: readonly GraphStep[]): Graph {
     return [...found]
   }
 
+  function resolveNext(step: GraphStep): number[] {
+    return (step.next ?? []).flatMap(({ name, path }) => {
+      const target = numbers.get(name)
+      if (target === undefined) unknown(`${step.name} names in next`, name, path)
+      return target ?? []
+    })
+  }
+
   function resolveReads(topological: number[]): number[][] {
-    const far: { step: number; target: number; path: Path }[] = []
+    const far: { step: number; target: number; reader: number; read: number; path: Path }[] = []
     const found = steps.map((step, i) => {
       const targets = new Set<number>()
       const direct = new Set(needs[i])
@@ -72,14 +101,17 @@ export function compileGraph(steps: readonly GraphStep[]): Graph {
         const target = numbers.get(name)
         if (target === undefined) unknown(`${step.name} reads steps.`, name, path)
         else {
-          if (!direct.has(target)) far.push({ step: i, target, path })
+          // Steps of one ring may read each other, and themselves: what came before on the way.
+          const isOfRing = rings.has(i) && whole.of(i) === whole.of(target)
+          if (!direct.has(target) && !isOfRing)
+            far.push({ step: whole.of(i), target: whole.of(target), reader: i, read: target, path })
           targets.add(target)
         }
       }
       return [...targets]
     })
-    for (const { step, target, path } of notUpstream(far, needs, topological)) {
-      const [reader, read] = [steps[step]?.name ?? '', steps[target]?.name ?? '']
+    for (const { step, target, path, ...by } of notUpstream(far, whole.needs, topological)) {
+      const [reader, read] = [steps[by.reader]?.name ?? '', steps[by.read]?.name ?? '']
       const message =
         step === target
           ? `${reader} reads its own output`
@@ -159,68 +191,4 @@ function cyclesOf(steps: readonly GraphStep[], needs: readonly number[][]): Prob
     const path = from?.needs.find((need) => need.name === to)?.path ?? from?.path ?? []
     return { code: 'workflow.cycle', message: `steps need each other: ${shown.join(' → ')}`, path: formatPath(path) }
   })
-}
-
-/** Strongly connected components of two steps or more (Tarjan, with a stack of its own), each sorted, in order of first step. */
-function knotsOf(needs: readonly number[][]): number[][] {
-  const index = new Int32Array(needs.length).fill(-1)
-  const low = new Int32Array(needs.length)
-  const onStack = new Uint8Array(needs.length)
-  const stack: number[] = []
-  const knots: number[][] = []
-  let counter = 0
-
-  function enter(node: number, work: { node: number; next: number }[]): void {
-    index[node] = low[node] = counter++
-    stack.push(node)
-    onStack[node] = 1
-    work.push({ node, next: 0 })
-  }
-
-  function leave(node: number): void {
-    if (low[node] !== index[node]) return
-    const knot = stack.splice(stack.lastIndexOf(node))
-    for (const member of knot) onStack[member] = 0
-    if (knot.length > 1) knots.push(knot.sort((a, b) => a - b))
-  }
-
-  for (const root of needs.keys()) {
-    if (index[root] !== -1) continue
-    const work: { node: number; next: number }[] = []
-    enter(root, work)
-    for (let top = work.at(-1); top; top = work.at(-1)) {
-      const { node } = top
-      const target = needs[node]?.[top.next++]
-      if (target === undefined) {
-        work.pop()
-        leave(node)
-        const parent = work.at(-1)?.node
-        if (parent !== undefined) low[parent] = Math.min(low[parent] ?? 0, low[node] ?? 0)
-      } else if (index[target] === -1) enter(target, work)
-      else if (onStack[target]) low[node] = Math.min(low[node] ?? 0, index[target] ?? 0)
-    }
-  }
-  return knots.sort((a, b) => (a[0] ?? 0) - (b[0] ?? 0))
-}
-
-/** A shortest way from the first step of the knot back to itself. */
-function wayRound(knot: readonly number[], needs: readonly number[][]): number[] {
-  const start = knot[0] ?? 0
-  const members = new Set(knot)
-  const cameFrom = new Map<number, number>()
-  const queue = [start]
-  for (let at = 0; at < queue.length; at++) {
-    const node = queue[at] ?? 0
-    for (const target of needs[node] ?? []) {
-      if (target === start) {
-        const way = [start]
-        for (let step: number | undefined = node; step !== undefined; step = cameFrom.get(step)) way.unshift(step)
-        return way
-      }
-      if (!members.has(target) || cameFrom.has(target)) continue
-      cameFrom.set(target, node)
-      queue.push(target)
-    }
-  }
-  return [start]
 }

@@ -18,6 +18,10 @@ export const LIMITS = {
   forEachItemsMax: 50_000,
   /** Turns of one loop. */
   loopTurnsMax: 10_000,
+  /** Turns of a step that next names, where the workflow gives no maxTurns, and the most that it may give. */
+  turnsMax: 1_000,
+  /** Steps that next joins. */
+  ringStepsMax: 1_000,
   /** Events sent to one run that no step has taken yet. */
   eventsKeptMax: 1_000,
   /** Payload of an event that is sent to a run, as JSON. */

@@ -49,13 +49,14 @@ export const STEP_EDGES: Edges<StepState> = {
     waiting: 'a child run failed, or begins anew',
     succeeded: 'what it waited for came',
     failed: 'what it waited for failed, or too late',
-    skipped: 'by hand',
+    skipped: 'by hand, or no way led to it',
+    blocked: 'a step failed that next joins to it',
     canceled: 'cancel',
   },
   succeeded: {},
   failed: { queued: 'retry by hand', pending: 'retry by hand', waiting: 'retry by hand', skipped: 'by hand' },
   skipped: {},
-  blocked: { pending: 'retry by hand', queued: 'retry by hand', skipped: 'by hand' },
+  blocked: { pending: 'retry by hand', queued: 'retry by hand', waiting: 'retry by hand', skipped: 'by hand' },
   canceled: { queued: 'retry by hand', pending: 'retry by hand', waiting: 'retry by hand' },
 }
 

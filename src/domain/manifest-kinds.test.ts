@@ -361,3 +361,137 @@ describe('files of earlier steps', () => {
     )
   })
 })
+
+describe('a graph that goes round', () => {
+  const round = (first: object = {}, spec: object = { maxTurns: 5 }) =>
+    workflow(
+      [
+        run('draft', { next: 'review', ...first }),
+        run('review', { next: [{ step: 'draft', if: '${{ turn.index < 2 }}' }] }),
+        run('after', { needs: ['review'], env: { D: '${{ steps.draft.state }}' } }),
+      ],
+      spec,
+    )
+  const told = (value: object): string[] => {
+    const compiled = compileWorkflow(value)
+    return compiled.ok ? [] : compiled.problems.map((p) => `${p.code} ${p.path}: ${p.message}`)
+  }
+
+  test('is compiled with its bound, what begins it and what may follow', () => {
+    const compiled = compileWorkflow(round({ maxTurns: 9 }))
+    expect(compiled.ok && compiled.definition.nodes.map((n) => n.turns)).toEqual([
+      { max: 9, begins: true, next: [{ node: 1, if: null }] },
+      { max: 5, begins: false, next: [{ node: 0, if: 'turn.index < 2' }] },
+      undefined,
+    ])
+  })
+
+  test('without maxTurns is refused, with the way and what to do; one bound on the way is enough', () => {
+    const [problem, ...others] = told(round({}, {}))
+    expect(others).toEqual([])
+    expect(problem).toBe(
+      'workflow.cycle spec.steps[0].next: next goes round without end: draft → review → draft; give the workflow, or a step on this way, maxTurns',
+    )
+    expect(told(round({ maxTurns: 3 }, {}))).toEqual([])
+    expect(told(workflow([run('a', { next: ['a'] })]))).toEqual([
+      'workflow.cycle spec.steps[0].next[0]: next goes round without end: a → a; give the workflow, or a step on this way, maxTurns',
+    ])
+  })
+
+  test('next that never leads back needs no bound', () => {
+    const compiled = compileWorkflow(workflow([run('a', { next: ['b', 'c'] }), run('b'), run('c', { next: 'b' })]))
+    expect(compiled.ok && compiled.definition.nodes.map((n) => n.turns?.begins)).toEqual([true, false, false])
+  })
+
+  test('its steps may read each other and themselves, and whatever one of them needs; turn is theirs', () => {
+    const reads = { env: { A: '${{ steps.draft.output }}', B: '${{ steps.topic.output }}', C: '${{ turn.index }}' } }
+    const steps = [
+      run('topic'),
+      run('draft', { next: 'review', ...reads }),
+      run('review', { needs: ['topic'], next: 'draft', ...reads }),
+    ]
+    expect(told(workflow(steps, { maxTurns: 2 }))).toEqual([])
+  })
+
+  test('what a step gives before its first turn is null, whatever its outputSchema says', () => {
+    const outputSchema = { type: 'string' }
+    const first = "${{ steps.draft.output == null ? 'none' : steps.draft.output }}"
+    const steps = [
+      run('draft', { next: 'review', outputSchema, env: { LAST: first } }),
+      run('review', { next: 'draft' }),
+    ]
+    expect(told(workflow(steps, { maxTurns: 2 }))).toEqual([])
+  })
+
+  test.each<[string, object, string]>([
+    [
+      'an unknown step',
+      round({ next: ['revew'] }),
+      'workflow.reference_unknown spec.steps[0].next[0]: draft names in next "revew", but there is no such step',
+    ],
+    [
+      'needs inside of it',
+      workflow([run('a', { next: 'b' }), run('b', { needs: ['a'], next: 'a' })], { maxTurns: 2 }),
+      'workflow.cycle spec.steps[1].needs[0]: b needs a, and next joins the two: name b in next of a instead',
+    ],
+    [
+      'a way out and in again by needs',
+      workflow([run('a', { next: 'b' }), run('x', { needs: ['a'] }), run('b', { needs: ['x'] })]),
+      'workflow.cycle spec.steps[0]: steps need each other: a → x → a',
+    ],
+    [
+      'a forEach',
+      round({ forEach: [1] }),
+      'manifest.invalid spec.steps[0].forEach: cannot be in a step that next joins to others: it takes its turns one by one',
+    ],
+    [
+      'variables that are handed on',
+      round({ exportEnv: true }),
+      'manifest.invalid spec.steps[0].exportEnv: cannot be in a step that next joins to others: it takes its turns one by one',
+    ],
+    [
+      'a loop of a step that is only named',
+      workflow([run('a', { next: 'b' }), run('b', { loop: { until: 'true', max: 2 } })]),
+      'manifest.invalid spec.steps[1].loop: cannot be in a step that next joins to others: it takes its turns one by one',
+    ],
+    [
+      'a rest that would cancel it',
+      workflow([
+        run('a', { next: 'b' }),
+        run('b'),
+        run('c'),
+        run('d', { needs: ['c', 'b'], join: 'any', rest: 'cancel' }),
+      ]),
+      'manifest.invalid spec.steps[3].needs[1]: cannot be canceled by rest: next joins it to others, and they end together',
+    ],
+    [
+      'maxTurns of the workflow for nothing',
+      workflow([run('a')], { maxTurns: 3 }),
+      'manifest.invalid spec.maxTurns: is for workflows in which steps name others with next',
+    ],
+    [
+      'maxTurns of a step for nothing',
+      workflow([run('a', { maxTurns: 3 })]),
+      'manifest.invalid spec.steps[0].maxTurns: is for steps that next joins to others only',
+    ],
+    [
+      'a condition that gives no truth',
+      round({ next: [{ step: 'review', if: '1 + 1' }] }),
+      'expression.invalid spec.steps[0].next[0].if: ${{ 1 + 1 }} gives int, not true or false',
+    ],
+    [
+      'turn outside of it',
+      workflow([run('a', { next: 'b' }), run('b'), run('c', { env: { A: '${{ turn.index }}' } })]),
+      'expression.invalid spec.steps[2].env.A: turn has no value here: the step has no loop, and no next names it',
+    ],
+    ['too many turns', round({}, { maxTurns: 1_001 }), 'manifest.invalid spec.maxTurns: must be at most 1000'],
+    ['an empty next', round({ next: [] }), 'manifest.invalid spec.steps[0].next: names no step; leave it out'],
+    [
+      'an unknown key',
+      round({ next: [{ step: 'review', otherwise: 'x' }] }),
+      'manifest.invalid spec.steps[0].next[0].otherwise: "otherwise" is no key of spec.steps[0].next[0]',
+    ],
+  ])('%s', (_, value, problem) => {
+    expect(told(value)).toContain(problem)
+  })
+})

@@ -2,7 +2,7 @@ import type { Json, JsonObject } from '../base/json.ts'
 import { nameConcurrency } from './concurrency-problem.ts'
 import { nearest } from '../base/nearest.ts'
 import { failureOfProblems, type Problem } from './failure.ts'
-import { nodeOf } from './compile-node.ts'
+import { nodeOf, turnsOf } from './compile-node.ts'
 import { compileGraph, type Graph, type GraphStep } from './graph.ts'
 import { importsOf } from './import-env.ts'
 import { schemaKey, schemaProblems } from './json-schema.ts'
@@ -10,7 +10,8 @@ import { LIMITS } from './limits.ts'
 import { formatPath, type Path } from './place.ts'
 import { capped, isObject, type Placed, placedProblem, problemsOfIssue, unplaced } from './placed-problem.ts'
 import { conflictsOf, knownKeysAt, type WorkflowManifest, workflowSchema } from './schema.ts'
-import { compileStepExpressions } from './templates-of-step.ts'
+import { beginnersOf } from './rings.ts'
+import { compileStepExpressions, waysIn } from './templates-of-step.ts'
 import { variableTypes } from './variable-types.ts'
 import type { Definition } from './workflow.ts'
 import { readYaml } from './yaml.ts'
@@ -63,7 +64,8 @@ export function compileValue(value: Json): {
     return { result: null, problems: [placedProblem('run.too_large', message, ['spec', 'steps'])] }
   }
   const parsed = workflowSchema.safeParse(value, { reportInput: true })
-  const { graph, problems: graphProblems } = checkGraph(steps, spec['inputs'])
+  const isBound = spec['maxTurns'] !== undefined
+  const { graph, problems: graphProblems } = checkGraph(steps, { inputs: spec['inputs'], isBound })
   const problems = [
     ...(parsed.success
       ? []
@@ -167,7 +169,10 @@ function checkSchemas(spec: JsonObject, steps: Json[]): Placed[] {
 }
 
 /** The graph of the steps that have a name, with what their expressions read. */
-function checkGraph(steps: Json[], inputs: Json | undefined): { graph: Graph; problems: Placed[] } {
+function checkGraph(
+  steps: Json[],
+  { inputs, isBound }: { inputs: Json | undefined; isBound: boolean },
+): { graph: Graph; problems: Placed[] } {
   const parts = new Map<string, Path>()
   const remember = (path: Path): Path => {
     parts.set(formatPath(path), path)
@@ -175,7 +180,15 @@ function checkGraph(steps: Json[], inputs: Json | undefined): { graph: Graph; pr
   }
   const problems: Problem[] = []
   const graphSteps: GraphStep[] = []
-  const types = variableTypes(inputs, steps)
+  const written: JsonObject[] = []
+  const nextOf = (step: JsonObject, path: Path) =>
+    waysIn(step['next'], [...path, 'next']).flatMap(({ way, at }) => {
+      const name = isObject(way) ? way['step'] : way
+      return typeof name === 'string' ? [{ name, path: remember(isObject(way) ? [...at, 'step'] : at) }] : []
+    })
+  const named = new Set(steps.flatMap((step) => (isObject(step) ? nextOf(step, []).map((way) => way.name) : [])))
+  const takesTurns = (step: JsonObject) => step['next'] !== undefined || named.has(String(step['name']))
+  const types = variableTypes(inputs, steps, takesTurns)
   for (const [i, step] of steps.entries()) {
     if (!isObject(step) || typeof step['name'] !== 'string') continue
     const path = remember(['spec', 'steps', i])
@@ -185,21 +198,69 @@ function checkGraph(steps: Json[], inputs: Json | undefined): { graph: Graph; pr
       typeof name === 'string' ? [{ name, path: remember([...path, 'needs', j]) }] : [],
     )
     const expressions =
-      steps.length > LIMITS.nodesMax ? { reads: [], problems: [] } : compileStepExpressions(step, path, types)
+      steps.length > LIMITS.nodesMax
+        ? { reads: [], problems: [] }
+        : compileStepExpressions(step, path, { types, takesTurns: takesTurns(step) })
     for (const read of expressions.reads) remember(read.path)
     // One by one: a spread of arguments has a limit, and a step may hold more problems than that.
     for (const found of expressions.problems) problems.push(found)
-    graphSteps.push({ name: step['name'], needs, reads: expressions.reads, path })
+    written.push(step)
+    graphSteps.push({
+      name: step['name'],
+      needs,
+      reads: expressions.reads,
+      path,
+      next: nextOf(step, path),
+      isBound: isBound || step['maxTurns'] !== undefined,
+    })
   }
   const graph = compileGraph(graphSteps)
+  const conflicts = ringConflicts(graph, graphSteps, written)
+  for (const { path } of conflicts) remember(path)
+  const inRings = conflicts.map(({ message, path }) => ({
+    code: 'manifest.invalid' as const,
+    message,
+    path: formatPath(path),
+  }))
+  if (isBound && graph.rings.size === 0 && problems.length + graph.problems.length === 0)
+    inRings.push({
+      code: 'manifest.invalid',
+      message: 'is for workflows in which steps name others with next',
+      path: formatPath(remember(['spec', 'maxTurns'])),
+    })
   return {
     graph,
-    problems: [...problems, ...graph.problems].map((p) => ({
+    problems: [...problems, ...graph.problems, ...inRings].map((p) => ({
       ...p,
       parts: parts.get(p.path) ?? partsOf(p.path),
       at: 'value',
     })),
   }
+}
+
+/** What a step that `next` joins to others cannot have, and what is for such steps alone. */
+function ringConflicts(
+  { rings, needs }: Graph,
+  graphSteps: readonly GraphStep[],
+  written: readonly JsonObject[],
+): { message: string; path: Path }[] {
+  return graphSteps.flatMap(({ path, needs: named }, i) => {
+    const step = written[i] ?? {}
+    if (!rings.has(i)) {
+      if (step['next'] === undefined && step['maxTurns'] !== undefined)
+        return [{ message: 'is for steps that next joins to others only', path: [...path, 'maxTurns'] }]
+      const ring = (needs[i] ?? []).find((need) => rings.has(need))
+      if (step['rest'] !== 'cancel' || ring === undefined) return []
+      const at = named.find((need) => need.name === graphSteps[ring]?.name)?.path ?? path
+      return [{ message: 'cannot be canceled by rest: next joins it to others, and they end together', path: at }]
+    }
+    return (['forEach', 'matrix', 'loop', 'exportEnv'] as const)
+      .filter((key) => step[key] !== undefined && step[key] !== false)
+      .map((key) => ({
+        message: 'cannot be in a step that next joins to others: it takes its turns one by one',
+        path: [...path, key],
+      }))
+  })
 }
 
 /** The parts of a path below the steps; deeper ones are found again from their text. */
@@ -222,9 +283,20 @@ function definitionOf(workflow: WorkflowManifest, graph: Graph): Definition {
     failFast: spec.failFast,
     timeoutMs: spec.timeout ?? null,
     modules: spec.modules ?? {},
-    nodes: spec.steps.map((step, i) =>
-      nodeOf(step, { needs: graph.needs[i] ?? [], refs: graph.refs[i] ?? [], numberOf }),
-    ),
+    nodes: spec.steps.map((step, i) => {
+      const ring = graph.rings.get(i)
+      const turns = ring && {
+        targets: graph.next[i] ?? [],
+        max: spec.maxTurns,
+        begins: beginnersOf(ring, graph.next).includes(i),
+      }
+      return nodeOf(step, {
+        needs: graph.needs[i] ?? [],
+        refs: graph.refs[i] ?? [],
+        numberOf,
+        turns: turns ? turnsOf(step, turns) : null,
+      })
+    }),
   }
 }
 

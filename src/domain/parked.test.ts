@@ -38,6 +38,25 @@ describe('joins of some', () => {
     expect(run.states()).toMatchObject({ c: 'queued', d: 'blocked' })
   })
 
+  test('rest: cancel with activations that end in the breath in which they begin: each is counted', () => {
+    const run = runOf([
+      { name: 'a' },
+      { name: 'b' },
+      {
+        name: 'c',
+        needs: ['a', 'b'],
+        join: { need: 1, rest: 'cancel' },
+        kind: 'wait',
+        for: { type: 'duration', duration: '0s' },
+        forEach: ['x', 'y'],
+      },
+    ])
+    run.succeed(run.named('a'))
+    run.due()
+    expect(run.states()).toMatchObject({ b: 'canceled', 'c[0]': 'succeeded', 'c[1]': 'succeeded', c: 'succeeded' })
+    expect(run.ended).toBe('succeeded')
+  })
+
   test('rest: cancel ends what is idle and tells what runs; the run is good all the same', () => {
     const run = runOf(three({ need: 1, rest: 'cancel' }))
     const c = run.lease(key(2))

@@ -17,6 +17,34 @@ spec:
     - { name: again, command: 'true', loop: { until: 'turn.output > 1', max: 3 } }
 `
 
+const ROUND = `apiVersion: orrery.dev/v1
+kind: Workflow
+metadata: { name: letter }
+spec:
+  maxTurns: 4
+  steps:
+    - { name: publish, function: l.publish, needs: [review] }
+    - { name: draft, function: l.draft, needs: [topic], next: review, maxTurns: 6 }
+    - { name: review, function: l.review, next: [{ step: draft, if: '!steps.review.output.ok' }] }
+    - { name: topic, function: l.topic }
+`
+
+test('the plan of a graph that goes round has its steps in one stage, with what may follow each turn', () => {
+  const plan = planOf(parseManifest(ROUND, { file: 'letter.yaml' }).definition, {})
+  expect(plan.steps.map((s) => [s.stage, s.name, s.verdict, s.activations])).toEqual([
+    [1, 'topic', { is: 'runs' }, null],
+    [2, 'draft', { is: 'runs' }, 'open'],
+    [2, 'review', { is: 'open', on: ['next'] }, 'open'],
+    [3, 'publish', { is: 'runs' }, null],
+  ])
+  expect(plan.steps.map((s) => s.turns)).toEqual([
+    null,
+    { max: 6, next: [{ step: 'review', if: null }] },
+    { max: 4, next: [{ step: 'draft', if: '!steps.review.output.ok' }] },
+    null,
+  ])
+})
+
 describe('a plan', () => {
   const { definition } = parseManifest(FLOW, { file: 'flow.yaml' })
   const plan = planOf(definition, { levels: [1, 2, 3], real: true })

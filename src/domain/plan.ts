@@ -3,6 +3,8 @@ import { compileExpression, type Scope } from './expression.ts'
 import { Failure, type FailureRecord } from './failure.ts'
 import { LIMITS } from './limits.ts'
 import { combinationsOf } from './matrix.ts'
+import { contracted } from './compile-rings.ts'
+import { ringOf } from './rings.ts'
 import { bareExpression, evaluateCondition, evaluateTemplate, parseTemplate } from './template.ts'
 import { type Definition, isWork, needOf, requirementsOf, type WorkflowNode } from './workflow.ts'
 
@@ -26,6 +28,8 @@ export interface PlannedStep {
   verdict: Verdict
   /** How many activations it spreads into: null when it is one, or `open` when only the run can tell. */
   activations: number | 'open' | null
+  /** Of a step that takes turns: how many at most, and what may follow each. */
+  turns: { max: number; next: { step: string; if: string | null }[] } | null
   /** What a worker must offer; null for what the engine itself begins and ends. */
   requires: { backend: string; module: string | null; labels: Record<string, string> } | null
   retries: number
@@ -63,6 +67,7 @@ export function planOf(definition: Definition, inputs: JsonObject): Plan {
   const { name, namespace, timeoutMs, failFast, nodes } = definition
   const scope: Scope = { inputs, steps: {}, run: { id: '', workflow: name, namespace } }
   const stages = stagesOf(definition)
+  const nameOf = (n: number): string => nodes[n]?.name ?? ''
   const steps = nodes.map((node, i): PlannedStep => {
     const { backend, module, labels } = requirementsOf(definition, node)
     const need = needOf(node)
@@ -70,9 +75,12 @@ export function planOf(definition: Definition, inputs: JsonObject): Plan {
       name: node.name,
       kind: node.kind,
       stage: stages[i] ?? 1,
-      needs: node.needs.map((n) => nodes[n]?.name ?? ''),
+      needs: node.needs.map(nameOf),
       need: need === node.needs.length ? null : need,
       ...decisionOf(node, scope),
+      turns: node.turns
+        ? { max: node.turns.max, next: node.turns.next.map((way) => ({ step: nameOf(way.node), if: way.if })) }
+        : null,
       requires: isWork(node) ? { backend, module, labels } : null,
       retries: node.retry.max,
       timeoutMs: node.timeoutMs,
@@ -99,12 +107,18 @@ function extrasOf(node: WorkflowNode, nodes: readonly WorkflowNode[]): { extras?
   return Object.keys(extras).length > 0 ? { extras } : {}
 }
 
-/** One pass over the graph: a node's stage is known once those of its needs are. */
-function stagesOf({ nodes }: Definition): number[] {
+/** One pass over the graph: a node's stage is known once those of its needs are. What `next` joins is of one stage. */
+function stagesOf(definition: Definition): number[] {
+  const { nodes } = definition
+  const rings = new Map(nodes.flatMap((node, i) => (node.turns ? [[i, ringOf(definition, i)] as const] : [])))
+  const { needs, of } = contracted(
+    nodes.map((node) => node.needs),
+    rings,
+  )
   const stages = nodes.map(() => 0)
-  const open = nodes.map((node) => node.needs.length)
+  const open = needs.map((list) => list.length)
   const followers: number[][] = nodes.map(() => [])
-  for (const [i, node] of nodes.entries()) for (const need of node.needs) followers[need]?.push(i)
+  for (const [i, list] of needs.entries()) for (const need of list) followers[need]?.push(i)
   const order = [...nodes.keys()].filter((i) => open[i] === 0)
   for (const i of order) stages[i] = 1
   for (let at = 0; at < order.length; at++) {
@@ -115,10 +129,16 @@ function stagesOf({ nodes }: Definition): number[] {
       if (open[to] === 0) order.push(to)
     }
   }
-  return stages
+  return stages.map((_, i) => stages[of(i)] ?? 1)
 }
 
 function decisionOf(node: WorkflowNode, scope: Scope): Pick<PlannedStep, 'verdict' | 'activations'> {
+  // Whether a turn is taken, and what its `if` then gives, only the run can tell; those that begin take one.
+  if (node.turns) {
+    const on = openReads(node.if === null ? [] : [node.if])
+    const isSure = node.turns.begins && node.if === null
+    return { verdict: isSure ? { is: 'runs' } : { is: 'open', on: on.length > 0 ? on : ['next'] }, activations: 'open' }
+  }
   const waits = openReads(node.if === null ? [] : [node.if])
   try {
     if (node.if !== null && waits.length === 0 && !evaluateCondition(node.if, scope))

@@ -308,3 +308,180 @@ describe('skip', () => {
     expect(finish(run)).toBe('succeeded')
   })
 })
+
+describe('a graph that goes round', () => {
+  const reviewed: NodeSpec[] = [
+    { name: 'draft', next: ['review'], maxTurns: 2 },
+    {
+      name: 'review',
+      refs: ['review'],
+      next: [{ step: 'draft', if: "steps.review.output != 'good'" }],
+      maxTurns: 2,
+    },
+    { name: 'publish', needs: ['review'] },
+  ]
+  const usedUp = () => {
+    const run = runOf(reviewed)
+    run.due()
+    for (const turn of [0, 1]) {
+      run.succeed(run.named('draft', turn))
+      run.succeed(run.named('review', turn), 'bad')
+    }
+    expect(run.ended).toBe('failed')
+    return run
+  }
+
+  test('whose turns were used up goes on where it stopped, and may take as many again', () => {
+    const run = usedUp()
+    reopened(run, { type: 'retry', step: null })
+    expect(run.states()).toMatchObject({
+      draft: 'waiting',
+      review: 'waiting',
+      publish: 'pending',
+      'review[1]': 'succeeded',
+    })
+    run.due()
+    expect(run.states()).toMatchObject({ 'draft[2]': 'queued' })
+    for (const turn of [2, 3]) {
+      run.succeed(run.named('draft', turn))
+      run.succeed(run.named('review', turn), turn === 2 ? 'bad' : 'good')
+    }
+    expect(run.states()).toMatchObject({ draft: 'succeeded', review: 'succeeded', publish: 'queued' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('uses them up again when it does not come to its end', () => {
+    const run = usedUp()
+    reopened(run, { type: 'retry', step: null })
+    run.due()
+    for (const turn of [2, 3]) {
+      run.succeed(run.named('draft', turn))
+      run.succeed(run.named('review', turn), 'bad')
+    }
+    expect(run.ended).toBe('failed')
+    expect(run.run.failure).toMatchObject({ code: 'turns.used_up', evidence: { turns: { draft: 4, review: 4 } } })
+  })
+
+  test('a turn that failed is run again, those before it are not', () => {
+    const run = runOf(reviewed)
+    run.due()
+    run.succeed(run.named('draft', 0))
+    run.fail(run.named('review', 0))
+    reopened(run, { type: 'retry', step: null })
+    run.due()
+    expect(run.states()).toMatchObject({ draft: 'waiting', 'draft[0]': 'succeeded', 'review[0]': 'queued' })
+    run.succeed(run.named('review', 0), 'good')
+    expect(finish(run)).toBe('succeeded')
+    expect(run.steps.size).toBe(5)
+  })
+
+  test('one turn is retried by itself, also while others go on; or the step of which it is one', () => {
+    const run = runOf([{ name: 'a', next: ['b', 'c'] }, { name: 'b', next: ['d'] }, { name: 'c' }, { name: 'd' }])
+    run.due()
+    run.succeed(run.named('a', 0))
+    run.fail(run.named('b', 0))
+    const again = { node: 1, path: '00000' }
+    reopened(run, { type: 'retry', step: again })
+    run.due()
+    expect(run.states()).toMatchObject({ 'b[0]': 'queued', 'c[0]': 'queued', b: 'waiting' })
+    run.fail(run.named('b', 0))
+    run.succeed(run.named('c', 0))
+    expect(run.ended).toBe('failed')
+    reopened(run, { type: 'retry', step: { node: 1, path: '' } })
+    run.due()
+    expect(run.states()).toMatchObject({ a: 'waiting', b: 'waiting', c: 'waiting', d: 'waiting', 'b[0]': 'queued' })
+    run.succeed(run.named('b', 0))
+    expect(run.succeed(run.named('d', 0)).ended).toBe('succeeded')
+  })
+
+  test('a canceled one goes on where it stopped', () => {
+    const run = runOf(reviewed)
+    run.due()
+    run.succeed(run.named('draft', 0))
+    run.happen({ type: 'stop', why: 'cancel' })
+    reopened(run, { type: 'retry', step: null })
+    run.due()
+    expect(run.states()).toMatchObject({ draft: 'waiting', 'draft[0]': 'succeeded', 'review[0]': 'queued' })
+    run.succeed(run.named('review', 0), 'good')
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('one that never began begins after a retry', () => {
+    const run = runOf([{ name: 'x' }, { name: 'a', needs: ['x'], next: ['b'] }, { name: 'b' }])
+    run.due()
+    run.fail(run.named('x'))
+    expect(run.states()).toEqual({ x: 'failed', a: 'blocked', b: 'blocked' })
+    reopened(run, { type: 'retry', step: null })
+    expect(run.states()).toEqual({ x: 'queued', a: 'pending', b: 'pending' })
+    run.succeed(run.named('x'))
+    expect(run.states()).toMatchObject({ 'a[0]': 'queued' })
+  })
+
+  test('skipping what held it lets it begin; while another need of it is bad it stays blocked', () => {
+    const specs: NodeSpec[] = [
+      { name: 'x' },
+      { name: 'y' },
+      { name: 'a', needs: ['x'], next: ['b'] },
+      { name: 'b', needs: ['y'] },
+    ]
+    const run = runOf(specs)
+    run.due()
+    run.fail(run.named('x'))
+    run.fail(run.named('y'))
+    reopened(run, { type: 'skip', node: 0, path: '' })
+    expect(run.states()).toEqual({ x: 'skipped', y: 'failed', a: 'blocked', b: 'blocked' })
+    reopened(run, { type: 'skip', node: 1, path: '' })
+    expect(run.states()).toEqual({ x: 'skipped', y: 'skipped', a: 'pending', b: 'pending' })
+    run.due()
+    expect(run.states()).toMatchObject({ 'a[0]': 'queued' })
+  })
+
+  test('a turn that failed may be skipped: the way goes on from what was given for it', () => {
+    const run = runOf(reviewed)
+    run.due()
+    run.succeed(run.named('draft', 0))
+    run.fail(run.named('review', 0))
+    run.outputs.set('1/00000', 'good')
+    const { ended } = reopened(run, { type: 'skip', node: 1, path: '00000' })
+    expect(ended).toBeNull()
+    run.due()
+    expect(run.states()).toMatchObject({ review: 'succeeded', 'review[0]': 'skipped', publish: 'queued' })
+  })
+
+  test('skipping something else does not wake one that has failed', () => {
+    const run = runOf([...reviewed, { name: 'other' }])
+    run.due()
+    run.succeed(run.named('draft', 0))
+    run.fail(run.named('review', 0))
+    run.fail(run.named('other'))
+    const { ended } = reopened(run, { type: 'skip', node: 3, path: '' })
+    expect(ended).toBe('failed')
+    expect(run.states()).toMatchObject({ draft: 'blocked', review: 'failed', publish: 'blocked' })
+  })
+})
+
+describe('skipping in a run that was stopped', () => {
+  test('what was blocked does not go on without what was canceled; a retry does both', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b', needs: ['a'] }, { name: 'c' }])
+    run.fail(run.named('a'))
+    expect(run.states()).toEqual({ a: 'failed', b: 'blocked', c: 'queued' })
+    expect(run.happen({ type: 'stop', why: 'timeout' }).ended).toBe('failed')
+    expect(reopened(run, { type: 'skip', node: 0, path: '' }).ended).toBe('failed')
+    expect(run.states()).toEqual({ a: 'skipped', b: 'blocked', c: 'canceled' })
+    reopened(run, { type: 'retry', step: null })
+    expect(run.states()).toEqual({ a: 'skipped', b: 'queued', c: 'queued' })
+    expect(finish(run)).toBe('succeeded')
+  })
+
+  test('a failFast run stays failed, with its failure, until what was canceled is done', () => {
+    const run = runOf([{ name: 'a' }, { name: 'b' }], { failFast: true })
+    run.fail(run.named('a'))
+    expect(run.states()).toEqual({ a: 'failed', b: 'canceled' })
+    const { ended } = reopened(run, { type: 'skip', node: 0, path: '' })
+    expect(ended).toBe('failed')
+    expect(run.run.failure?.code).toBe('step.function_threw')
+    reopened(run, { type: 'retry', step: null })
+    expect(run.states()).toEqual({ a: 'skipped', b: 'queued' })
+    expect(finish(run)).toBe('succeeded')
+  })
+})

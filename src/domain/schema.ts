@@ -231,6 +231,25 @@ const loopObject = z.strictObject({
     .describe('Turns at most; after that the step fails with `loop.limit_reached`.'),
 })
 
+const way = z.union(
+  [
+    z.string(),
+    z.strictObject({
+      step: z.string().describe('Name of the step.'),
+      if: expression.optional().describe('It follows when this holds; `steps` and `turn` are as the turn left them.'),
+    }),
+  ],
+  { error: 'must be the name of a step, or { step, if }' },
+)
+const next = z.preprocess(
+  (value) => (typeof value === 'string' ? [value] : value),
+  z
+    .array(way, { error: 'must be the name of a step, or a list of names and of { step, if }' })
+    .min(1, { error: 'names no step; leave it out' })
+    .max(LIMITS.ringStepsMax),
+)
+const maxTurns = z.int().min(1).max(LIMITS.turnsMax)
+
 const stepSchema = z.strictObject({
   name: stepName.describe('How the step is called; unique in the workflow.'),
   function: z
@@ -314,6 +333,10 @@ const stepSchema = z.strictObject({
   if: expression.optional().describe('A condition; when it is false the step is skipped.'),
   matrix: matrix.optional().describe('One activation for each combination of the lists of its axes.'),
   loop: loopObject.optional().describe('Takes turns until a condition holds.'),
+  next: next
+    .optional()
+    .describe('Steps that take a turn after each turn of this one, all whose condition holds; a way may lead back.'),
+  maxTurns: maxTurns.optional().describe('Turns that it may take, instead of what the workflow says.'),
   forEach: z
     .union([z.string(), z.array(json)], { error: 'must be a list, or an expression that gives one' })
     .optional()
@@ -468,6 +491,9 @@ export const workflowSpecSchema = z.strictObject({
     .default(false)
     .describe('A failed step cancels what else is under way; otherwise other branches go on to their end.'),
   timeout: positiveDuration.optional().describe('Bounds the whole run, from its creation.'),
+  maxTurns: maxTurns
+    .optional()
+    .describe('Turns that each step may take that `next` joins to others; beyond, the run fails with `turns.used_up`.'),
   steps: z
     .array(stepSchema, { error: 'must be a list of steps' })
     .min(1, { error: 'has no steps' })

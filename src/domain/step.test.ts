@@ -36,6 +36,7 @@ function stepsOf(state: StepState): Step[] {
 const EVENTS: StepEvent[] = [
   { type: 'ready', expiresAt: 500 },
   { type: 'spread', count: 5, released: 2 },
+  { type: 'opened', turns: 3 },
   { type: 'parked', waits: 'event', on: 'paid', until: 700 },
   { type: 'leased', session: 'ses_b', deadlineAt: 900 },
   { type: 'succeeded' },
@@ -49,8 +50,9 @@ const EVENTS: StepEvent[] = [
 ]
 
 /** These are made by `reopen`, which looks at the whole run. */
-const BY_REOPEN = new Set(['failed>queued', 'failed>pending', 'failed>waiting', 'blocked>pending', 'blocked>queued'])
-for (const to of ['queued', 'pending', 'waiting']) BY_REOPEN.add(`canceled>${to}`)
+const BY_REOPEN = new Set<string>()
+for (const from of ['failed', 'blocked', 'canceled'])
+  for (const to of ['queued', 'pending', 'waiting']) BY_REOPEN.add(`${from}>${to}`)
 
 const reached = new Map<string, string>()
 for (const state of STEP_STATES) {

@@ -18,7 +18,7 @@ export const indexOf = (path: string): number => Number(path)
 /** Name for people: `measure[3]`. */
 export const displayName = (name: string, path: string): string => (path === '' ? name : `${name}[${indexOf(path)}]`)
 
-/** The join of a step, or of a forEach's activations once it has spread. */
+/** The join of a step, or of its activations once it has spread; of a step that takes turns `need` is how many it may take. */
 export interface JoinCounts {
   need: number
   ok: number
@@ -33,6 +33,7 @@ interface StepCommon extends StepKey, JoinCounts {
   fence: number
   tries: number
   losses: number
+  /** Activations that were let go; of a step that takes turns those whose `next` was followed, and 1 of such a turn itself. */
   released: number
   /** The engine owes this step a look at this time (ms, database clock); null when it does not. */
   dueAt: number | null
@@ -93,6 +94,8 @@ const commonOf = (step: Step): StepCommon => ({
 export type StepEvent =
   | { type: 'ready'; expiresAt: number | null }
   | { type: 'spread'; count: number; released: number }
+  /** A ring begins: the step takes turns from now on, so many at most. */
+  | { type: 'opened'; turns: number }
   | { type: 'parked'; waits: Parked; on: string | null; until: number | null }
   | { type: 'leased'; session: string; deadlineAt: number | null }
   | { type: 'succeeded' }
@@ -138,6 +141,19 @@ function moved(step: Step, event: StepEvent): Step | null {
         bad: 0,
         total: event.count,
         released: event.released,
+      }
+    case 'opened':
+      if (step.state !== 'pending') return null
+      return {
+        ...base,
+        state: 'waiting',
+        waits: 'children',
+        on: null,
+        need: event.turns,
+        ok: 0,
+        bad: 0,
+        total: 0,
+        released: 0,
       }
     case 'parked':
       if (step.state !== 'pending' && !isWaitingFor(step, 'backoff')) return null
@@ -187,7 +203,7 @@ function moved(step: Step, event: StepEvent): Step | null {
         return null
       return { ...base, state: 'skipped' }
     case 'blocked':
-      if (step.state !== 'pending') return null
+      if (step.state !== 'pending' && !isWaitingFor(step, 'children')) return null
       return { ...base, state: 'blocked', failure: event.failure }
     case 'canceled':
       if (isStepTerminal(step.state)) return null

@@ -25,15 +25,20 @@ function whyNot(root: Root, step: Record<string, unknown>): string {
   if (root === 'event') return 'only wait.match can read it'
   if (root === 'matrix') return has('matrix') ? `only ${PER_ITEM.join(', ')} can read it` : 'the step has no matrix'
   if (root === 'turn')
-    return has('loop') ? `only ${PER_ITEM.join(', ')} and loop.until can read it` : 'the step has no loop'
+    return has('loop')
+      ? `only ${PER_ITEM.join(', ')} and loop.until can read it`
+      : 'the step has no loop, and no next names it'
   return has('forEach') || has('matrix') ? `only ${PER_ITEM.join(', ')} can read it` : 'the step has no forEach'
 }
 
-/** Compiles every expression of a step as it was written; the step may be wrong in other ways. */
+/**
+ * Compiles every expression of a step as it was written; the step may be wrong in other ways. `takesTurns`: it has a `next`, or one
+ * names it.
+ */
 export function compileStepExpressions(
   step: Record<string, unknown>,
   path: Path,
-  types: VariableTypes = {},
+  { types = {}, takesTurns = false }: { types?: VariableTypes; takesTurns?: boolean } = {},
 ): StepExpressions {
   const reads: StepExpressions['reads'] = []
   const problems: Problem[] = []
@@ -41,7 +46,7 @@ export function compileStepExpressions(
     ...ALWAYS,
     ...(step['forEach'] !== undefined || step['matrix'] !== undefined ? (['item', 'index'] as const) : []),
     ...(step['matrix'] !== undefined ? (['matrix'] as const) : []),
-    ...(step['loop'] !== undefined ? (['turn'] as const) : []),
+    ...(step['loop'] !== undefined || takesTurns ? (['turn'] as const) : []),
   ]
 
   function refuse(message: string, at: Path, near?: string): void {
@@ -120,7 +125,10 @@ export function compileStepExpressions(
       perItem,
     )
   }
-  condition(step['if'], [...path, 'if'], ALWAYS)
+  const ofTurn: readonly Root[] = takesTurns ? [...ALWAYS, 'turn'] : ALWAYS
+  condition(step['if'], [...path, 'if'], ofTurn)
+  for (const { way, at } of waysIn(step['next'], [...path, 'next']))
+    if (isObject(way)) condition(way['if'], [...at, 'if'], ofTurn)
   const wait = step['wait']
   if (isObject(wait)) condition(wait['match'], [...path, 'wait', 'match'], [...perItem, 'event'])
   const files = step['files']
@@ -136,6 +144,14 @@ export function compileStepExpressions(
 
   return { reads, problems }
 }
+
+/** What stands in `next`: a list, or one name alone. */
+export const waysIn = (next: unknown, at: Path): { way: unknown; at: Path }[] =>
+  Array.isArray(next)
+    ? next.map((way: unknown, i) => ({ way, at: [...at, i] }))
+    : next === undefined
+      ? []
+      : [{ way: next, at }]
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -1,18 +1,24 @@
-import type { Json } from '../base/json.ts'
+import type { Json, JsonObject } from '../base/json.ts'
 import type { VariableTypes } from './infer-type.ts'
 import { ANYTHING, mapOf, ofKind, typeOfSchema, type ValueType } from './value-type.ts'
 
 const TEXT = ofKind('string')
 const RUN = mapOf({ id: TEXT, workflow: TEXT, namespace: TEXT })
 
-/** What the expressions of a workflow may read: its inputs by their schema, what steps give by their `outputSchema`. The workflow may be wrong. */
-export function variableTypes(inputs: Json | undefined, steps: readonly Json[]): VariableTypes {
+/** What the expressions of a workflow may read: its inputs by their schema, what steps give by their `outputSchema`. Before its first turn a step gives null. The workflow may be wrong. */
+export function variableTypes(
+  inputs: Json | undefined,
+  steps: readonly Json[],
+  takesTurns: (step: JsonObject) => boolean = () => false,
+): VariableTypes {
   const outputs: Record<string, ValueType> = {}
   for (const step of steps) {
     if (!isObject(step) || typeof step['name'] !== 'string') continue
     const { name } = step
     // Of two steps with one name either may be meant.
-    outputs[name] = Object.hasOwn(outputs, name) ? ANYTHING : mapOf({ output: outputOf(step), state: TEXT })
+    outputs[name] = Object.hasOwn(outputs, name)
+      ? ANYTHING
+      : mapOf({ output: takesTurns(step) ? ANYTHING : outputOf(step), state: TEXT })
   }
   return {
     inputs: isObject(inputs) ? { ...typeOfSchema(inputs), kinds: ofKind('map').kinds } : ofKind('map'),

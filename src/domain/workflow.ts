@@ -51,6 +51,22 @@ export interface Loop {
   max: number
 }
 
+/** One of the steps that may follow a turn. */
+export interface Way {
+  node: number
+  /** CEL source without `${{ }}`; null means always. */
+  if: string | null
+}
+
+/** A step that `next` joins to others, or to itself: it runs each time that a way leads to it. */
+export interface Turns {
+  /** Times that it may run; a retry of the run counts anew. */
+  max: number
+  /** Runs without being named once nothing outside holds its ring. */
+  begins: boolean
+  next: Way[]
+}
+
 /** How many of its needs have to end well. Null in a node means all. */
 export interface Join {
   need: number
@@ -71,6 +87,8 @@ interface NodeCommon {
   matrix: Matrix | null
   /** Null when there is none; never beside forEach or matrix. */
   loop: Loop | null
+  /** Absent when the step runs once; never beside forEach, matrix or loop. */
+  turns?: Turns
   /** How many activations of a forEach run at once; null means no limit. */
   maxParallel: number | null
   retry: RetryPolicy
@@ -187,7 +205,7 @@ export const isWork = (node: WorkflowNode): node is WorkNode => node.kind === 'f
 /** Needs that have to end well before the node begins. */
 export const needOf = (node: WorkflowNode): number => node.join?.need ?? node.needs.length
 
-/** Whether the node spreads into activations of its own. */
+/** Whether the node spreads into activations of its own at once. */
 export const spreads = (node: WorkflowNode): boolean =>
   node.forEach !== null || node.matrix !== null || node.loop !== null
 
@@ -196,7 +214,7 @@ export const spreads = (node: WorkflowNode): boolean =>
  * function first.
  */
 export const isDecided = (node: WorkflowNode): boolean =>
-  node.if !== null || spreads(node) || !isWork(node) || node.join?.rest === 'cancel'
+  node.if !== null || spreads(node) || node.turns !== undefined || !isWork(node) || node.join?.rest === 'cancel'
 
 /** Whether a template of what a worker is sent may read the run's inputs. Errs on the side of saying so. */
 export const readsInputs = (node: WorkflowNode): boolean =>

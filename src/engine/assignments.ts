@@ -5,8 +5,10 @@ import type { Assignment } from '../contract/exchange.ts'
 import type { Scope } from '../domain/expression.ts'
 import { Failure, type FailureRecord } from '../domain/failure.ts'
 import { scopeOfActivation } from '../domain/activation-scope.ts'
-import { displayName, indexOf } from '../domain/step.ts'
+import { ringOf } from '../domain/rings.ts'
+import { displayName, indexOf, pathOf } from '../domain/step.ts'
 import { evaluateTemplate } from '../domain/template.ts'
+import { wayOf } from '../domain/turn-way.ts'
 import { isWork, type WorkflowNode, type WorkNode } from '../domain/workflow.ts'
 import { assert } from '../base/assert.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
@@ -41,17 +43,21 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
     assert(c && node, `definition ${step.definition} has no node ${step.node}`)
     return { c, node }
   }
-  const wanted = new Map<string, { runId: string; node: number }>()
+  const wanted = new Map<string, { runId: string; node: number; path: string }>()
   const without = new Set<string>()
   for (const step of leased) {
     const { c, node } = at(step)
     if (step.inputs === undefined && c.readsInputs[step.node]) without.add(step.runId)
     if (!c.isConstant[step.node])
-      for (const ref of node.refs) wanted.set(`${step.runId}.${ref}`, { runId: step.runId, node: ref })
+      for (const ref of node.refs) {
+        const path = pathRead(c, step, ref)
+        if (path !== null) wanted.set(`${step.runId}.${ref}.${path}`, { runId: step.runId, node: ref, path })
+      }
   }
   const outputs = new Map<string, { state: string; output: Json }>()
   if (wanted.size > 0) {
-    for (const row of await loadOutputs(ctx.db, [...wanted.values()])) outputs.set(`${row.run_id}.${row.node}`, row)
+    for (const row of await loadOutputs(ctx.db, [...wanted.values()]))
+      outputs.set(`${row.run_id}.${row.node}.${row.path}`, row)
   }
   const inputs = without.size > 0 ? await loadInputs(ctx.db, [...without]) : null
   const asking = leased.map((step) => ({ step, node: at(step).node, namespace: at(step).c.definition.namespace }))
@@ -78,6 +84,17 @@ export async function renderAssignments(ctx: EngineContext, leased: readonly Lea
   })
 }
 
+/** Of a step that has taken no turn on the way. */
+const NOT_YET = { output: null, state: 'pending' }
+
+/** Which activation of a node a step reads: of its own ring the turn that came last on its way, null where none did. */
+function pathRead({ definition }: Compiled, { node, path, item }: LeasedStep, ref: number): string | null {
+  const { turns } = definition.nodes[node] ?? {}
+  if (turns === undefined || path === '' || !ringOf(definition, node).includes(ref)) return ''
+  const index = wayOf(item as Json)[ref] // jsonb
+  return index === undefined ? null : pathOf(index)
+}
+
 function scopeOf(
   c: Compiled,
   step: LeasedStep,
@@ -87,7 +104,8 @@ function scopeOf(
   const { definition } = c
   const steps: Scope['steps'] = {}
   for (const ref of node.refs) {
-    const found = outputs.get(`${step.runId}.${ref}`)
+    const path = pathRead(c, step, ref)
+    const found = path === null ? NOT_YET : outputs.get(`${step.runId}.${ref}.${path}`)
     if (found) steps[definition.nodes[ref]?.name ?? ''] = { output: found.output, state: found.state }
   }
   const scope = {

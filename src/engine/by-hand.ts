@@ -2,7 +2,7 @@ import type { Json } from '../base/json.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { reopen, settledNodes } from '../domain/reopen.ts'
-import { displayName, type StepKey } from '../domain/step.ts'
+import { displayName, pathOf, type StepKey } from '../domain/step.ts'
 import type { Queryable } from '../store/db.ts'
 import { putDeadlines } from '../store/runs/child-runs.ts'
 import { findRun } from '../store/runs/read-runs.ts'
@@ -54,6 +54,12 @@ export async function skipStep(
     const steps = key ? await loadAllSteps(tx, runId) : []
     const step = steps.find((s) => s.node === key?.node && s.path === key.path)
     if (!key || !step) throw new Failure('step.not_found', `looking for step ${name} of run ${runId}`)
+    const { turns } = compiled.definition.nodes[step.node] ?? {}
+    if (turns !== undefined && step.path === '')
+      throw new Failure('step.not_skippable', `skipping step ${name} of run ${runId}`, {
+        evidence: { state: step.state, run: run.state },
+        remediation: `It takes turns: skip one of them, such as '${displayName(name, pathOf(Math.max(0, step.total - 1)))}', and the way goes on from what you give for it.`,
+      })
     const childRuns = steps.some((s) => s.node === step.node && s.path !== '' && s.state === 'running')
     if (
       !['pending', 'queued', 'waiting', 'failed', 'blocked'].includes(step.state) ||
@@ -66,7 +72,8 @@ export async function skipStep(
         evidence: { state: childRuns ? 'running' : step.state, run: run.state },
       })
     }
-    if (settledNodes({ ...compiled, steps }).has(step.node)) {
+    const isFollowed = turns !== undefined && step.released > 0
+    if (isFollowed || settledNodes({ ...compiled, steps }).has(step.node)) {
       throw new Failure('step.not_skippable', `skipping step ${name} of run ${runId}`, {
         evidence: { state: step.state, run: run.state },
         remediation: 'What follows has gone on from how it ended. For another output start a new run.',

@@ -3,6 +3,7 @@ import { type FailureRecord, failureRecord } from '../domain/failure.ts'
 import { isStepTerminal, type StepState } from '../domain/machines.ts'
 import { judgeWorkers, saturated, type Verdict, type WorkerFacts } from '../domain/reasons/dispatch-reason.ts'
 import { type StepFacts, stepReason } from '../domain/reasons/step-reason.ts'
+import { ringOf } from '../domain/rings.ts'
 import { displayName } from '../domain/step.ts'
 import type { Definition } from '../domain/workflow.ts'
 import type { RunReadRow } from '../store/runs/read-runs.ts'
@@ -114,7 +115,7 @@ export class ReasonFinder {
       dueAt: iso(row.due_at),
       needs:
         row.path === '' && row.state === 'pending'
-          ? (node?.needs ?? []).map((n) => ({ step: nameOf(n), state: states.get(n) ?? 'pending' }))
+          ? this.#needsOf(row.node).map((n) => ({ step: nameOf(n), state: states.get(n) ?? 'pending' }))
           : [],
       group:
         row.path === ''
@@ -129,6 +130,15 @@ export class ReasonFinder {
               maxParallel: node?.maxParallel ?? null,
             }
           : null,
+      turns:
+        node?.turns === undefined || row.path !== ''
+          ? null
+          : {
+              max: row.need,
+              joined: ringOf(this.#definition, row.node)
+                .filter((n) => n !== row.node)
+                .map(nameOf),
+            },
       session: session
         ? {
             worker: session.worker,
@@ -143,13 +153,20 @@ export class ReasonFinder {
     }
   }
 
+  /** What a node needs before it begins: what `next` joins begins together. */
+  #needsOf(node: number): number[] {
+    const { nodes } = this.#definition
+    if (nodes[node]?.turns === undefined) return nodes[node]?.needs ?? []
+    return [...new Set(ringOf(this.#definition, node).flatMap((member) => nodes[member]?.needs ?? []))]
+  }
+
   /** How the steps stand that pending ones need: from the page, the others in one query. */
   async #statesOf(rows: readonly StepReadRow[], open: readonly StepReadRow[]): Promise<Map<number, StepState>> {
     const states = new Map(rows.filter((r) => r.path === '').map((r) => [r.node, r.state]))
     const asked = new Set<number>()
     for (const row of open) {
       if (row.state !== 'pending' || row.path !== '') continue
-      for (const n of this.#definition.nodes[row.node]?.needs ?? []) if (!states.has(n)) asked.add(n)
+      for (const n of this.#needsOf(row.node)) if (!states.has(n)) asked.add(n)
     }
     if (asked.size === 0) return states
     const found = await findNodeStates(this.#ctx.db, { runId: this.#run.id, nodes: [...asked] })

@@ -2,6 +2,7 @@ import type { JsonObject } from '../base/json.ts'
 import { Failure } from '../domain/failure.ts'
 import { isStepTerminal } from '../domain/machines.ts'
 import { isNotNeeded, reopen, settledNodes } from '../domain/reopen.ts'
+import { endsWell } from '../domain/rings.ts'
 import { displayName, type Step, type StepKey } from '../domain/step.ts'
 import { loadAllSteps } from '../store/steps/step-rows.ts'
 import type { LockedRun } from '../store/steps/save-advance.ts'
@@ -77,10 +78,14 @@ function refusalOf({ run, compiled, steps, step, name }: Asked): Failure | null 
   const { definition } = compiled
   const nameOf = ({ node, path }: StepKey) => displayName(definition.nodes[node]?.name ?? '', path)
   const done = settledNodes({ definition, steps })
-  const failed = steps.filter((s) => s.state === 'failed' && !done.has(s.node))
+  const isDone = (s: Step) => done.has(s.node) || endsWell(definition.nodes[s.node], s)
+  const failed = steps.filter((s) => s.state === 'failed' && !isDone(s))
   const isStopping = run.stop !== null && !run.ended
   const isOver = run.ended && run.state === 'succeeded'
-  const canSkip = !isStopping && run.state !== 'canceled' && SKIPPABLE.includes(step.state) && !done.has(step.node)
+  // What takes turns is skipped turn by turn.
+  const takesTurns = step.path === '' && definition.nodes[step.node]?.turns !== undefined
+  const canSkip =
+    !isStopping && run.state !== 'canceled' && SKIPPABLE.includes(step.state) && !isDone(step) && !takesTurns
   const evidence: JsonObject = {
     run: run.state,
     state: step.state,
@@ -97,7 +102,7 @@ function refusalOf({ run, compiled, steps, step, name }: Asked): Failure | null 
   if (isOver) return refuse('run.not_recoverable', 'The run succeeded; start a new one.')
   if (isStopping)
     return refuse('run.not_recoverable', 'The run is being stopped. Wait for its end, and retry it or its steps then.')
-  if (step.state === 'failed' && done.has(step.node))
+  if (step.state === 'failed' && isDone(step))
     return refuse(
       'step.not_failed',
       'Its failure counts as success, and what follows has gone on from it. Start a new run for another outcome.',

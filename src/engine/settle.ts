@@ -20,6 +20,7 @@ import {
   loadOutputs,
   loadPendingActivations,
   loadSteps,
+  loadTurnsToFollow,
 } from '../store/steps/step-rows.ts'
 import { isRetryableConflict } from '../store/storage-failure.ts'
 import { startChildren } from './children.ts'
@@ -209,6 +210,8 @@ async function give(
       return { steps: await loadPendingActivations(tx, { runId: run.id, ...need }) }
     case 'open_activations':
       return { steps: await loadOpenActivations(tx, run.id, need.node) }
+    case 'turns_to_follow':
+      return { steps: await loadTurnsToFollow(tx, run.id, need.nodes) }
     case 'outputs':
       return { outputs: await loadActivationOutputs(tx, run.id, need.keys) }
     case 'event_waits':

@@ -69,7 +69,10 @@ export function viewStep(
   const node = definition.nodes[row.node]
   const own = attempts.filter((a) => a.node === row.node && a.path === row.path)
   const isGroup =
-    row.path === '' && node !== undefined && spreads(node) && (row.state === 'waiting' || row.released > 0)
+    row.path === '' &&
+    node !== undefined &&
+    (spreads(node) || node.turns !== undefined) &&
+    (row.state === 'waiting' || row.released > 0)
   return {
     name: displayName(node?.name ?? '', row.path),
     id: stepIdOf({ runId, node: row.node, path: row.path }),

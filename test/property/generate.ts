@@ -19,6 +19,51 @@ interface Draft {
 
 const nodesMax = 10
 
+/** Steps that `next` joins: three at most, each with ways to some of them. */
+interface RingDraft {
+  needs: number[]
+  steps: {
+    ways: { to: number; if: (typeof CONDITIONS)[number] }[]
+    kind: 'plain' | 'never' | 'nap' | 'instant'
+    onFailure: 'fail' | 'continue'
+    retries: number
+    maxTurns: number
+  }[]
+  /** Something needs it. */
+  after: boolean
+}
+
+const CONDITIONS = [
+  null,
+  'turn.index < 1',
+  'turn.index < 2',
+  "steps.r0.state == 'succeeded'",
+  'type(steps.r1.output) == int && steps.r1.output > 4',
+  "steps.r0.output == steps.r1.output || steps.r1.state == 'failed'",
+] as const
+
+const ring: fc.Arbitrary<RingDraft> = fc.record({
+  needs: fc.uniqueArray(fc.nat({ max: nodesMax }), { maxLength: 2 }),
+  steps: fc.array(
+    fc.record({
+      ways: fc.array(fc.record({ to: fc.nat({ max: 2 }), if: fc.constantFrom(...CONDITIONS) }), { maxLength: 2 }),
+      kind: fc.constantFrom<('plain' | 'never' | 'nap' | 'instant')[]>(
+        'plain',
+        'plain',
+        'plain',
+        'never',
+        'nap',
+        'instant',
+      ),
+      onFailure: fc.constantFrom<('fail' | 'continue')[]>('fail', 'continue'),
+      retries: fc.constantFrom(0, 1),
+      maxTurns: fc.integer({ min: 1, max: 4 }),
+    }),
+    { minLength: 1, maxLength: 3 },
+  ),
+  after: fc.boolean(),
+})
+
 const draft: fc.Arbitrary<Draft> = fc.record({
   needs: fc.uniqueArray(fc.nat({ max: nodesMax }), { maxLength: 3 }),
   kind: fc.oneof(
@@ -43,15 +88,19 @@ const draft: fc.Arbitrary<Draft> = fc.record({
   retries: fc.constantFrom(0, 0, 1),
 })
 
-/** Random graphs: plain and decided steps, forEach over inputs and over outputs, loops, timers, joins of any, limits, retries, failures taken for success. */
+/** Random graphs: plain and decided steps, forEach over inputs and over outputs, loops, rings of steps that go round, timers, joins of any, limits, retries, failures taken for success. */
 export const graphs: fc.Arbitrary<Graph> = fc
   .record({
     drafts: fc.array(draft, { minLength: 1, maxLength: nodesMax }),
     failFast: fc.boolean(),
     inputs: fc.record({ items: fc.array(fc.integer({ min: 0, max: 9 }), { maxLength: 4 }) }),
+    ring: fc.option(ring),
   })
-  .map(({ drafts, failFast, inputs }) => ({
-    specs: drafts.map(failFast ? surely : identity).map(specOf),
+  .map(({ drafts, failFast, inputs, ring: round }) => ({
+    specs: [
+      ...drafts.map(failFast ? surely : identity).map(specOf),
+      ...(round && !failFast ? ringOf(round, drafts.length) : []),
+    ],
     failFast,
     inputs,
   }))
@@ -65,6 +114,38 @@ const surely = (d: Draft): Draft => ({
   ...d,
   kind: d.kind === 'ifOutput' ? 'always' : d.kind === 'eachOutput' ? 'each' : d.kind,
 })
+
+/** Each names another at least, so that they are joined whatever was drawn. */
+function waysOf(drawn: RingDraft['steps'][number]['ways'], at: number, count: number): typeof drawn {
+  if (count === 1) return drawn.length > 0 ? drawn : [{ to: 0, if: 'turn.index < 1' }]
+  return at < count - 1 ? [...drawn, { to: at + 1, if: null }] : drawn
+}
+
+function ringOf({ needs, steps, after }: RingDraft, before: number): AnySpec[] {
+  const specs = steps.map(({ ways, kind, onFailure, retries, maxTurns }, i): AnySpec => {
+    const common: NodeSpec = {
+      name: `r${i}`,
+      // Spread over its steps: it begins when all of them may.
+      needs: needs.filter((n) => n < before && n % steps.length === i).map((n) => `n${n}`),
+      onFailure,
+      refs: steps.map((_, at) => `r${at}`),
+      // A condition reads r0 and r1; of a ring of one they are the same.
+      next: waysOf(ways, i, steps.length).map((way) => {
+        const step = `r${way.to % steps.length}`
+        if (way.if === null) return step
+        return { step, if: steps.length > 1 ? way.if : way.if.replaceAll('r1', 'r0') }
+      }),
+      maxTurns,
+      retry: { ...NO_RETRY, max: retries, initialMs: 500 },
+    }
+    if (kind === 'never') return { ...common, if: 'turn.index > 0' }
+    if (kind === 'plain') return common
+    const { name, needs: held = [], refs = [], next = [] } = common
+    const duration = kind === 'nap' ? '700ms' : '0s'
+    return { name, needs: held, refs, next, maxTurns, onFailure, kind: 'wait', for: { type: 'duration', duration } }
+  })
+  return after ? [...specs, { name: 'after', needs: specs.map((s) => s.name) }] : specs
+}
 
 function specOf({ kind, needs: drawn, join, maxParallel, onFailure, retries }: Draft, at: number): AnySpec {
   // Needs are nodes before this one, so that there is no cycle.

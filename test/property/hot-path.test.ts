@@ -211,9 +211,9 @@ describe('the SQL of the hot path and the pure machine', () => {
         let at = 0
         const draw = () => order[at++ % order.length] ?? 0
         const twin = await Twin.start(graph)
-        // Under failFast, and where a join fires with the first, it matters which of a batch comes first, and both orders are right: one at
+        // Under failFast, where ways part and meet again, and where a join fires with the first, it matters which of a batch comes first, and both orders are right: one at
         // a time has one answer.
-        const oneByOne = graph.failFast || graph.specs.some((s) => s.join)
+        const oneByOne = graph.failFast || graph.specs.some((s) => s.join || s.next)
         await execute(twin, draw, { seed, cancelAt, oneByOne })
       }),
       { numRuns: RUNS },

@@ -127,7 +127,7 @@ test('an expression that is refused for its types fails whatever the inputs and 
       const plain = compileStepExpressions(step, []).problems
       fc.pre(plain.length === 0)
       const types = variableTypes(inputs.schema, [{ name: 's', outputSchema: output.schema }])
-      const { problems } = compileStepExpressions(step, [], types)
+      const { problems } = compileStepExpressions(step, [], { types })
       if (problems.length === 0) return
       refused += 1
       for (const given of inputs.values) {

@@ -1,13 +1,7 @@
 // What must hold of the store after every tick, whoever died in it.
 import type { RunEvent } from '../../src/contract/api-types.ts'
-import {
-  isStepGood,
-  isStepTerminal,
-  mayRunMove,
-  type RunState,
-  STEP_EDGES,
-  type StepState,
-} from '../../src/domain/machines.ts'
+import { isStepTerminal, mayRunMove, type RunState, STEP_EDGES, type StepState } from '../../src/domain/machines.ts'
+import { endsWell, ringOf } from '../../src/domain/rings.ts'
 import type { Definition } from '../../src/domain/workflow.ts'
 import type { Db } from '../../src/store/index.ts'
 
@@ -70,8 +64,7 @@ export function checkSnapshot({ runs, steps }: Snapshot, definitions: ReadonlyMa
 function checkCounters(run: RunRow, steps: readonly StepRow[], definition: Definition): string[] {
   const count = (is: (s: StepRow) => boolean) => steps.filter(is).length
   const isBad = (s: StepRow) =>
-    s.path === '' &&
-    (s.state === 'blocked' || (s.state === 'failed' && definition.nodes[s.node]?.onFailure !== 'continue'))
+    s.path === '' && (s.state === 'blocked' || (s.state === 'failed' && !endsWell(definition.nodes[s.node], s)))
   const told = { open: run.open, active: run.active, bad: run.bad, total: run.total }
   const counted = {
     open: count((s) => !isStepTerminal(s.state)),
@@ -102,27 +95,31 @@ function checkJoins(run: RunRow, steps: readonly StepRow[], definition: Definiti
     const mine = children.get(step.node) ?? []
     if (step.path === '' && step.state === 'pending') {
       const needs = node.needs.map((n) => at.get(n)).filter((s) => s !== undefined)
-      const isGood = (s: StepRow) =>
-        isStepGood(s.state) || (s.state === 'failed' && definition.nodes[s.node]?.onFailure === 'continue')
+      const isGood = (s: StepRow) => endsWell(definition.nodes[s.node], s)
       const ok = needs.filter(isGood).length
       const bad = needs.filter((s) => isStepTerminal(s.state) && !isGood(s)).length
       if (step.ok !== ok || step.bad !== bad)
         broken.push(`join: ${name} counts ${step.ok} ok and ${step.bad} bad, its needs say ${ok} and ${bad}`)
-      if ((step.ok >= step.need || step.total - step.bad < step.need) && step.due_ms === null)
+      // What next joins begins together: one of it waits for the others.
+      const ring = node.turns === undefined ? [step] : ringOf(definition, step.node).flatMap((n) => at.get(n) ?? [])
+      const isHeld = ring.some((s) => s.state === 'pending' && s.ok < s.need && s.total - s.bad >= s.need)
+      const isDue = ring.some((s) => s.due_ms !== null)
+      if (!isHeld && (step.ok >= step.need || step.total - step.bad < step.need) && !isDue)
         broken.push(`waits though it could run: ${name} has ${step.ok} of ${step.need} needs and nothing is due`)
     }
     if (step.state === 'waiting' && step.waits === 'children') {
-      const ok = mine.filter((c) => isStepGood(c.state)).length
-      const bad = mine.filter((c) => isStepTerminal(c.state) && !isStepGood(c.state)).length
+      const ok = mine.filter((c) => endsWell(node, c)).length
+      const bad = mine.filter((c) => isStepTerminal(c.state) && !endsWell(node, c)).length
       if (step.ok !== ok || step.bad !== bad || step.total !== mine.length)
         broken.push(
           `join: ${name} counts ${step.ok} ok and ${step.bad} bad of ${step.total}, its activations say ${ok} and ${bad} of ${mine.length}`,
         )
-      const released = mine.filter((c) => c.state !== 'pending').length
+      const released = mine.filter((c) => (node.turns ? c.released > 0 : c.state !== 'pending')).length
       if (step.released !== released)
         broken.push(`released: ${name} says ${step.released}, its activations ${released}`)
+      broken.push(...checkTurns(run, definition, { step, at, children }))
       const hasRoom = step.released < step.total && step.released - ok - bad < (node.maxParallel ?? step.total)
-      if ((ok + bad >= step.total || hasRoom) && step.due_ms === null && run.stop === null)
+      if (!node.turns && (ok + bad >= step.total || hasRoom) && step.due_ms === null && run.stop === null)
         broken.push(
           `waits though it could go on: ${name} has ${ok + bad} of ${step.total} done, ${step.released} released`,
         )
@@ -135,6 +132,32 @@ function checkJoins(run: RunRow, steps: readonly StepRow[], definition: Definiti
     if (isStepTerminal(step.state) && step.due_ms !== null) broken.push(`ended and due: ${name}`)
     return broken
   })
+}
+
+/** A step of a ring takes no more turns than it may, its ring is open as a whole, and while no turn is under way somebody looks at it. */
+function checkTurns(
+  run: RunRow,
+  definition: Definition,
+  {
+    step,
+    at,
+    children,
+  }: { step: StepRow; at: ReadonlyMap<number, StepRow>; children: ReadonlyMap<number, readonly StepRow[]> },
+): string[] {
+  const node = definition.nodes[step.node]
+  if (!node?.turns) return []
+  const broken: string[] = []
+  const name = `${step.run_id}.${step.node}`
+  if (step.total > step.need) broken.push(`too many turns: ${name} has taken ${step.total} of ${step.need}`)
+  const members = ringOf(definition, step.node)
+  const steps = members.flatMap((n) => at.get(n) ?? [])
+  const isUnderWay = members.some((n) => (children.get(n) ?? []).some((c) => !isStepTerminal(c.state)))
+  const isDue = steps.some((s) => s.due_ms !== null)
+  const isTogether = steps.every((s) => s.state === 'waiting')
+  if (!isTogether) broken.push(`a ring apart: ${name} is open, its others are ${steps.map((s) => s.state).join(', ')}`)
+  if (!isUnderWay && !isDue && run.stop === null)
+    broken.push(`waits though it could go on: no turn of ${name} is under way`)
+  return broken
 }
 
 interface EventRow {

@@ -291,7 +291,9 @@ class Client {
     const run = dice.any(snapshot.runs)
     if (!run) return
     const nodes = definitions.get(run.definition)?.nodes ?? []
-    const step = dice.any(nodes)?.name ?? ''
+    const node = dice.any(nodes)
+    // Of what takes turns one turn is skipped.
+    const step = node?.turns ? `${node.name}[${dice.int(0, 2)}]` : (node?.name ?? '')
     this.#world.ask(`${what} ${run.id}`, async (engine) => {
       if (what === 'cancel') return (await engine.cancelRun(caller, run.id)).state
       // Every other step by itself: no dice more, so that the seeds which were kept stay the histories that they are.

@@ -12,6 +12,7 @@ const FUNCTIONS = ['m.quick', 'm.quick', 'm.slow', 'm.flaky', 'm.broken', 'm.lis
 export function randomWorkflow(dice: Dice, name: string, { waits }: { waits: boolean }): Definition {
   const size = dice.int(1, 8)
   const steps = Array.from({ length: size }, (_, i) => randomStep(dice, i, waits))
+  if (waits && dice.chance(0.5)) steps.push(...randomRing(dice, size))
   const compiled = compileWorkflow({
     apiVersion: 'orrery.dev/v1',
     kind: 'Workflow',
@@ -34,6 +35,29 @@ function randomWait(dice: Dice): JsonObject {
     }
   if (kind === 'child') return { workflow: 'below', forEach: [1, 2], retry: { max: 1, initial: '300ms' } }
   return { wait: time() }
+}
+
+/** Two or three steps that go round a few times, more often than they may at times, and one behind them. */
+function randomRing(dice: Dice, before: number): JsonObject[] {
+  const work = (): JsonObject =>
+    dice.chance(0.3)
+      ? { wait: dice.pick(['0s', '300ms']) }
+      : { function: dice.pick(['m.quick', 'm.quick', 'm.flaky']), retry: { max: 2, initial: '300ms' }, timeout: '2s' }
+  const needs = before > 0 && dice.chance(0.5) ? [`s${dice.int(0, before - 1)}`] : []
+  const back = { step: 'r0', if: `turn.index < ${dice.int(0, 3)}` }
+  const more = dice.chance(0.5)
+  return [
+    { name: 'r0', ...work(), needs, next: ['r1', ...(more ? ['r2'] : [])], maxTurns: dice.int(2, 4) },
+    {
+      name: 'r1',
+      ...work(),
+      next: [back, ...(more ? [{ step: 'r2', if: "steps.r0.state == 'succeeded'" }] : [])],
+      maxTurns: 4,
+      onFailure: dice.pick(['fail', 'continue']),
+    },
+    ...(more ? [{ name: 'r2', ...work(), ...(dice.chance(0.3) ? { if: 'turn.index > 0' } : {}) }] : []),
+    { name: 'behind', function: 'm.quick', needs: ['r1'], with: { from: '${{ steps.r1.output }}' } },
+  ]
 }
 
 /** What steps run below them. */

@@ -79,9 +79,15 @@ function cellsOf(step: PlannedStep): Cell[] {
   ]
 }
 
-function runsOf({ verdict, activations }: PlannedStep): Cell {
+function runsOf({ verdict, activations, turns }: PlannedStep): Cell {
   const times =
-    activations === null ? '' : activations === 'open' ? ', as often as the run says' : `, ${activations} times`
+    turns !== null
+      ? turnsText(turns)
+      : activations === null
+        ? ''
+        : activations === 'open'
+          ? ', as often as the run says'
+          : `, ${activations} times`
   switch (verdict.is) {
     case 'runs':
       return { text: `yes${times}`, style: 'good' }
@@ -92,6 +98,12 @@ function runsOf({ verdict, activations }: PlannedStep): Cell {
     case 'fails':
       return { text: 'fails', style: 'bad' }
   }
+}
+
+/** How often a step may run that takes turns, and what may follow it. */
+function turnsText({ max, next }: NonNullable<PlannedStep['turns']>): string {
+  const ways = next.map(({ step, if: condition }) => `${step}${condition === null ? '' : ` if ${condition}`}`)
+  return printableLine(`, at most ${max} turns${ways.length > 0 ? `, then ${ways.join(', ')}` : ''}`)
 }
 
 function whereOf({ requires }: PlannedStep): string {

@@ -8,7 +8,7 @@ import { keyText, type Step } from '../step.ts'
 import { type ChildNode, isWork, type ParkedNode, type WaitNode } from '../workflow.ts'
 import type { Given, Need, StoredWorkflow } from './needs.ts'
 import { keyOf, type Round } from './round.ts'
-import { bareScope, scopeOf } from './scope.ts'
+import { bareScope, scopeOf, scopeOfStep } from './scope.ts'
 
 /** Lets a step go: into its queue, or to wait for what it waits for. `scope` is that of its node. */
 export function* begin(round: Round, step: Step, scope: Scope): Generator<Need, void, Given> {
@@ -94,7 +94,8 @@ export function* eventSent(round: Round, name: string): Generator<Need, void, Gi
   for (const step of waiting) {
     const node = round.node(step.node)
     if (step.state !== 'waiting' || step.on !== name || node.kind !== 'wait') continue
-    yield* take(round, step, node, { name, scope: scopeOfActivation(scope, node, step) })
+    const own = node.turns === undefined ? scopeOfActivation(scope, node, step) : yield* scopeOfStep(round, step)
+    yield* take(round, step, node, { name, scope: own })
   }
 }
 

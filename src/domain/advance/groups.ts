@@ -117,7 +117,8 @@ function* takeTurn(round: Round, step: Step & { state: 'waiting' }, node: Workfl
   yield* begin(round, round.create(step.node, step.total, output), scope)
 }
 
-function* groupFailed(round: Round, step: Step, node: WorkflowNode): Generator<Need, void, Given> {
+/** Some activations failed: with the first of them as its cause, the step fails. */
+export function* groupFailed(round: Round, step: Step, node: WorkflowNode): Generator<Need, void, Given> {
   const given = yield { type: 'failed_activation', node: step.node }
   const here = [...round.rows.values()].filter((s) => s.node === step.node && s.path !== '' && s.state === 'failed')
   const failed = [...(given.steps ?? []), ...here].sort((a, b) => (a.path < b.path ? -1 : 1))[0]

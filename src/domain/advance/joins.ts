@@ -1,5 +1,5 @@
 import { failureRecord } from '../failure.ts'
-import { isStepGood } from '../machines.ts'
+import { endsWell, ringOf } from '../rings.ts'
 import { displayName, isJoinImpossible, isJoinMet, keyText, type Step, type StepKey } from '../step.ts'
 import { isDecided } from '../workflow.ts'
 import type { Given, Need } from './needs.ts'
@@ -21,29 +21,43 @@ export function* tellDependents(round: Round): Generator<Need, void, Given> {
   round.ended = []
   const targets = new Map<string, Target>()
   const count = (key: StepKey, good: boolean, by: Step, isGroup: boolean) => {
-    const t = targets.get(keyText(key)) ?? { key, ok: 0, bad: 0, by: null, isGroup }
+    // A need and an activation may end in one breath: what they count for is not the same.
+    const id = `${keyText(key)}${isGroup ? '/*' : ''}`
+    const t = targets.get(id) ?? { key, ok: 0, bad: 0, by: null, isGroup }
     if (good) t.ok += 1
     else {
       t.bad += 1
       t.by ??= by
     }
-    targets.set(keyText(key), t)
+    targets.set(id, t)
   }
   const wanted: StepKey[] = []
+  const spoilt: Step[] = []
   for (const step of ended) {
     const node = round.node(step.node)
     if (step.path !== '') {
-      count({ node: step.node, path: '' }, isStepGood(step.state), step, true)
+      count({ node: step.node, path: '' }, endsWell(node, step), step, true)
       continue
     }
-    const good = isStepGood(step.state) || (step.state === 'failed' && node.onFailure === 'continue')
+    const good = endsWell(node, step)
     if (round.run.stop === null)
       for (const to of round.input.dependents[step.node] ?? []) count({ node: to, path: '' }, good, step, false)
     // What is bad reaches everything below it; asking once is cheaper than asking level by level.
-    if (!good && round.run.stop === null) wanted.push(...belowOf(round, step.node))
+    if (good || round.run.stop !== null) continue
+    wanted.push(...belowOf(round, step.node))
+    if (node.turns === undefined) continue
+    spoilt.push(step)
+    wanted.push(...ringOf(round.input.definition, step.node).map((member) => ({ node: member, path: '' })))
   }
   yield* round.load([...wanted, ...[...targets.values()].map((t) => t.key)])
   for (const t of targets.values()) moveJoin(round, t)
+  // A ring that cannot begin with all of its steps does not begin.
+  for (const step of spoilt) {
+    for (const member of ringOf(round.input.definition, step.node)) {
+      const other = round.rows.get(keyText({ node: member, path: '' }))
+      if (other?.state === 'pending') block(round, other, step)
+    }
+  }
 }
 
 function moveJoin(round: Round, t: Target): void {

@@ -1,6 +1,7 @@
 import type { Json, JsonObject } from '../../base/json.ts'
 import type { Scope } from '../expression.ts'
 import type { Failure } from '../failure.ts'
+import type { StepState } from '../machines.ts'
 import type { Step, StepKey } from '../step.ts'
 import type { ChildNode } from '../workflow.ts'
 
@@ -14,7 +15,9 @@ export type Need =
   | { type: 'pending_activations'; node: number; from: string; limit: number }
   /** Activations of this node that have not ended. */
   | { type: 'open_activations'; node: number }
-  /** What these activations gave. */
+  /** Turns of these nodes that ended and were not followed, or that a person re-opened. */
+  | { type: 'turns_to_follow'; nodes: readonly number[] }
+  /** What these activations gave, and how they ended. */
   | { type: 'outputs'; keys: StepKey[] }
   /** Steps that wait for an event of this name. */
   | { type: 'event_waits'; name: string }
@@ -28,7 +31,7 @@ export type Need =
 export interface Given {
   steps?: Step[]
   scope?: Pick<Scope, 'inputs' | 'steps'>
-  outputs?: (StepKey & { output: Json })[]
+  outputs?: (StepKey & { output: Json; state: StepState })[]
   events?: KeptEvent[]
   workflow?: StoredWorkflow | Failure
 }

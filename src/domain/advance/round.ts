@@ -1,6 +1,7 @@
 import type { Json } from '../../base/json.ts'
 import type { FailureRecord, Failure } from '../failure.ts'
 import { isStepTerminal } from '../machines.ts'
+import { endsWell } from '../rings.ts'
 import { applyToStep, displayName, keyText, newStep, pathOf, type Step, type StepEvent, type StepKey } from '../step.ts'
 import type { Random } from '../../base/random.ts'
 import type { Definition, WorkflowNode } from '../workflow.ts'
@@ -90,7 +91,7 @@ export class Round {
   /** A failure that `onFailure: continue` turns into success does not make the run bad; nor does one activation: its group does. */
   #countBad(step: Step & { state: 'failed' | 'blocked' }): void {
     const node = this.node(step.node)
-    if (step.path !== '' || (step.state === 'failed' && node.onFailure === 'continue')) return
+    if (step.path !== '' || endsWell(node, step)) return
     this.run.bad += 1
     if (step.state === 'failed') this.run.failure ??= step.failure
   }
@@ -102,6 +103,13 @@ export class Round {
 
   nameOf(step: StepKey): string {
     return `step ${displayName(this.node(step.node).name, step.path)} of ${this.run.id}`
+  }
+
+  /** Takes note of a row that changed without a transition. */
+  keep(step: Step): void {
+    this.rows.set(keyText(step), step)
+    const written = this.created.has(keyText(step)) ? this.created : this.changed
+    written.set(keyText(step), step)
   }
 
   /** What was owed to the step is done. */

@@ -1,6 +1,10 @@
+import { scopeOfActivation } from '../activation-scope.ts'
 import type { Scope } from '../expression.ts'
-import { indexOf, keyText } from '../step.ts'
+import { isStepTerminal } from '../machines.ts'
+import { ringOf } from '../rings.ts'
+import { indexOf, keyText, pathOf, type Step } from '../step.ts'
 import { plainNamespace } from '../tenancy.ts'
+import { wayOf, wayTo } from '../turn-way.ts'
 import type { Given, Need } from './needs.ts'
 import type { Round } from './round.ts'
 
@@ -13,8 +17,11 @@ export function bareScope(round: Round): Scope {
 
 /** What the expressions of these nodes may read. */
 export function* scopeOf(round: Round, nodes: readonly number[]): Generator<Need, Scope, Given> {
+  return yield* scopeOfRefs(round, new Set(nodes.flatMap((node) => round.node(node).refs)))
+}
+
+function* scopeOfRefs(round: Round, refs: ReadonlySet<number>): Generator<Need, Scope, Given> {
   const scope = bareScope(round)
-  const refs = new Set(nodes.flatMap((node) => round.node(node).refs))
   const given = yield { type: 'scope', nodes: [...refs] }
   Object.assign(scope, given.scope)
   // Outputs that came with these very happenings are not in the store yet.
@@ -32,4 +39,25 @@ export function* scopeOf(round: Round, nodes: readonly number[]): Generator<Need
     scope.steps[name] = { output: scope.steps[name]?.output ?? null, state: step.state }
   }
   return scope
+}
+
+/** What the expressions of one activation may read. Of a turn: of each step of its ring the latest turn on the way. */
+export function* scopeOfStep(round: Round, step: Step): Generator<Need, Scope, Given> {
+  const node = round.node(step.node)
+  if (node.turns === undefined || step.path === '')
+    return scopeOfActivation(yield* scopeOf(round, [step.node]), node, step)
+  const ring = new Set(ringOf(round.input.definition, step.node))
+  const scope = yield* scopeOfRefs(round, new Set(node.refs.filter((ref) => !ring.has(ref))))
+  const way = isStepTerminal(step.state) ? wayTo(step) : wayOf(step.item)
+  const read = node.refs.filter((ref) => ring.has(ref))
+  const keys = read.flatMap((ref) => (way[ref] === undefined ? [] : [{ node: ref, path: pathOf(way[ref]) }]))
+  const given = keys.length > 0 ? ((yield { type: 'outputs', keys }).outputs ?? []) : []
+  for (const ref of read) scope.steps[round.node(ref).name] = { output: null, state: 'pending' }
+  for (const key of keys) {
+    const stored = given.find((o) => keyText(o) === keyText(key))
+    const here = round.result.outputs.findLast((o) => keyText(o) === keyText(key))
+    const state = round.rows.get(keyText(key))?.state ?? stored?.state ?? 'pending'
+    scope.steps[round.node(key.node).name] = { output: here?.output ?? stored?.output ?? null, state }
+  }
+  return scopeOfActivation(scope, node, step)
 }

@@ -30,6 +30,7 @@ const facts = (over: Partial<StepFacts>): StepFacts => ({
   needs: [],
   group: null,
   activations: null,
+  turns: null,
   session: null,
   silentBelowMs: 4_000,
   dispatch: null,
@@ -90,6 +91,7 @@ describe('every step that has not ended has a reason', () => {
     activations: maybe(
       fc.record({ total: fc.nat(9), ended: fc.nat(9), released: fc.nat(9), maxParallel: maybe(fc.nat(3)) }),
     ),
+    turns: maybe(fc.record({ max: fc.nat(9), joined: fc.array(fc.constantFrom('x', 'y')) })),
     session: maybe(
       fc.record({
         worker: fc.constant('w1'),

@@ -28,6 +28,8 @@ export interface StepFacts {
   group: { step: string; maxParallel: number | null; holders: readonly string[] } | null
   /** Of a forEach that has spread. */
   activations: { total: number; ended: number; released: number; maxParallel: number | null } | null
+  /** Of a step that takes turns: how many it may take, and what else `next` joins to it. */
+  turns: { max: number; joined: readonly string[] } | null
   /** The session that runs it; null when its row is gone. */
   session: { worker: string; isOver: boolean; silentMs: number; leaseLeftMs: number; expiresAt: string } | null
   /** The session counts as silent when less than this is left of its lease. */
@@ -197,6 +199,17 @@ function waitingReason(f: StepFacts): Reason {
       remediation: `It is tried again by itself. What failed: orrery runs show ${f.runId}`,
       since,
       until: f.dueAt,
+    })
+  }
+  if (f.activations && f.turns && f.waits === 'children') {
+    const { total, ended } = f.activations
+    const { max, joined } = f.turns
+    const atWork = Math.max(0, total - ended)
+    const others = joined.length > 0 ? `, nor one of ${list(joined)}` : ''
+    return waitReason('activations', `${total} of at most ${max} turns taken, ${atWork} under way`, {
+      evidence: { total, ended, atWork, maxTurns: max, joined: joined.slice(0, NAMES_SHOWN) },
+      remediation: `It ends when no turn of it is under way${others}; each says why it waits: GET /v1/runs/${f.runId}/steps.`,
+      since,
     })
   }
   if (f.activations && f.waits === 'children') {

@@ -188,8 +188,23 @@ export class MemoryRun {
             (s) => s.node === need.node && s.path !== '' && !isStepTerminal(s.state),
           ),
         }
+      case 'turns_to_follow':
+        return {
+          steps: [...this.steps.values()].filter(
+            (s) =>
+              need.nodes.includes(s.node) &&
+              s.path !== '' &&
+              s.released === 0 &&
+              ['pending', 'succeeded', 'skipped', 'failed'].includes(s.state),
+          ),
+        }
       case 'outputs':
-        return { outputs: need.keys.map((k) => ({ ...k, output: this.outputs.get(keyText(k)) ?? null })) }
+        return {
+          outputs: need.keys.flatMap((key) => {
+            const step = this.steps.get(keyText(key))
+            return step ? [{ ...key, output: this.outputs.get(keyText(key)) ?? null, state: step.state }] : []
+          }),
+        }
       case 'event_waits': {
         const waiting = this.inState('waiting').filter(
           (s) => s.state === 'waiting' && s.waits === 'event' && s.on === need.name,

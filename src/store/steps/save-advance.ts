@@ -88,7 +88,7 @@ export async function saveAdvance(
   if (result.attempts.length > 0) await insertAttempts(tx, runId, result.attempts)
   if (result.created.length > 0) await insertSteps(tx, runId, result.created)
   // What was made and began to wait, or ended, at once has more to say than a fresh row holds.
-  const begun = result.created.filter((s) => s.state !== 'pending' && s.state !== 'queued')
+  const begun = result.created.filter(hasBegun)
   const changed = [...result.changed, ...begun]
   if (changed.length > 0) await updateSteps(tx, runId, changed)
   if (result.outputs.length > 0) await writeOutputs(tx, runId, result.outputs, inlineOutputBytes)
@@ -141,6 +141,8 @@ async function insertAttempts(tx: Queryable, runId: string, attempts: AdvanceRes
   )
 }
 
+const hasBegun = (step: Step): boolean => step.state !== 'pending' && step.state !== 'queued'
+
 async function insertSteps(tx: Queryable, runId: string, steps: readonly Step[]): Promise<void> {
   await tx.query(
     `insert into step (run_id, node, path, state, queue_id, item, due_at, queued_at)
@@ -152,7 +154,8 @@ async function insertSteps(tx: Queryable, runId: string, steps: readonly Step[])
       runId,
       steps.map((s) => s.node),
       steps.map((s) => s.path),
-      steps.map((s) => s.state),
+      // What has begun is moved on from there at once: a row is born before it begins.
+      steps.map((s) => (hasBegun(s) ? 'pending' : s.state)),
       steps.map((s) => JSON.stringify(s.item)),
       steps.map((s) => s.dueAt),
     ],

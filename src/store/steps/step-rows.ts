@@ -138,14 +138,26 @@ export async function loadEventWaits(tx: Queryable, runId: string, name: string)
   return rows.map(stepOfRow)
 }
 
-/** What single activations gave; null where there is nothing. */
+/** Turns of some nodes that ended and were not followed, and those that were re-opened. A run has few: each is followed once. */
+export async function loadTurnsToFollow(tx: Queryable, runId: string, nodes: readonly number[]): Promise<Step[]> {
+  const rows = await tx.query<StepRow>(
+    `select ${COLUMNS} from step
+      where run_id = $1 and node = any($2::int[]) and path <> '' and released = 0
+        and state in ('pending', 'succeeded', 'skipped', 'failed') order by node, path for update`,
+    [runId, nodes],
+    { name: 'load_turns_to_follow' },
+  )
+  return rows.map(stepOfRow)
+}
+
+/** What single activations gave, null where there is nothing, and how they stand. */
 export async function loadActivationOutputs(
   tx: Queryable,
   runId: string,
   keys: readonly StepKey[],
-): Promise<(StepKey & { output: Json })[]> {
+): Promise<(StepKey & { output: Json; state: StepState })[]> {
   return tx.query(
-    `select s.node, s.path,
+    `select s.node, s.path, s.state,
             case when s.output_large then (select o.body from step_output o where o.run_id = s.run_id and o.node = s.node and o.path = s.path)
                  else s.output end as output
        from unnest($1::text[], $2::int[], $3::text[]) as k(r, n, p)
@@ -158,20 +170,21 @@ export async function loadActivationOutputs(
 export interface OutputRow {
   run_id: string
   node: number
+  path: string
   state: StepState
   /** The output; of a forEach the array in index order. */
   output: Json
 }
 
-/** Outputs and states of nodes of several runs. A forEach's is the array of its activations' outputs. */
+/** Outputs and states of steps of several runs; without a path that of the node: a forEach's is the array of its activations' outputs. */
 export async function loadOutputs(
   db: Queryable,
-  wanted: readonly { runId: string; node: number }[],
+  wanted: readonly { runId: string; node: number; path?: string }[],
 ): Promise<OutputRow[]> {
   return db.query<OutputRow>(
-    `select k.run_id, k.node, s.state,
-            case when s.output_large then (select o.body from step_output o where o.run_id = k.run_id and o.node = k.node and o.path = '')
-                 when s.output is null and exists (select 1 from step c where c.run_id = k.run_id and c.node = k.node and c.path > '') then
+    `select k.run_id, k.node, k.path, s.state,
+            case when s.output_large then (select o.body from step_output o where o.run_id = k.run_id and o.node = k.node and o.path = k.path)
+                 when k.path = '' and s.output is null and exists (select 1 from step c where c.run_id = k.run_id and c.node = k.node and c.path > '') then
                    (select jsonb_agg(case when c.output_large
                                           then (select o.body from step_output o where o.run_id = c.run_id and o.node = c.node and o.path = c.path)
                                           else coalesce(c.output, 'null'::jsonb) end order by c.path)
@@ -179,7 +192,7 @@ export async function loadOutputs(
                  else s.output end as output
        from unnest($1::text[], $2::int[], $3::text[]) as k(run_id, node, path)
        join step s on s.run_id = k.run_id and s.node = k.node and s.path = k.path`,
-    [wanted.map((w) => w.runId), wanted.map((w) => w.node), wanted.map(() => '')],
+    [wanted.map((w) => w.runId), wanted.map((w) => w.node), wanted.map((w) => w.path ?? '')],
     { name: 'load_outputs' },
   )
 }
