@@ -98,7 +98,7 @@ export const graphs: fc.Arbitrary<Graph> = fc
   })
   .map(({ drafts, failFast, inputs, ring: round }) => ({
     specs: [
-      ...drafts.map(failFast ? surely : identity).map(specOf),
+      ...drafts.map(failFast ? surely : identity).map((d, i) => specOf(d, i, drafts)),
       ...(round && !failFast ? ringOf(round, drafts.length) : []),
     ],
     failFast,
@@ -147,15 +147,23 @@ function ringOf({ needs, steps, after }: RingDraft, before: number): AnySpec[] {
   return after ? [...specs, { name: 'after', needs: specs.map((s) => s.name) }] : specs
 }
 
-function specOf({ kind, needs: drawn, join, maxParallel, onFailure, retries }: Draft, at: number): AnySpec {
+function specOf(
+  { kind, needs: drawn, join, maxParallel, onFailure, retries }: Draft,
+  at: number,
+  drafts: readonly Draft[],
+): AnySpec {
   // Needs are nodes before this one, so that there is no cycle.
   const needs = [...new Set(drawn.filter((n) => n < at))].map((n) => `n${n}`)
   const [first] = needs
+  // Where one need waits for another, the end of that one readies it and makes it needless in one breath: whether it is leased by then has
+  // two right answers.
+  const isTangled = drawn.some((n) => n < at && drafts[n]?.needs.some((of) => of < n && drawn.includes(of)))
   const common: NodeSpec = {
     name: `n${at}`,
     needs,
     onFailure,
-    join: join === 'all' || needs.length < 2 ? null : { need: 1, rest: join === 'any' ? 'finish' : 'cancel' },
+    join:
+      join === 'all' || needs.length < 2 ? null : { need: 1, rest: join === 'any' || isTangled ? 'finish' : 'cancel' },
     retry: { ...NO_RETRY, max: retries, initialMs: 500 },
   }
   const reads = first === undefined ? {} : { refs: [first] }
