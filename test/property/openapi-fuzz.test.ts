@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createApi } from '../../src/api/index.ts'
 import { silentLog, systemClock } from '../../src/base/index.ts'
 import { makeOpenApi } from '../../src/contract/index.ts'
+import { Failure } from '../../src/domain/failure.ts'
 import { FAILURES } from '../../src/domain/failures.ts'
 import { parseResources } from '../../src/domain/kinds/documents.ts'
 import { compileWorkflow } from '../../src/domain/manifest.ts'
@@ -147,6 +148,16 @@ beforeAll(async () => {
     await engine.cancelRun(ADMIN, id)
     canceled.push(id)
   }
+  const failed: string[] = []
+  const failure = new Failure('step.function_threw', 'running a').toRecord()
+  for (let i = 0; i < OF_EACH; i++) {
+    const id = await rig.start(engine, hash)
+    await worker.poll()
+    const held = [...worker.held.values()].find((attempt) => attempt.step.startsWith(id))
+    if (!held) throw new Error(`the worker was not given a step of ${id}`)
+    await worker.report(held, { kind: 'failed', failure })
+    failed.push(id)
+  }
   const approvals = await openApprovals(engine)
   const doomed = Array.from({ length: OF_EACH }, (_, i) => `doomed-${i}`)
   const documents = MANIFESTS.flatMap((kind) => ['fuzzed', ...doomed].map((name) => ({ ...kind, metadata: { name } })))
@@ -154,6 +165,7 @@ beforeAll(async () => {
   await engine.resources.apply(ADMIN, stored, { dryRun: false })
   Object.assign(known, {
     id: [run, ...canceled],
+    runWithFailure: failed,
     runWithFiles: [run],
     verb: ['create', 'get'],
     resource: ['runs', 'tokens'],
@@ -201,8 +213,13 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
     ...inPath.map(({ name }) => {
       const isResource = name === 'name' && path.includes('/namespaces/')
       // What is deleted by chance is not what the others look for.
-      const ofFiles = name === 'id' && path.includes('/artifacts') ? 'runWithFiles' : name
-      const meant = isResource ? (method === 'DELETE' ? 'doomedName' : 'resourceName') : ofFiles
+      const run = path.includes('/artifacts')
+        ? 'runWithFiles'
+        : path.endsWith(':retry') && path.includes('/steps/')
+          ? 'runWithFailure'
+          : 'id'
+      const meantBy = name === 'id' ? run : name
+      const meant = isResource ? (method === 'DELETE' ? 'doomedName' : 'resourceName') : meantBy
       return fc.oneof({ weight: 3, arbitrary: named(meant) ?? junk }, { weight: 1, arbitrary: junk })
     }),
   )
