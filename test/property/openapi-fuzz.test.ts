@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import fc from 'fast-check'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { createApi } from '../../src/api/index.ts'
 import { silentLog, systemClock } from '../../src/base/index.ts'
 import { makeOpenApi } from '../../src/contract/index.ts'
@@ -114,7 +114,12 @@ async function openApprovals(engine: RunningEngine): Promise<string[]> {
 
 beforeAll(async () => {
   rig = await EngineRig.open()
+})
+
+// Before each try: requests use up what there is to retry, to decide and to delete.
+beforeEach(async () => {
   await rig.reset()
+  bugs.length = 0
   const key = SealingKey.generate().reveal()
   const ring = new KeyRing({ name: 'keys', read: () => Promise.resolve(key), prepend: null })
   const engine = rig.engine({ secrets: { ring, sources: NO_SOURCES, remember: () => {} } })
