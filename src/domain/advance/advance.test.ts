@@ -389,6 +389,20 @@ describe('what is due', () => {
     expect(failureOf(run.named('a'))).toMatchObject({ code: 'dispatch.expired', evidence: { queueTimeoutMs: 500 } })
   })
 
+  test('a step whose time is over in a run that is being stopped is not tried again: it is canceled', () => {
+    for (const why of ['cancel', 'timeout', 'fail_fast'] as const) {
+      const run = runOf([{ name: 'a', timeoutMs: 100, retry: { ...NO_RETRY, max: 3 } }])
+      run.steps.set('0/', { ...run.step(run.lease(run.named('a'))), dueAt: run.now + 100 })
+      expect(run.happen({ type: 'stop', why }).ended).toBeNull()
+      run.now += 100
+      const { ended, attempts } = run.due()
+      expect(attempts).toMatchObject([{ state: 'canceled', failure: { code: 'step.timed_out' } }])
+      expect(run.named('a')).toMatchObject({ state: 'canceled', failure: { code: 'step.timed_out' } })
+      expect(ended).toBe(why === 'cancel' ? 'canceled' : 'failed')
+      expect(counts(run)).toEqual({ open: 0, active: 0, bad: 0 })
+    }
+  })
+
   test('a running step whose worker let its deadline pass is timed out and may be tried again', () => {
     const run = runOf([{ name: 'a', timeoutMs: 100, retry: { ...NO_RETRY, max: 1 } }])
     const a = run.lease(run.named('a'))

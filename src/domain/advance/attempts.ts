@@ -6,8 +6,9 @@ import { isTry, type Step } from '../step.ts'
 import type { Round } from './round.ts'
 import { notNeeded } from './stopping.ts'
 
-/** The failure of a try: another one after a back-off, or the end. */
+/** The failure of a try: another one after a back-off, or the end. In a run that is being stopped nothing is tried again. */
 export function failStep(round: Round, step: Step, failure: FailureRecord, answered: { answered?: true } = {}): void {
+  if (round.run.stop !== null) return void round.put(step, { type: 'canceled', failure }, answered)
   const { retry } = round.node(step.node)
   // A code of the product's own world (the worker had no disk) may be retried too; a code that can never succeed may not.
   const fits = retry.on === null ? FAILURES[failure.code].retry !== 'never' : retry.on.includes(failure.code)

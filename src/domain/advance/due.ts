@@ -31,7 +31,8 @@ export function comeDue(round: Round, step: Step, waitedFor: FailureRecord | nul
         evidence: { timeoutMs: round.node(step.node).timeoutMs ?? 0, enforcedBy: 'server' },
       },
     )
-    round.endAttempt(step, step.stopping ? 'canceled' : 'failed', failure)
+    const isStopped = step.stopping || round.run.stop !== null
+    round.endAttempt(step, isStopped ? 'canceled' : 'failed', failure)
     if (step.stopping) round.put(step, { type: 'canceled', failure: notNeeded(round, step, failure) })
     else failStep(round, step, failure)
   } else if (step.state === 'pending' || step.state === 'waiting') {
