@@ -1,5 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { PassThrough } from 'node:stream'
+import { createGzip } from 'node:zlib'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { LIMITS } from '../domain/limits.ts'
 import { createEgress, type Resolve } from './egress.ts'
@@ -143,16 +145,16 @@ describe('what leaves', () => {
     const seen: string[] = []
     const target = await listen((request, response) => {
       request.setEncoding('utf8').on('data', (text: string) => seen.push(text))
-      seen.push(String(request.headers['authorization']), String(request.headers['x-kept']))
+      seen.push(...['authorization', 'x-amz-security-token', 'x-kept'].map((name) => String(request.headers[name])))
       request.on('end', () => response.end('there'))
     })
     const port = await listen((request, response) =>
       response.writeHead(308, { location: request.url === '/loop' ? '/loop' : `http://127.0.0.1:${target}/` }).end(),
     )
     const { egress } = egressOf({})
-    const headers = { authorization: 'Bearer secret', 'x-kept': 'yes' }
+    const headers = { authorization: 'Bearer secret', 'x-amz-security-token': 'session', 'x-kept': 'yes' }
     expect(await (await ask(`http://127.0.0.1:${port}/`, PRIVATE, egress, { headers })).text()).toBe('there')
-    expect(seen).toEqual(['undefined', 'yes', 'hello'])
+    expect(seen).toEqual(['undefined', 'undefined', 'yes', 'hello'])
     expect((await ask(`http://127.0.0.1:${port}/loop`, PRIVATE, egress, { headers })).status).toBe(308)
   })
 
@@ -173,6 +175,25 @@ describe('what leaves', () => {
       (await (await ask(`http://127.0.0.1:${port}${path}`, PRIVATE, egress)).text()).length
     expect(await sizeOf('/refused')).toBe(LIMITS.refusalBytes)
     expect(await sizeOf('/')).toBe(8 * chunk.length)
+  })
+
+  test.for(['plain', 'compressed'])('is not read for ever when its %s answer does not end', async (form) => {
+    const chunk = Buffer.alloc(1024 * 1024, 'x')
+    const gone = Promise.withResolvers<void>()
+    const port = await listen((_, response) => {
+      response.on('close', () => gone.resolve())
+      response.writeHead(200, form === 'compressed' ? { 'content-encoding': 'gzip' } : {})
+      const body = form === 'compressed' ? createGzip() : new PassThrough()
+      body.pipe(response)
+      const write = (): void => void body.write(chunk, (error) => error ?? setImmediate(write))
+      response.on('close', () => body.destroy())
+      body.on('error', () => {})
+      write()
+    })
+    const { egress } = egressOf({})
+    const response = await ask(`http://127.0.0.1:${port}/`, PRIVATE, egress)
+    await expect(response.text()).rejects.toThrow(`larger than ${LIMITS.answerBytes} bytes`)
+    await gone.promise
   })
 
   test('to a name that nobody knows says so', async () => {

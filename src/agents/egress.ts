@@ -25,7 +25,15 @@ export interface Egress {
 const everyAddress: Resolve = (name, done) => systemLookup(name, { all: true, verbatim: true }, done)
 
 /** Headers that open something: they go to the origin alone that they were meant for. */
-const CREDENTIALS = ['authorization', 'x-api-key', 'api-key', 'x-goog-api-key', 'cookie', 'proxy-authorization']
+const CREDENTIALS = [
+  'authorization',
+  'x-api-key',
+  'api-key',
+  'x-goog-api-key',
+  'x-amz-security-token',
+  'cookie',
+  'proxy-authorization',
+]
 
 const blocked = (host: string, address: string, why: string): Failure =>
   new Failure('model.address_blocked', `calling ${host}`, {
@@ -115,9 +123,12 @@ async function follow({ url, ...init }: RequestInit & { url: string }, policy: E
   }
 }
 
-/** An answer as it comes; of one that refuses only so much is read as somebody will look at. */
+/** An answer as it comes, up to a bound; of one that refuses only so much is read as somebody will look at. */
 async function bounded(response: UndiciResponse): Promise<UndiciResponse> {
-  if (response.ok || response.body === null) return response
+  if (response.body === null) return response
+  const { status, statusText, headers } = response
+  const { Response: Whole } = await import('undici')
+  if (response.ok) return new Whole(response.body.pipeThrough(counting()), { status, statusText, headers })
   const chunks: Uint8Array[] = []
   let size = 0
   for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
@@ -125,9 +136,20 @@ async function bounded(response: UndiciResponse): Promise<UndiciResponse> {
     size += chunk.length
     if (size >= LIMITS.refusalBytes) break
   }
-  const { status, statusText, headers } = response
-  const { Response: Whole } = await import('undici')
   return new Whole(Buffer.concat(chunks).subarray(0, LIMITS.refusalBytes), { status, statusText, headers })
+}
+
+/** Whoever reads an answer gathers its lines, so one that does not end would fill the memory. */
+function counting(): TransformStream<Uint8Array, Uint8Array> {
+  let size = 0
+  return new TransformStream({
+    transform(chunk, controller) {
+      size += chunk.length
+      if (size > LIMITS.answerBytes)
+        controller.error(new Error(`the answer is larger than ${LIMITS.answerBytes} bytes`))
+      else controller.enqueue(chunk)
+    },
+  })
 }
 
 /** A name is looked at when it is resolved; an address is never resolved. */

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { HandClock, systemClock } from './clock.ts'
 
 /** Lets everything run that is due now. */
@@ -55,5 +55,34 @@ describe('the clock of the system', () => {
     const before = systemClock.monotonic()
     await systemClock.sleep(5)
     expect(systemClock.monotonic() - before).toBeGreaterThanOrEqual(4) // timers round to a millisecond
+  })
+
+  describe('over more than a timer can be set to', () => {
+    const DAY_MS = 24 * 3_600_000
+    afterEach(() => void vi.useRealTimers())
+
+    test('sleeps all that time, and no longer', async () => {
+      vi.useFakeTimers()
+      let isAwake = false
+      const sleeping = systemClock.sleep(60 * DAY_MS).then(() => (isAwake = true))
+      for (const days of [1, 29, 29]) {
+        await vi.advanceTimersByTimeAsync(days * DAY_MS)
+        expect(isAwake).toBe(false)
+      }
+      await vi.advanceTimersByTimeAsync(DAY_MS)
+      await sleeping
+      expect(vi.getTimerCount()).toBe(0)
+    })
+
+    test('is still ended by the signal, and leaves no timer', async () => {
+      vi.useFakeTimers()
+      const stop = new AbortController()
+      const sleeping = systemClock.sleep(60 * DAY_MS, stop.signal)
+      sleeping.catch(() => {})
+      await vi.advanceTimersByTimeAsync(30 * DAY_MS)
+      stop.abort(new Error('drained'))
+      await expect(sleeping).rejects.toThrow('drained')
+      expect(vi.getTimerCount()).toBe(0)
+    })
   })
 })

@@ -8,6 +8,9 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>
 }
 
+/** A timer of the runtime that is set to more than this goes off at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
@@ -18,10 +21,18 @@ export const systemClock: Clock = {
         clearTimeout(timer)
         reject(signal?.reason as Error)
       }
-      const timer = setTimeout(() => {
-        signal?.removeEventListener('abort', onAbort)
-        resolve()
-      }, ms)
+      let timer: NodeJS.Timeout
+      const arm = (left: number): void => {
+        timer = setTimeout(
+          () => {
+            if (left > TIMER_MAX_MS) return arm(left - TIMER_MAX_MS)
+            signal?.removeEventListener('abort', onAbort)
+            resolve()
+          },
+          Math.min(left, TIMER_MAX_MS),
+        )
+      }
+      arm(ms)
       signal?.addEventListener('abort', onAbort, { once: true })
     }),
 }

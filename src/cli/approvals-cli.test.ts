@@ -119,6 +119,13 @@ describe('orrery plan', () => {
     expect(cli.out).toMatch(/2 +ship +approval +build +skipped: if is false: inputs.n > 2 +no worker/)
   })
 
+  test('says of a single step that it is one', async () => {
+    const cli = new CliHarness()
+    cli.files['/srv/flow.yaml'] = FLOW.replace(/\n.*ship.*\n/, '\n')
+    expect(await cli.run('plan', 'flow.yaml')).toBe(0)
+    expect(cli.out).toMatch(/default\/demo  1 step\n/)
+  })
+
   test('a manifest or an input that is wrong is refused as orrery run refuses it', async () => {
     const cli = new CliHarness()
     cli.files['/srv/flow.yaml'] = FLOW

@@ -218,13 +218,15 @@ export const LIMITS = {
   modelWaitMs: 60_000,
   /** Calls that wait for one endpoint in one process. */
   modelQueueMax: 1_000,
+  /** What is read of one answer of a model, as it is after decompression. */
+  answerBytes: 64 * 1024 * 1024,
   /** What is read of an answer that refuses. */
   refusalBytes: 256 * 1024,
   /** What is kept of it, for whoever reads the failure. */
   modelRefusalChars: 2_000,
   /** One text that a model is asked with. */
   promptChars: 500_000,
-  /** Longest answer of a model, as text. */
+  /** Longest answer of a model: its text and what it calls tools with. */
   modelAnswerChars: 16 * 1024 * 1024,
   /** Redirects of one request that leaves. */
   redirectsMax: 3,

@@ -241,6 +241,29 @@ describe('the audit log', () => {
     expect((await engine.access.listAudit(ACME, { ...ANY, action: 'tokens.refused' })).items).toHaveLength(1)
   })
 
+  test('shows them nothing of what came from the same address with the tokens of others', async () => {
+    const [acme, beta] = [ACME, adminOf('beta', null)]
+    for (const [caller, path, requestId] of [
+      [beta, '/v1/runs/run_of_beta', 'req_beta'],
+      [acme, '/v1/runs/run_of_acme', 'req_acme'],
+    ] as const) {
+      const made = await engine.access.createToken(caller, { name: 'old', role: 'viewer' })
+      await engine.access.revokeToken(caller, made.id)
+      for (let i = 0; i < 2; i++)
+        engine.access.noteRefused({ token: made.token, address: '192.0.2.7', path, requestId: `${requestId}_${i}` })
+    }
+    await rig.advance(61_000)
+    await engine.tick()
+    const of = async (caller: Caller) =>
+      (await engine.access.listAudit(caller, { ...ANY, action: 'tokens.refused' })).items
+    expect(await of(acme)).toMatchObject([
+      { object: '/v1/runs/run_of_acme', requestId: 'req_acme_0', details: { count: 2 } },
+    ])
+    expect(await of(beta)).toMatchObject([
+      { object: '/v1/runs/run_of_beta', requestId: 'req_beta_0', details: { count: 2 } },
+    ])
+  })
+
   test('forgets what is older than its time, and nothing else', async () => {
     await engine.access.createToken(ACME, { name: 'first', role: 'viewer' })
     await rig.advance(LIMITS.auditMs - 30_000)

@@ -60,6 +60,28 @@ describe('asking a model', () => {
   })
 })
 
+test('the secrets of a fallback are written down when it is its turn, and not before', async () => {
+  const key = (secret: string) => ({ provider: 'openai', model: 'm', credentials: { secret, key: 'k' } })
+  await declare('ModelEndpoint', 'gpt', key('openai'))
+  await declare('ModelEndpoint', 'spare', key('unused'))
+  const down = {
+    retry: 0,
+    fallbacks: ['gpt', 'good', 'spare'],
+    mock: { replies: [{ errors: [{ code: 'unavailable' }] }] },
+  }
+  await declare('ModelEndpoint', 'down', mock('', down))
+  await declare('ModelEndpoint', 'good', mock('here'))
+  const uses = async () => {
+    const all = { actor: null, action: null, object: null, outcome: null, namespace: null, since: null, cursor: null }
+    const { items } = await engine.access.listAudit(ADMIN, { ...all, action: 'secrets.use', limit: 100 })
+    return items.map(({ object, details }) => ({ object, details }))
+  }
+  await expect(ask('down', { useFallbacks: false })).rejects.toMatchObject({ code: 'model.unavailable' })
+  expect(await uses()).toEqual([])
+  expect(await ask('down')).toMatchObject({ endpoint: 'good', text: 'here' })
+  expect(await uses()).toEqual([{ object: 'openai', details: { key: 'k', as: 'credentials', endpoint: 'gpt' } }])
+})
+
 test('the doctor is told what endpoints name in vain', async () => {
   await declare('ModelEndpoint', 'whole', mock('x', { fallbacks: ['other'] }))
   await declare('ModelEndpoint', 'other', mock('x', { fallbacks: ['gone'], prices: 'none' }))

@@ -1,4 +1,5 @@
 import { createEgress, createModelGateway, type Egress, type ModelGateway, type ModelSource } from '../agents/index.ts'
+import type { JsonObject } from '../base/json.ts'
 import type { AskModelRequest } from '../contract/api-types.ts'
 import { Failure } from '../domain/failure.ts'
 import type { ModelFacts } from '../domain/installation-facts.ts'
@@ -7,7 +8,7 @@ import { readPriceTable } from '../domain/kinds/price-table.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { ModelEvent, ModelMessage } from '../domain/model-call.ts'
 import { plainNamespace, shownNamespace } from '../domain/tenancy.ts'
-import { recordAudit } from '../store/audit/audit.ts'
+import { type AuditEntry, recordAudit } from '../store/audit/audit.ts'
 import { findResources, listResources } from '../store/resources/read-resources.ts'
 import type { ResourceRow } from '../store/resources/resource-rows.ts'
 import { entryIn } from './access.ts'
@@ -42,7 +43,6 @@ export class Models {
     signal: AbortSignal,
   ): Promise<AsyncIterable<ModelEvent>> {
     const { spec } = await this.#resources.get(caller, { kind: KIND, ...at })
-    const uses = secretsOfEndpoint(readModelEndpoint(spec))
     const useFallbacks = ask.useFallbacks ?? true
     // Written down before it is done: what cannot be written down is not done. The prompt is nobody else's business.
     await recordAudit(this.#ctx.db, [
@@ -51,15 +51,25 @@ export class Models {
         object: at.name,
         details: { useFallbacks },
       }),
-      ...uses.map(({ use, ref }) =>
-        entryIn(this.#ctx, caller, at.namespace, {
-          action: 'secrets.use',
-          object: ref.secret,
-          details: { key: ref.key, as: use, endpoint: at.name },
-        }),
-      ),
+      ...this.#uses(caller, at, spec),
     ])
     return this.#events(caller, at, ask, signal)
+  }
+
+  #uses(caller: Caller, { namespace, name }: { namespace: string; name: string }, spec: JsonObject): AuditEntry[] {
+    return secretsOfEndpoint(readModelEndpoint(spec)).map(({ use, ref }) =>
+      entryIn(this.#ctx, caller, namespace, {
+        action: 'secrets.use',
+        object: ref.secret,
+        details: { key: ref.key, as: use, endpoint: name },
+      }),
+    )
+  }
+
+  /** Which fallback is asked shows only when its turn comes: the gateway waits until its secrets are written down as well. */
+  async #recordFallback(caller: Caller, namespace: string, name: string): Promise<void> {
+    const [row] = await findResources(this.#ctx.db, [{ kind: KIND, namespace, name }])
+    if (row) await recordAudit(this.#ctx.db, this.#uses(caller, { namespace, name }, row.spec))
   }
 
   async *#events(
@@ -76,7 +86,14 @@ export class Models {
       ...(temperature === undefined ? {} : { temperature }),
     }
     try {
-      yield* this.#gateway.call(request, { namespace, endpoint: name, useFallbacks, signal })
+      let asked = name
+      for await (const event of this.#gateway.call(request, { namespace, endpoint: name, useFallbacks, signal })) {
+        if (event.type === 'retrying' && event.endpoint !== asked) {
+          asked = event.endpoint
+          await this.#recordFallback(caller, namespace, asked)
+        }
+        yield event
+      }
     } catch (error) {
       throw error instanceof Failure ? await this.#secrets.withElsewhere(caller, namespace, error) : error
     }

@@ -8,13 +8,16 @@ import { findEnded, tokenHash } from '../store/tokens/tokens.ts'
 /** Different tokens of one address that are remembered at once: enough to tell a wrong setting from guessing. */
 const TOKENS_OF_ADDRESS = 20
 
-interface Refused {
+interface Shown {
   count: number
   /** What was asked for first. */
   path: string
   requestId: string
-  /** Hashes of the tokens that were shown, with how often. */
-  tokens: Map<string, number>
+}
+
+interface Refused extends Shown {
+  /** By the hashes of the tokens that were shown: an organisation is told of its own, and of nothing that was asked for with others. */
+  tokens: Map<string, Shown>
 }
 
 export interface RefusedToken {
@@ -47,7 +50,8 @@ export class RefusedTokens {
     refused.count += 1
     const hash = tokenHash(token)
     const known = refused.tokens.get(hash)
-    if (known !== undefined || refused.tokens.size < TOKENS_OF_ADDRESS) refused.tokens.set(hash, (known ?? 0) + 1)
+    if (known) known.count += 1
+    else if (refused.tokens.size < TOKENS_OF_ADDRESS) refused.tokens.set(hash, { count: 1, path, requestId })
   }
 
   /** Writes down what gathered. Should that fail, it is left out: the log of the server tells of it. */
@@ -66,17 +70,17 @@ export class RefusedTokens {
     const entries = gathered.flatMap(([address, refused]): AuditEntry[] => {
       const own: AuditEntry[] = []
       let left = refused.count
-      for (const [hash, count] of refused.tokens) {
+      for (const [hash, shown] of refused.tokens) {
         const token = ended.get(hash)
         if (!token) continue
-        left -= count
+        left -= shown.count
         const { id, role, organisation, state } = token
         own.push({
-          ...this.#entry(address, refused),
+          ...this.#entry(address, shown),
           actor: id,
           role,
           about: { organisation },
-          details: { state, count },
+          details: { state, count: shown.count },
         })
       }
       const unknown = [...refused.tokens.keys()].filter((hash) => !ended.has(hash)).length
@@ -94,7 +98,7 @@ export class RefusedTokens {
   }
 
   /** Of a token that nobody knows: of no organisation, so that those alone see it who see all. */
-  #entry(address: string, { path, requestId }: Refused): AuditEntry {
+  #entry(address: string, { path, requestId }: Shown): AuditEntry {
     return {
       id: this.#ids.make('audit'),
       actor: 'unknown',

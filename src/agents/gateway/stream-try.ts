@@ -56,6 +56,11 @@ export async function* streamTry(
   }
   const shown = redactor.stream()
   const from = clock.monotonic()
+  let chars = 0
+  const take = (text: string): void => {
+    chars += text.length
+    if (chars > LIMITS.modelAnswerChars) throw new BrokenAnswer('the answer does not end')
+  }
   let usage: LanguageModelV4Usage | null = null
   let hasEnded = false
   const parts = partsOf(open, { ...options, abortSignal: watch.signal }, watch)
@@ -67,10 +72,11 @@ export async function* streamTry(
         const text = shown.push(part.delta)
         answer.firstPartMs ||= clock.monotonic() - from
         answer.text += text
-        if (answer.text.length > LIMITS.modelAnswerChars) throw new BrokenAnswer('the answer does not end')
+        take(part.delta)
         if (text !== '') yield { type: 'text', text }
       } else if (part.type === 'tool-call') {
         answer.firstPartMs ||= clock.monotonic() - from
+        take(part.input)
         const call = toolCallOf(part, names, redactor)
         answer.toolCalls.push(call)
         yield { type: 'tool-call', call }

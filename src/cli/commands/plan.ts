@@ -30,7 +30,7 @@ export async function plan(deps: CliDeps, output: Output, file: string, flags: P
   }
   const { width } = output
   const facts = [
-    `${planned.steps.length} steps`,
+    planned.steps.length === 1 ? '1 step' : `${planned.steps.length} steps`,
     ...(planned.timeoutMs === null ? [] : [`at most ${formatDuration(planned.timeoutMs)}`]),
     ...(planned.failFast ? ['the first failure stops the run'] : []),
   ]
