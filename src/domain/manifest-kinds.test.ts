@@ -348,6 +348,8 @@ describe('files of earlier steps', () => {
     ['of nobody', { from: 'z' }, 'there is no such step'],
     ['of a step that is not before it', { from: 'later' }, 'which is not upstream; add later to needs'],
     ['from outside', { from: 'a', path: '../x' }, 'must be a pattern over the names of files'],
+    ['by braces', { from: 'a', path: 'dist/{a,b}' }, 'spec.steps[1].files[0].path'],
+    ['by brackets', { from: 'a', path: '[ab]' }, 'knows *, ? and ** only'],
     ['to outside', { from: 'a', to: '../x' }, 'must be a folder below the workspace'],
     ['to the root', { from: 'a', to: '/x' }, 'must be a folder below the workspace'],
     ['to here', { from: 'a', to: 'x/./y' }, 'must be a folder below the workspace'],

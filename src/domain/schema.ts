@@ -4,6 +4,7 @@ import type { Json, JsonObject } from '../base/json.ts'
 import { FAILURES } from './failures.ts'
 import { envelopeOf } from './kinds/envelope.ts'
 import { keysOfSchema } from './kinds/known-keys.ts'
+import { isFilePattern } from './file-pattern.ts'
 import { LIMITS } from './limits.ts'
 import { SECRET_KEY, SECRET_NAME } from './secrets.ts'
 import { WORKFLOW_REF } from './workflow-ref.ts'
@@ -105,8 +106,12 @@ const fileWant = z.strictObject({
     .min(1)
     .max(LIMITS.artifactNameChars)
     .refine(isBelow, { error: 'must be a pattern over the names of files, such as dist/**' })
+    .refine(isFilePattern, {
+      error:
+        'knows *, ? and ** only: no braces, no brackets and no groups; ? stands for any one character, also for one of those',
+    })
     .default('**')
-    .describe('Pattern over the names that the files were left under.'),
+    .describe('Pattern of `*`, `?` and `**` over the names that the files were left under.'),
   to: z
     .string()
     .max(LIMITS.artifactNameChars)

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { LIMITS } from './limits.ts'
-import { type FileWant, filesWanted, isPathBelow, type LeftFile } from './wanted-files.ts'
+import { type FileWant, isPathBelow, type LeftFile, WantedFiles } from './wanted-files.ts'
 
 const want = (path: string, more: Partial<FileWant> = {}): FileWant => ({
   from: 0,
@@ -17,6 +17,11 @@ const left = (name: string, more: Partial<LeftFile> = {}): LeftFile => ({
   sha256: `sum of ${name}`,
   ...more,
 })
+const filesWanted = (wants: FileWant[], files: LeftFile[]) => {
+  const wanted = new WantedFiles(wants)
+  for (const file of files) wanted.add(file)
+  return wanted.files
+}
 const places = (wants: FileWant[], files: LeftFile[]) =>
   filesWanted(wants, files).map(({ want: i, at }) => `${i} ${at}`)
 
@@ -36,15 +41,14 @@ describe('the files that a step wants', () => {
   test('that go to one place are that of the later want', () => {
     const both = filesWanted([want('dist/app'), want('dist/app', { from: 1 })], files)
     expect(both).toEqual([{ want: 1, at: 'dist/app', bytes: 1, sha256: 'x' }])
+    // Whichever step is looked at first.
+    const turned = filesWanted([want('dist/app', { from: 1 }), want('dist/app')], files)
+    expect(turned).toEqual([{ want: 1, at: 'dist/app', bytes: 1, sha256: 'sum of dist/app' }])
   })
 
   test('of a step that spread lie in a folder for each activation', () => {
     const spread = [left('out', { index: 0 }), left('out', { index: 11 })]
     expect(places([want('**', { to: 'in' })], spread)).toEqual(['0 in/0/out', '0 in/11/out'])
-  })
-
-  test('may have names that are patterns', () => {
-    expect(places([want('a[1].txt')], [left('a[1].txt'), left('a1.txt')])).toEqual(['0 a[1].txt', '0 a1.txt'])
   })
 
   test('are counted no further than one too many', () => {

@@ -1,4 +1,4 @@
-import { matchesGlob } from 'node:path'
+import { filePattern } from './file-pattern.ts'
 import { LIMITS } from './limits.ts'
 
 /** Which files of an earlier step a step is given. */
@@ -32,23 +32,36 @@ export interface WantedFile {
 }
 
 /**
- * The files that fit the wants, by where they go; of two that go to one place that of the later want counts. Files of a step that spread lie in a folder
- * for each activation. At most one more than a step may be given. Pure.
+ * Chooses the files that fit the wants; of two that go to one place that of the later want counts. Files of a step that spread lie in a folder for each
+ * activation. Keeps what fits and nothing else, and at most one more than a step may be given.
  */
-export function filesWanted(wants: readonly FileWant[], left: readonly LeftFile[]): WantedFile[] {
-  const found = new Map<string, WantedFile>()
-  for (const [want, { from, path, to }] of wants.entries())
-    for (const { node, index, name, bytes, sha256 } of left) {
-      if (node !== from || !fits(name, path)) continue
-      const at = [...(to === '' ? [] : [to]), ...(index === null ? [] : [String(index)]), name].join('/')
-      found.set(at, { want, at, bytes, sha256 })
-      if (found.size > LIMITS.artifactsPerStepMax) return [...found.values()]
-    }
-  return [...found.values()]
-}
+export class WantedFiles {
+  readonly #wants: readonly (FileWant & { fits: (name: string) => boolean })[]
+  readonly #found = new Map<string, WantedFile>()
 
-/** The name itself is a pattern too: it may hold what patterns are made of. */
-const fits = (name: string, pattern: string): boolean => name === pattern || matchesGlob(name, pattern)
+  constructor(wants: readonly FileWant[]) {
+    this.#wants = wants.map((want) => ({ ...want, fits: filePattern(want.path) }))
+  }
+
+  /** More than a step may be given: what else was left changes nothing. */
+  get areTooMany(): boolean {
+    return this.#found.size > LIMITS.artifactsPerStepMax
+  }
+
+  /** In the order of the wants. */
+  get files(): WantedFile[] {
+    return [...this.#found.values()].toSorted((a, b) => a.want - b.want)
+  }
+
+  add({ node, index, name, bytes, sha256 }: LeftFile): void {
+    for (const [want, { from, to, fits }] of this.#wants.entries()) {
+      if (this.areTooMany) return
+      if (node !== from || !fits(name)) continue
+      const at = [...(to === '' ? [] : [to]), ...(index === null ? [] : [String(index)]), name].join('/')
+      if ((this.#found.get(at)?.want ?? -1) <= want) this.#found.set(at, { want, at, bytes, sha256 })
+    }
+  }
+}
 
 /** A path as it may be below a workspace: relative, with forward slashes, without steps upwards. */
 export const isPathBelow = (path: string): boolean =>

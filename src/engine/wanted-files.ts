@@ -1,7 +1,6 @@
 import type { ContentRequest, ContentResponse, FilesRequest, FilesResponse } from '../contract/exchange.ts'
-import { LIMITS } from '../domain/limits.ts'
 import { indexOf } from '../domain/step.ts'
-import { type FileWant, filesWanted, type LeftFile } from '../domain/wanted-files.ts'
+import { type FileWant, WantedFiles } from '../domain/wanted-files.ts'
 import { isWork } from '../domain/workflow.ts'
 import { listArtifactsOf } from '../store/artifacts/artifacts.ts'
 import { findChunkOf } from '../store/artifacts/blobs.ts'
@@ -10,7 +9,8 @@ import type { Dispatcher } from './dispatcher.ts'
 import type { Caller } from './engine.ts'
 import { heldStep, type HeldStep } from './held-step.ts'
 
-const PAGE = 1_000
+/** Each page is looked through at one go, and others wait meanwhile. */
+const PAGE = 250
 
 const wantsOf = ({ at, definition }: HeldStep): readonly FileWant[] => {
   const node = definition.nodes[at.node]
@@ -27,18 +27,18 @@ export async function listWanted(
   const held = await heldStep(ctx, dispatcher, caller, request)
   if (!held) return { state: 'stale', files: [] }
   const wants = wantsOf(held)
-  const left: LeftFile[] = []
+  const wanted = new WantedFiles(wants)
   for (const node of new Set(wants.map((want) => want.from))) {
     let after = { path: '', name: '' }
-    for (let isMore = true; isMore;) {
+    for (let isMore = true; isMore && !wanted.areTooMany;) {
       const rows = await listArtifactsOf(ctx.db, { runId: held.at.runId, node, after, limit: PAGE })
       for (const { path, name, bytes, sha256 } of rows)
-        left.push({ node, index: path === '' ? null : indexOf(path), name, bytes, sha256 })
-      isMore = rows.length === PAGE && filesWanted(wants, left).length <= LIMITS.artifactsPerStepMax
+        wanted.add({ node, index: path === '' ? null : indexOf(path), name, bytes, sha256 })
+      isMore = rows.length === PAGE
       after = rows.at(-1) ?? after
     }
   }
-  return { state: 'held', files: filesWanted(wants, left) }
+  return { state: 'held', files: wanted.files }
 }
 
 /** One piece of a content of those files. */

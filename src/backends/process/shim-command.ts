@@ -105,7 +105,8 @@ export class ShimCommand {
     const hasExited = this.#isLast && this.#current?.hasExited
     if (this.#isPast || hasExited || this.#stopReason !== null) return
     this.#stopReason = reason
-    if (this.#current) this.#stopCurrent(this.#current)
+    // Between two commands the next one is stopped when it is there; what the last one left is the tear-down's to use.
+    if (this.#current && !this.#current.hasExited) this.#stopCurrent(this.#current)
   }
 
   /** From now on the command is not read faster than this reader reads. */
