@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { failureRecord } from './failure.ts'
+import { LIMITS } from './limits.ts'
 import { isStepTerminal, mayStepMove } from './machines.ts'
 import { reopen, type ReopenInput } from './reopen.ts'
 import { keyText } from './step.ts'
@@ -415,6 +416,23 @@ describe('a graph that goes round', () => {
     expect(run.states()).toEqual({ x: 'queued', a: 'pending', b: 'pending' })
     run.succeed(run.named('x'))
     expect(run.states()).toMatchObject({ 'a[0]': 'queued' })
+  })
+
+  test('one that could not begin stays as it is when another step is retried', () => {
+    const run = runOf([{ name: 'x' }, { name: 'a', next: ['b'] }, { name: 'b' }])
+    run.run.total = LIMITS.stepsPerRunMax
+    run.due()
+    run.fail(run.named('x'))
+    expect(run.ended).toBe('failed')
+    expect(run.states()).toEqual({ x: 'failed', a: 'failed', b: 'blocked' })
+    reopened(run, { type: 'retry', step: { node: 0, path: '' } })
+    expect(run.states()).toEqual({ x: 'queued', a: 'failed', b: 'blocked' })
+    expect(run.run.bad).toBe(2)
+    expect(finish(run)).toBe('failed')
+    run.run.total = 3
+    reopened(run, { type: 'retry', step: { node: 1, path: '' } })
+    run.due()
+    expect(run.states()).toMatchObject({ 'a[0]': 'queued', b: 'waiting' })
   })
 
   test('skipping what held it lets it begin; while another need of it is bad it stays blocked', () => {

@@ -198,7 +198,7 @@ function recountPart(
   }
   for (const node of part) recount(node, { rows, before }, input)
   // A ring that cannot begin with all of its steps does not begin.
-  if (!isRing || !steps().some((s) => s.state === 'blocked' || s.state === 'canceled')) return
+  if (!isRing || !steps().some((s) => isStepTerminal(s.state))) return
   for (const step of steps()) {
     const was = before.get(keyText(step))
     if (step.state === 'pending' && was && isStepTerminal(was.state)) rows.set(keyText(step), was)
