@@ -20,6 +20,8 @@ export const LIMITS = {
   loopTurnsMax: 10_000,
   /** Turns of a step that next names, where the workflow gives no maxTurns, and the most that it may give. */
   turnsMax: 1_000,
+  /** Turns that begin in one transaction before the next one goes on: those that no worker takes follow each other at once. */
+  turnsPerSettleMax: 500,
   /** Steps that next joins. */
   ringStepsMax: 1_000,
   /** Events sent to one run that no step has taken yet. */

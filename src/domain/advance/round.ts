@@ -41,6 +41,8 @@ export class Round {
   /** Nodes below something bad: asked for already. */
   readonly sunk = new Set<number>()
   readonly beside = nothingBeside()
+  /** Turns that have begun in this very round. */
+  turnsBegun = 0
   /** Kept events by name, without those taken in this very round. */
   readonly kept = new Map<string, KeptEvent[]>()
   readonly workflows = new Map<string, StoredWorkflow | Failure>()

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { failureRecord } from '../failure.ts'
+import { LIMITS } from '../limits.ts'
 import type { Step } from '../step.ts'
 import { type AnySpec, definitionOf } from '../testing/definitions.ts'
 import { MemoryRun } from '../testing/memory-run.ts'
@@ -113,6 +114,33 @@ describe('a graph that goes round', () => {
     run.succeed(run.named('a', 0))
     run.succeed(run.named('b', 0))
     expect(run.succeed(run.named('a', 1)).ended).toBe('succeeded')
+  })
+
+  test('turns that no worker takes are begun some at a time, until they are used up', () => {
+    const now = { type: 'duration', duration: '0s' } as const
+    for (const next of [['a'], ['b']]) {
+      const run = new MemoryRun(
+        definitionOf([
+          { name: 'a', kind: 'wait', for: now, next, maxTurns: 1_000 },
+          { name: 'b', kind: 'wait', for: now, next: ['a', 'b'], maxTurns: 1_000 },
+        ]),
+      )
+      const begun: number[] = []
+      while (run.ended === null && begun.length < 20) begun.push(run.due().created.length)
+      expect(run.run.failure?.code).toBe('turns.used_up')
+      expect(begun.length).toBeGreaterThan(2)
+      expect(Math.max(...begun)).toBeLessThanOrEqual(LIMITS.turnsPerSettleMax + 2)
+      expect(run.run).toMatchObject({ open: 0, active: 0, bad: 2 })
+    }
+  })
+
+  test('a cancel ends one of which turns are still to be followed', () => {
+    const run = runOf([
+      { name: 'a', kind: 'wait', for: { type: 'duration', duration: '0s' }, next: ['a'], maxTurns: 1_000 },
+    ])
+    expect(run.states()).toMatchObject({ a: 'waiting' })
+    expect(run.happen({ type: 'stop', why: 'cancel' }).ended).toBe('canceled')
+    expect(run.due().changed).toEqual([])
   })
 
   test('nothing of it begins before all that its steps need from outside has ended', () => {

@@ -36,8 +36,15 @@ export function* lookAtRing(round: Round, node: number): Generator<Need, void, G
   }
   if (!steps.every(isOpen)) return
   const halts = yield* followEnded(round, members)
+  if (halts === null) return goOnLater(round, steps[0])
   const isUnderWay = stepsOf(round, members).some((step) => step.ok + step.bad < step.total)
   if (!isUnderWay) yield* endRing(round, members, halts)
+}
+
+/** Leaves what is still to be followed to a transaction of its own: what no worker takes would else go all of its way in this one. */
+function goOnLater(round: Round, first: Step | undefined): void {
+  const step = first && round.rows.get(keyText(first))
+  if (step) round.keep({ ...step, dueAt: round.input.now })
 }
 
 const stepsOf = (round: Round, members: readonly number[]): Step[] =>
@@ -65,6 +72,7 @@ function* startTurn(round: Round, node: number, way: Way): Generator<Need, void,
 
 function* beginTurn(round: Round, turn: Step): Generator<Need, void, Given> {
   const node = round.node(turn.node)
+  round.turnsBegun += 1
   try {
     if (node.if !== null && !evaluateCondition(node.if, yield* scopeOfStep(round, turn)))
       round.put(turn, { type: 'skipped' })
@@ -76,14 +84,18 @@ function* beginTurn(round: Round, turn: Step): Generator<Need, void, Given> {
   }
 }
 
-/** Follows every turn that ended well, and lets those begin that a person re-opened. What it cannot follow stays to be followed. */
-function* followEnded(round: Round, members: readonly number[]): Generator<Need, Halt[], Given> {
+/**
+ * Follows every turn that ended well, and lets those begin that a person re-opened. What it cannot follow stays to be followed. Null
+ * when enough turns have begun in this round and others are still to be followed.
+ */
+function* followEnded(round: Round, members: readonly number[]): Generator<Need, Halt[] | null, Given> {
   const given = yield { type: 'turns_to_follow', nodes: members }
   for (const row of given.steps ?? []) if (!round.rows.has(keyText(row))) round.rows.set(keyText(row), row)
   const isOurs = new Set(members)
   const turns = [...round.rows.values()].filter((s) => s.path !== '' && s.released === 0 && isOurs.has(s.node))
   const halts: Halt[] = []
   for (const turn of turns.sort((a, b) => a.node - b.node || (a.path < b.path ? -1 : 1))) {
+    if (round.turnsBegun >= LIMITS.turnsPerSettleMax) return null
     if (turn.state === 'pending') yield* beginTurn(round, turn)
     else if (isStepTerminal(turn.state) && endsWell(round.node(turn.node), turn)) {
       const halt = yield* follow(round, members, turn)
