@@ -81,6 +81,15 @@ describe('a graph that goes round', () => {
     ])
   })
 
+  test('every turn keeps who ran it, also once it was followed', async () => {
+    const { worker, runId } = await started()
+    await goRound(worker, ['rain', 'one', 'bad', 'two', 'good', 'sent'])
+    const { items } = await engine.listSteps(ADMIN, runId, { cursor: null, limit: 10 })
+    const turns = items.filter((s) => s.name.endsWith(']'))
+    expect(turns.map((s) => s.name)).toEqual(['draft[0]', 'draft[1]', 'review[0]', 'review[1]'])
+    for (const turn of turns) expect(turn.worker, turn.name).toEqual(expect.any(String))
+  })
+
   test('takes an output that is too large for its row round as well', async () => {
     const { worker, runId } = await started()
     const large = 'x'.repeat(LIMITS.inlineOutputBytes + 1)

@@ -167,7 +167,7 @@ async function updateSteps(tx: Queryable, runId: string, steps: readonly Step[])
   await tx.query(
     `update step s
         set state = c.state::step_state, need = c.need, ok = c.ok, bad = c.bad, total = c.total, fence = c.fence, tries = c.tries, losses = c.losses,
-            released = c.released, session = c.session, stopping = c.stopping, waits_on = case when c.state in ('succeeded', 'failed', 'canceled') then s.waits_on else c.waits_on end, waits = c.waits::step_waits, due_at = c.due_at ${MS}, failure = c.failure::jsonb,
+            released = c.released, session = case when c.state in ('succeeded', 'failed') and s.state = c.state::step_state then s.session else c.session end, stopping = c.stopping, waits_on = case when c.state in ('succeeded', 'failed', 'canceled') then s.waits_on else c.waits_on end, waits = c.waits::step_waits, due_at = c.due_at ${MS}, failure = c.failure::jsonb,
             queued_at = case when c.state = 'queued' and s.state <> 'queued' then clock_now() else s.queued_at end,
             started_at = case when c.state in ('queued', 'pending', 'waiting') then null else s.started_at end,
             ended_at = case when c.state in ('succeeded', 'failed', 'skipped', 'blocked', 'canceled') then coalesce(s.ended_at, clock_now()) end
