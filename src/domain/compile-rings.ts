@@ -2,7 +2,7 @@ import type { Problem } from './failure.ts'
 import { knotsOf, wayRound } from './knots.ts'
 import { LIMITS } from './limits.ts'
 import { formatPath, type Path } from './place.ts'
-import { joinedBy } from './rings.ts'
+import { beginnersOf, joinedBy } from './rings.ts'
 
 /** A step as far as `next` is concerned. */
 interface RingStep {
@@ -27,7 +27,15 @@ export function compileRings(
     const message = `next joins ${ring.length} steps; the limit is ${LIMITS.ringStepsMax}`
     return [{ code: 'manifest.invalid', message, path: formatPath(steps[ring[0] ?? 0]?.path ?? []) }]
   })
-  return { rings, problems: [...problems, ...endless(steps, edges), ...innerNeeds(steps, rings, needs)] }
+  return {
+    rings,
+    problems: [
+      ...problems,
+      ...endless(steps, edges),
+      ...innerNeeds(steps, rings, needs),
+      ...unreached(steps, rings, edges),
+    ],
+  }
 }
 
 /** Ways round on which no step has a bound. */
@@ -43,6 +51,33 @@ function endless(steps: readonly RingStep[], edges: readonly (readonly number[])
     const message = `next goes round without end: ${shown.join(' → ')}; give the workflow, or a step on this way, maxTurns`
     const path = steps[way[0] ?? 0]?.next?.find((to) => to.name === names[1])?.path ?? []
     return { code: 'workflow.cycle', message, path: formatPath(path) }
+  })
+}
+
+/** Ways round into which no way leads: each is told once, by its first step. */
+function unreached(
+  steps: readonly RingStep[],
+  rings: ReadonlyMap<number, readonly number[]>,
+  edges: readonly (readonly number[])[],
+): Problem[] {
+  return [...new Set(rings.values())].flatMap((ring) => {
+    const beginners = beginnersOf(ring, edges)
+    const reached = new Set(beginners)
+    const followAll = () => {
+      // What is added while the set is gone through is gone through as well.
+      for (const node of reached) for (const to of edges[node] ?? []) reached.add(to)
+    }
+    followAll()
+    const names = beginners.map((node) => steps[node]?.name ?? '')
+    const begins = names.length === 1 ? `${names[0]} begins` : `${names.slice(0, 5).join(', ')} begin`
+    return ring.flatMap((node): Problem[] => {
+      if (reached.has(node)) return []
+      reached.add(node)
+      followAll()
+      const name = steps[node]?.name ?? ''
+      const message = `no way leads to ${name}: of the steps that next joins to it ${begins}; name ${name} in next of one that is reached`
+      return [{ code: 'manifest.invalid', message, path: formatPath(steps[node]?.path ?? []) }]
+    })
   })
 }
 

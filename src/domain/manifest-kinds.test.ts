@@ -442,6 +442,18 @@ describe('a graph that goes round', () => {
       'workflow.cycle spec.steps[0]: steps need each other: a → x → a',
     ],
     [
+      'a way round that nothing leads into',
+      workflow([run('a', { next: 'b' }), run('b'), run('c', { next: 'd' }), run('d', { next: ['c', 'b'] })], {
+        maxTurns: 2,
+      }),
+      'manifest.invalid spec.steps[2]: no way leads to c: of the steps that next joins to it a begins; name c in next of one that is reached',
+    ],
+    [
+      'a way round that leads to the first step, where each is named',
+      workflow([run('a', { next: 'a' }), run('b', { next: 'c' }), run('c', { next: ['b', 'a'] })], { maxTurns: 2 }),
+      'manifest.invalid spec.steps[1]: no way leads to b: of the steps that next joins to it a begins; name b in next of one that is reached',
+    ],
+    [
       'a forEach',
       round({ forEach: [1] }),
       'manifest.invalid spec.steps[0].forEach: cannot be in a step that next joins to others: it takes its turns one by one',
