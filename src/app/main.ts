@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { CliDeps, Terminal } from '../cli/index.ts'
 import { systemClock } from '../base/clock.ts'
+import { systemRandom } from '../base/random.ts'
 import { contextPath } from './places.ts'
 import { VERSION } from './version.ts'
 
@@ -65,6 +66,7 @@ const deps: CliDeps = {
   stdin: { readText: readStdin, isTty: process.stdin.isTTY, readLine },
   env,
   clock: systemClock,
+  random: systemRandom,
   version: VERSION,
   colour: process.stdout.isTTY && !env['NO_COLOR'],
   cwd: process.cwd(),

@@ -1,4 +1,4 @@
-import type { Clock, Secret } from '../base/index.ts'
+import type { Clock, Random, Secret } from '../base/index.ts'
 import type { Client } from '../client/client.ts'
 import type { HostFacts } from '../domain/installation-facts.ts'
 import type { FailureRecord } from '../domain/failure.ts'
@@ -175,6 +175,7 @@ export interface CliDeps {
   }
   env: Record<string, string | undefined>
   clock: Clock
+  random: Random
   version: string
   /** Whether to colour: a terminal, and no NO_COLOR. */
   colour: boolean

@@ -64,6 +64,62 @@ describe('orrery run and what is asked of people', () => {
     expect(cli.err.match(/looking for approvals failed/g)).toHaveLength(1)
   })
 
+  const away = new Failure('client.server_unreachable', 'asking', { remediation: 'Wait.' })
+  /** Lets time pass until it is so: what waits for the server asks again. */
+  const passing = (cli: CliHarness, check: () => boolean): Promise<void> =>
+    settle(() => {
+      cli.clock.advance(1_000)
+      return check()
+    })
+
+  test.for(['listApprovals', 'listSteps', 'approve'] as const)(
+    '--yes outlasts a server that is away for a while at %s, though no event comes any more',
+    async (method) => {
+      const cli = asking()
+      cli.client.failures.set(method, away)
+      const running = cli.run('run', 'flow.yaml', '--yes')
+      await passing(cli, () => asked(cli, method).length > 1)
+      cli.client.failures.delete(method)
+      const failed = asked(cli, method).length
+      await passing(cli, () => asked(cli, method).length > failed && cli.out.includes('is approved'))
+      end(cli)
+      expect(await running).toBe(0)
+      expect(cli.err).toBe('')
+    },
+  )
+
+  test('--yes outlasts a server that is away when it begins to follow a run below', async () => {
+    const cli = asking()
+    const { client } = cli
+    client.approvals = []
+    client.steps = [stepView({ name: 'ship', kind: 'workflow', state: 'waiting', childRun: 'run_below' })]
+    const { getRun } = client
+    let isAway = true
+    client.getRun = async (runId) => {
+      const run = await getRun(runId)
+      if (runId === 'run_below' && isAway) throw away
+      return run
+    }
+    const below = () => asked(cli, 'getRun').filter(([, id]) => id === 'run_below').length
+    const running = cli.run('run', 'flow.yaml', '--yes')
+    await passing(cli, () => below() > 1)
+    isAway = false
+    client.approvals = [approvalView({ id: 'apr_below', run: 'run_below', step: 'sure' })]
+    await passing(cli, () => asked(cli, 'approve').length > 0)
+    end(cli)
+    expect(await running).toBe(0)
+    expect(cli.err).toBe('')
+  })
+
+  test('a server that stays away is told of in the end', async () => {
+    const cli = asking()
+    cli.client.failures.set('listApprovals', away)
+    const running = cli.run('run', 'flow.yaml', '--yes')
+    await passing(cli, () => cli.err.includes('looking for approvals failed'))
+    end(cli)
+    expect(await running).toBe(0)
+  })
+
   test('--yes approves what is asked later, and what runs below ask', async () => {
     const cli = asking()
     const { client } = cli

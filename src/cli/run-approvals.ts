@@ -1,14 +1,15 @@
+import { Absence, type AbsenceDeps } from '../client/absence.ts'
 import type { Client } from '../client/client.ts'
 import type { ApprovalView, RunEvent, RunView } from '../contract/api-types.ts'
 import { LIMITS } from '../domain/limits.ts'
 
-export interface RunApprovalsOptions {
+export interface RunApprovalsOptions extends AbsenceDeps {
   client: Client
   /** Ends the looking. */
   signal: AbortSignal
   /** Called once for each approval that is asked for, one after the other. */
   asked(approval: ApprovalView): Promise<void>
-  /** Looking failed, told once; following the run goes on. */
+  /** Looking failed in a way that does not pass, told once; following the run goes on. */
   failed(error: unknown): void
 }
 
@@ -52,13 +53,19 @@ export class RunApprovals {
       under.again = true
       return
     }
+    const { signal } = this.#options
+    const absence = new Absence(this.#options)
     const look = { again: true }
     this.#looks.set(runId, look)
     try {
-      while (look.again && !this.#options.signal.aborted) {
+      while (look.again && !signal.aborted) {
         look.again = false
-        await this.#askOf(runId)
-        await this.#followBelow(runId)
+        // Given up, it might never look again: an event that tells of what is asked came already.
+        await absence.outlasting(signal, async () => {
+          await this.#askOf(runId)
+          await this.#followBelow(runId)
+        })
+        absence.brought()
       }
     } catch (error) {
       this.#fail(error)
@@ -100,9 +107,16 @@ export class RunApprovals {
 
   async #follow(runId: string): Promise<void> {
     const { client, signal } = this.#options
-    try {
+    const absence = new Absence(this.#options)
+    const follow = async (): Promise<void> => {
       this.#steps.set(runId, askingSteps(await client.getRun(runId)))
-      for await (const event of client.followEvents(runId, { signal })) this.event(runId, event)
+      for await (const event of client.followEvents(runId, { signal })) {
+        absence.brought()
+        this.event(runId, event)
+      }
+    }
+    try {
+      await absence.outlasting(signal, follow)
     } catch (error) {
       this.#fail(error)
     }

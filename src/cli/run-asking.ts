@@ -1,4 +1,5 @@
 import { Failure } from '../domain/failure.ts'
+import { Absence } from '../client/absence.ts'
 import type { Client } from '../client/client.ts'
 import type { ApprovalView } from '../contract/api-types.ts'
 import type { CliDeps } from './deps.ts'
@@ -62,10 +63,13 @@ async function decide(
   approval: ApprovalView,
   { approve }: { approve: boolean },
 ): Promise<void> {
-  const { client, output, display } = options
+  const { deps, client, output, display, signal } = options
   const { id, step, run, message } = approval
   try {
-    const decided = approve ? await client.approve(id, {}) : await client.deny(id, {})
+    // Of one decision whose answer was lost the second is refused as already decided.
+    const decided = await new Absence(deps).outlasting(signal, () =>
+      approve ? client.approve(id, {}) : client.deny(id, {}),
+    )
     if (output.isData) output.printData({ type: 'approval', approval: decided })
     else
       display.note([

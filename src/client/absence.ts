@@ -48,6 +48,17 @@ export class Absence {
     await this.#sleep(Number.isFinite(asked) ? asked : 0, signal)
   }
 
+  /** Does `act`, and again as long as it fails with what passes by itself. Throws as `outlast` does. */
+  async outlasting<T>(signal: AbortSignal | undefined, act: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await act()
+      } catch (error) {
+        await this.outlast(error, signal)
+      }
+    }
+  }
+
   /** After an answer that came early or was cut off: asks again, but not in a tight loop. */
   pause(signal: AbortSignal | undefined): Promise<void> {
     return this.#sleep(0, signal)

@@ -235,10 +235,10 @@ async function* askOnce(
       })
       throw new Refused({ failure, isPassing: error.code === 'model.timeout', retryAfterMs: null })
     }
-    const told = readProviderError(error)
+    const told = readProviderError(error, redactor)
     const known = await source.listModels(namespace)
     const about = { endpoint, spec, estimatedTokens, known, now: clock.now() }
-    throw new Refused(judgeError({ ...told, message: redactor.text(told.message) }, about))
+    throw new Refused(judgeError(told, about))
   } finally {
     place.leave(spent)
   }

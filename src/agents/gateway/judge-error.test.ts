@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { Redactor } from '../../base/redact.ts'
 import { readModelEndpoint } from '../../domain/kinds/model-endpoint.ts'
+import { LIMITS } from '../../domain/limits.ts'
 import { type About, judgeError } from './judge-error.ts'
 import { ProviderRefusal, readProviderError } from './provider-error.ts'
 
@@ -10,8 +12,10 @@ const refusal = (status: number, body: unknown, headers: Record<string, string> 
   Object.assign(new ProviderRefusal(status, 'Bad Request', headers), {
     responseBody: typeof body === 'string' ? body : JSON.stringify(body),
   })
+const KEY = 'the-key-of-the-endpoint'
+const redactor = new Redactor([KEY])
 const judge = (error: unknown, about: Partial<About> = {}) =>
-  judgeError(readProviderError(error), { ...ABOUT, ...about })
+  judgeError(readProviderError(error, redactor), { ...ABOUT, ...about })
 const codeOf = (error: unknown) => judge(error).failure.code
 
 describe('what a provider says means', () => {
@@ -54,6 +58,14 @@ test('the answer is shown without its wrapping, in full only as far as a person 
   ].map((error) => judge(error).failure.evidence?.['answer'])
   expect(answers).toEqual(['of OpenAI', 'of Google', 'of AWS', 'of Ollama', 'of a proxy'])
   expect(String(judge(refusal(400, 'x'.repeat(10_000))).failure.evidence?.['answer']).length).toBeLessThan(2_100)
+})
+
+test('of a key that the provider repeats nothing is shown: not in its word, and not where the answer is cut', () => {
+  const told = judge(refusal(400, { error: { message: `no ${KEY}`, code: `bad_${KEY}` } })).failure.evidence
+  expect(told).toMatchObject({ answer: 'no [secret]', code: 'bad_[secret]' })
+  const before = 'x'.repeat(LIMITS.modelRefusalChars - 10)
+  const cut = String(judge(refusal(400, `${before}${KEY} and more`)).failure.evidence?.['answer'])
+  expect(cut.slice(before.length)).toBe('[secret] a…')
 })
 
 test.for<[headers: Record<string, string>, waitMs: number | null]>([

@@ -1,5 +1,6 @@
 import { isObject } from '../../domain/placed-problem.ts'
 import type { Json } from '../../base/json.ts'
+import type { Redactor } from '../../base/redact.ts'
 import { LIMITS } from '../../domain/limits.ts'
 
 /** A refusal in the form that the packages of the providers give it. */
@@ -25,19 +26,23 @@ export interface ProviderError {
   word: string | null
 }
 
-/** Reads an error of any shape: what comes from outside is parsed, not believed. */
-export function readProviderError(error: unknown): ProviderError {
+/**
+ * Reads an error of any shape: what comes from outside is parsed, not believed. Secrets are taken out before anything is shortened, which
+ * could leave the first half of one.
+ */
+export function readProviderError(error: unknown, redactor: Redactor): ProviderError {
   const at = isRecord(error) ? error : {}
   const status = typeof at['statusCode'] === 'number' ? at['statusCode'] : null
   const headers = isRecord(at['responseHeaders']) ? (at['responseHeaders'] as Record<string, string>) : {} // of an answer
   const body = typeof at['responseBody'] === 'string' && at['responseBody'] !== '' ? at['responseBody'] : null
   const told = toldIn(body === null ? at : parseOrText(body))
   const deepest = deepestCause(error)
+  const word = told?.word ?? deepest.code
   return {
     status,
     headers,
-    message: shorten(told?.message ?? body ?? deepest.message),
-    word: told?.word ?? deepest.code,
+    message: shorten(redactor.text(told?.message ?? body ?? deepest.message)),
+    word: word === null ? null : shorten(redactor.text(word)),
   }
 }
 

@@ -309,6 +309,8 @@ function watchApprovals(f: Following, display: RunDisplay, signal: AbortSignal):
   const { client } = f.place
   const asking = { deps, output, display, client, yes, isRemote: !f.place.embedded, signal }
   return new RunApprovals(f.run, {
+    clock: deps.clock,
+    random: deps.random,
     client,
     signal,
     asked: (approval) => answerApproval(asking, approval),

@@ -1,4 +1,4 @@
-import { type Deferred, deferred, HandClock, systemClock } from '../../base/index.ts'
+import { type Deferred, deferred, HandClock, seededRandom, systemClock } from '../../base/index.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import { type Contexts, NO_CONTEXTS } from '../contexts.ts'
 import type { HostFacts } from '../../domain/installation-facts.ts'
@@ -96,6 +96,7 @@ export class CliHarness {
       },
       env: this.env,
       clock: this.clock,
+      random: seededRandom(1),
       version: '1.2.3',
       colour: this.colour,
       cwd: '/srv',
