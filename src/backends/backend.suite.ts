@@ -389,6 +389,16 @@ export function describeBackend(name: string, harness: BackendHarness): void {
         expect(end).not.toHaveProperty('exported')
       })
 
+      test.each([
+        ['a name', 'hunter2_horse=1', 'hunter2_horse'],
+        ['a name that begins with it', 'PATH_hunter2_horse=1', 'hunter2_horse'],
+        ['a name and its value', 'hunter2=horse', 'hunter2=horse'],
+      ])('a secret that passes as %s is refused, and the name is not told', async (_, line, secret) => {
+        const end = await runToEnd([exported(`${line}\n`)], { exportEnv: true, redact: [secret] })
+        expect(end).toMatchObject({ kind: 'unusable', failure: { code: 'env.refused' } })
+        expect(JSON.stringify(end)).not.toContain('hunter2')
+      })
+
       test('a secret is refused in whatever form, told nowhere, and left on no disk', async () => {
         const secret = 'hunter2/correct+horse'
         const base64 = Buffer.from(secret).toString('base64')
@@ -462,6 +472,18 @@ export function describeBackend(name: string, harness: BackendHarness): void {
         },
       })
       await asked.promise
+      await backend.close()
+      backend = await harness.reborn(backend, root)
+      expect(await backend.recover()).toEqual([])
+    })
+
+    test('a worker that stops while a workspace is being filled leaves nothing either', async () => {
+      const handle = await backend.start(
+        specOf([{ print: 'main\n' }], {
+          fill: () => Promise.reject(new Failure('attempt.stale_lease', 'filling it')),
+        }),
+      )
+      expect(await handle.ended).toMatchObject({ kind: 'not_started', failure: { code: 'attempt.stale_lease' } })
       await backend.close()
       backend = await harness.reborn(backend, root)
       expect(await backend.recover()).toEqual([])

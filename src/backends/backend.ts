@@ -49,7 +49,7 @@ export interface CommandSpec {
   exportEnv?: boolean
   /**
    * Fills the workspace before anything runs. What it throws ends the attempt as `not_started`. A worker that dies over it leaves nothing: the attempt
-   * never was.
+   * never was. So does one that is told `attempt.stale_lease`, because it stops or the attempt is another's: no later life finds an end of it.
    */
   fill?: (workspace: string) => Promise<void>
 }

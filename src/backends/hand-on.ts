@@ -1,10 +1,11 @@
-import { lstatSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { lstatSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { resolve, sep } from 'node:path'
 import type { Redactor } from '../base/index.ts'
 import { exportsTooLarge, isReservedVariable, parseExports } from '../domain/exported-env.ts'
 import { failureRecord, type FailureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Taken } from './backend.ts'
+import { readPlain } from './read-plain.ts'
 import { redactOutput } from './redact-output.ts'
 
 /** Variables that the commands of one attempt left so far, and what is wrong with the last of them. */
@@ -14,8 +15,8 @@ export interface HandedOn {
 }
 
 /**
- * Reads what a command wrote to its `$ORRERY_ENV` and removes the file, so that what was written there in the clear stays nowhere. A value in which a
- * secret stands is refused: it would be stored. `env` goes on from `before`.
+ * Reads what a command wrote to its `$ORRERY_ENV` and removes the file, so that what was written there in the clear stays nowhere. What a secret
+ * stands in is refused: it would be stored. `env` goes on from `before`.
  */
 export function takeExports(
   path: string,
@@ -31,22 +32,27 @@ export function takeExports(
   })
   let text: string
   try {
-    const { size } = statSync(path)
     // Twice, because the marks of values that go over several lines do not count.
-    if (size > 2 * LIMITS.exportBytes) return refuse('env.too_large', { bytes: size, limit: LIMITS.exportBytes })
-    text = readFileSync(path, 'utf8')
+    const found = readPlain(path, 2 * LIMITS.exportBytes)
+    if (found === null) return refuse('env.malformed', { problem: 'it is no file' })
+    if ('bytes' in found) return refuse('env.too_large', { bytes: found.bytes, limit: LIMITS.exportBytes })
+    text = found.text
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return { env: before, failure: null }
     return refuse('env.malformed', { problem: `it cannot be read: ${String(error)}` })
   } finally {
     rmSync(path, { recursive: true, force: true })
   }
+  const { redactor } = options
+  const isTelling = (part: string) => redactor !== null && redactor.text(part) !== part
   const parsed = parseExports(text)
   if (parsed.kind === 'malformed') return refuse('env.malformed', { line: parsed.line, problem: parsed.problem })
   for (const [name, value] of Object.entries(parsed.env)) {
+    // A name that has a secret in it, or a part of one, is not told either.
+    if (isTelling(name) || (isTelling(`${name}=${value}`) && !isTelling(value)))
+      return refuse('env.refused', { reason: 'a secret stands in the name of a variable' })
+    if (isTelling(value)) return refuse('env.refused', { name, reason: 'a secret stands in its value' })
     if (isReservedVariable(name)) return refuse('env.refused', { name, reason: 'the name is reserved' })
-    if (options.redactor && options.redactor.text(value) !== value)
-      return refuse('env.refused', { name, reason: 'a secret stands in its value' })
   }
   const env = { ...before, ...parsed.env }
   const excess = exportsTooLarge(env)

@@ -183,6 +183,7 @@ class ScriptedHandle implements CommandHandle {
     const { timeoutMs, tearDown, fill } = this.#spec
     if (fill) {
       const failure = await fill(this.workspace).then(() => null, failureOf)
+      if (failure?.code === 'attempt.stale_lease') this.#world.attempts.delete(this.key)
       if (failure) return this.#over({ kind: 'not_started', failure })
     }
     const first = this.#acts(this.#spec.argv)[0]
@@ -235,10 +236,10 @@ class ScriptedHandle implements CommandHandle {
       (): CommandEnd => this.#stoppedEnd('timed_out'),
       () => new Promise<never>(() => {}),
     )
-    const due = this.#clock.monotonic() + timeoutMs
+    let isLate = false
     for (const [i, argv] of commands.entries()) {
       const plan = { stage: 'tearDown', number: i + 1, of: commands.length } as const
-      if (this.#clock.monotonic() < due) await Promise.race([this.#run(plan, argv), late])
+      if (!isLate) isLate = (await Promise.race([this.#run(plan, argv), late])).kind === 'timed_out'
       else this.#ended(plan, this.#stoppedEnd('timed_out'))
     }
     over.abort()

@@ -100,6 +100,17 @@ export function migrationsSuite(name: string, open: () => Promise<() => Db>): vo
       expect(await apply(db, [one], '1')).toEqual({ applied: [] })
     })
 
+    test('a build that does not know what features steps want of workers is refused', async () => {
+      const db = (await openMore())()
+      const ours = await readMigrations()
+      await apply(db, ours)
+      for (const known of [8, 10])
+        expect(await codeOf(apply(db, ours.slice(0, known)))).toMatchObject({
+          code: 'storage.schema_newer',
+          evidence: { migration: '0011-features-count', known },
+        })
+    })
+
     test('one that comes after a later breaking one is refused', async () => {
       const db = (await openMore())()
       await apply(db, [one, migration(3, 'create table three (id int);', { breaking: true })])

@@ -163,8 +163,10 @@ async function readWritten(attempt: Attempt, path: string | null): Promise<Outco
   if (path === null) return nothing
   let text: string
   try {
-    const { size } = await stat(path)
-    if (size > LIMITS.outputBytes) return failed(tooLarge(attempt, size))
+    const found = await stat(path)
+    if (found.size > LIMITS.outputBytes) return failed(tooLarge(attempt, found.size))
+    // Reading a pipe would wait for somebody to write to it.
+    if (!found.isFile()) throw new Error('it is no file')
     text = await readFile(path, 'utf8')
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return nothing

@@ -32,7 +32,7 @@ export interface AttemptPaths {
   stdin: string
   /** Where the command may leave its JSON output. */
   result: string
-  /** What is taken as the output when that is not `result`; without secrets. */
+  /** What was taken as the output when the command ended; without secrets. */
   taken: string
   /** Where commands may leave variables. */
   env: string

@@ -11,6 +11,7 @@ import {
   attemptPaths,
   type AttemptRecord,
   directoryName,
+  type ExitRecord,
   MARKER,
   readAttempt,
   readExit,
@@ -181,7 +182,9 @@ class ProcessBackend implements Backend {
       if (!link.isOpen) await this.#lose(handle)
       await handle.settled
     } catch (error) {
-      await this.#notStarted(handle, await workspaceFailure(error, paths.work, this.#root))
+      const failure = await workspaceFailure(error, paths.work, this.#root)
+      if (failure.code === 'attempt.stale_lease') handle.finish(this.#endNotStarted(failure))
+      else await this.#notStarted(handle, failure)
     }
     return handle
   }
@@ -252,8 +255,11 @@ class ProcessBackend implements Backend {
   }
 
   async #notStarted(handle: AttemptHandle, failure: Failure): Promise<void> {
-    const end = { kind: 'not_started', failure: failure.toRecord() } as const
-    await this.#record(handle, { startedAt: null, endedAt: this.#clock.now(), end })
+    await this.#record(handle, this.#endNotStarted(failure))
+  }
+
+  #endNotStarted(failure: Failure): ExitRecord {
+    return { startedAt: null, endedAt: this.#clock.now(), end: { kind: 'not_started', failure: failure.toRecord() } }
   }
 
   async #record(handle: AttemptHandle, exit: Parameters<AttemptHandle['finish']>[0]): Promise<void> {

@@ -1,5 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -140,6 +150,23 @@ describe('a worker killed with kill -9', () => {
     expect(await handle.ended).toMatchObject({ kind: 'exited', exitCode: 2 })
     expect(textOf(await readAll(handle)).length).toBe(8 * LIMITS.logBufferBytes)
   })
+})
+
+test('a worker gives no orders to a shim host of another version, which lives on', async () => {
+  const hosts = join(root, 'hosts')
+  mkdirSync(hosts)
+  const old = createServer((socket) => {
+    socket.on('error', () => {}) // `close` follows
+    socket.write('{"is":"hello"}\n')
+  })
+  await new Promise<void>((resolve) => old.listen(join(hosts, 'deadbeef00000000.sock'), resolve))
+  try {
+    const handle = await backend.start(shell('echo served'))
+    expect(await handle.ended).toMatchObject({ kind: 'exited', exitCode: 0 })
+    expect(readdirSync(hosts)).toContain('deadbeef00000000.sock')
+  } finally {
+    await new Promise((resolve) => old.close(resolve))
+  }
 })
 
 describe('an attempt of several commands', () => {

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -83,3 +83,49 @@ test.each(['canceled', 'timed_out'] as const)(
     expect(existsSync(join(root, 'trace')) && readFileSync(join(root, 'trace'), 'utf8')).toBe('tidy\n')
   },
 )
+
+test('nothing that runs after a command or beside it replaces its output', async () => {
+  const secret = 'hunter2-horse'
+  const { end, traces } = await run({
+    setUp: [
+      sh(
+        '(until [ -e $ROOT/gate ]; do sleep 0.02; done; echo 2 > "$ORRERY_OUTPUT"; : > $ROOT/late) > /dev/null 2>&1 &',
+      ),
+    ],
+    argv: sh('printf "[1, \\"$TOKEN\\"]" > "$ORRERY_OUTPUT"'),
+    env: {
+      PATH: '/usr/bin:/bin',
+      ROOT: root,
+      TOKEN: secret,
+      ORRERY_OUTPUT: paths.result,
+      ORRERY_ENV: paths.env,
+      [MARKER]: paths.dir,
+    },
+    redact: [secret],
+    tearDown: {
+      commands: [
+        sh(': > $ROOT/gate; until [ -e $ROOT/late ]; do sleep 0.02; done'),
+        sh('[ -z "$ORRERY_OUTPUT$ORRERY_ENV" ]'),
+      ],
+      timeoutMs: 30_000,
+    },
+  })
+  expect(traces?.stages?.map((s) => s.exitCode)).toEqual([0, 0, 0, 0])
+  const file = end.kind === 'exited' ? end.outputFile : null
+  expect(JSON.parse(readFileSync(file ?? '', 'utf8'))).toEqual([1, '[secret]'])
+  expect(statSync(file ?? '').mode & 0o777).toBe(0o600)
+})
+
+test.each(['ORRERY_ENV', 'ORRERY_OUTPUT'])('a pipe in the place of $%s holds nothing up', async (name) => {
+  const { end } = await run({
+    argv: sh(`mkfifo "$${name}"`),
+    env: { PATH: '/usr/bin:/bin', ORRERY_OUTPUT: paths.result, ORRERY_ENV: paths.env, [MARKER]: paths.dir },
+    exportEnv: true,
+  })
+  if (name === 'ORRERY_ENV')
+    expect(end).toMatchObject({
+      kind: 'unusable',
+      failure: { code: 'env.malformed', evidence: { problem: 'it is no file' } },
+    })
+  else expect(end).toMatchObject({ kind: 'exited', outputFile: paths.taken })
+})

@@ -1,8 +1,9 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { renameSync, rmSync, writeFileSync } from 'node:fs'
 import { assert, type Clock, Redactor } from '../../base/index.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { type CommandEnd, type CommandTraces, isStaged, type Stage, type StageEnd } from '../backend.ts'
+import { readPlain } from '../read-plain.ts'
 import { redactOutput } from '../redact-output.ts'
 import { isGoodStage, labelOfStage, shownCommand, textOfEnd } from '../stage-text.ts'
 import { type AttemptPaths, attemptPaths, type ExitRecord } from './layout.ts'
@@ -242,7 +243,9 @@ export class ShimCommand {
   async #spawn({ stage, argv }: StagePlan, more: Record<string, string>): Promise<StageProcess> {
     const { cwd, dir, hasStdin } = this.#order
     // What a set-up exports is newer than what the step was given.
-    const env = { ...this.#order.env, ...this.#exported, ORRERY_STAGE: stage, ...more }
+    const env: Record<string, string> = { ...this.#order.env, ...this.#exported, ORRERY_STAGE: stage, ...more }
+    // What the step says has been said by then.
+    if (stage === 'tearDown') for (const name of ['ORRERY_OUTPUT', 'ORRERY_ENV']) delete env[name]
     const file = await this.#need().findExecutable(argv[0] ?? '', { env, cwd })
     const stdin = stage === 'command' && hasStdin ? this.#paths.stdin : null
     const elders = this.#processes.at(-1)?.tree ?? null
@@ -348,8 +351,7 @@ export class ShimCommand {
       return { kind: 'not_started', failure }
     }
     if (failure) return { kind: 'unusable', failure, tail }
-    const outputFile = existsSync(this.#paths.result) ? this.#paths.result : null
-    if (outputFile !== null && this.#redactor) redactFile(outputFile, this.#redactor)
+    const outputFile = takeResult(this.#paths, this.#redactor)
     if (exitCode !== null) return { kind: 'exited', exitCode, tail, outputFile }
     return { kind: 'signaled', signal: signal ?? 'unknown', tail, outputFile }
   }
@@ -360,14 +362,21 @@ const plansOf = (stage: Stage, commands: readonly (readonly string[])[]): StageP
 
 const isGood = (end: CommandEnd): boolean => end.kind === 'exited' && end.exitCode === 0
 
-/** Takes the secrets out of a file of JSON, or of what should be one. Larger ones than an output may be are never read by anybody. */
-function redactFile(path: string, redactor: Redactor): void {
+/**
+ * Takes what the command wrote as its output, without secrets, to where nothing that runs on or comes after writes it anew. Null when it wrote nothing. What
+ * no output can be is moved as it is, for the worker to say so.
+ */
+function takeResult({ dir, result, taken }: AttemptPaths, redactor: Redactor | null): string | null {
   try {
-    if (statSync(path).size > LIMITS.outputBytes) return
-    const text = readFileSync(path, 'utf8')
-    const clean = redactOutput(text, redactor)
-    if (clean !== text) writeFileSync(path, clean)
-  } catch {
-    // No file that can be read and written: then it cannot be read as an output either.
+    const found = readPlain(result, LIMITS.outputBytes)
+    if (found && 'text' in found) {
+      writeFileSync(taken, redactor ? redactOutput(found.text, redactor) : found.text, { mode: 0o600 })
+      rmSync(result)
+    } else renameSync(result, taken)
+    return taken
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+    // It cannot be read, or the disk is full. What may have its secrets still is given to nobody, and no worker takes a directory for an output.
+    return dir
   }
 }

@@ -7,9 +7,11 @@ import { fileURLToPath } from 'node:url'
 import type { Log, Random } from '../../base/index.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { RootPaths } from './layout.ts'
-import { type HostNews, type HostOrder, onLines, sendLine } from './shim-protocol.ts'
+import { type HostNews, type HostOrder, onLines, PROTOCOL, sendLine } from './shim-protocol.ts'
 
 const LOG_TAIL_CHARS = 2_000
+/** Ids of the hosts that know all that this worker orders. */
+const HOST_PREFIX = `p${PROTOCOL}-`
 
 /** A connection to one living shim host. */
 export interface ShimLink {
@@ -74,7 +76,8 @@ export class ShimHosts {
   async #findOrStart(): Promise<ShimLink> {
     const entries = await readdir(this.#paths.hosts)
     for (const entry of entries) {
-      if (extname(entry) !== '.sock') continue
+      // What hosts of another protocol run is theirs to end, but they would pass over what they do not know in an order.
+      if (extname(entry) !== '.sock' || !entry.startsWith(HOST_PREFIX)) continue
       const id = entry.slice(0, -'.sock'.length)
       const link = await this.connect(id)
       if (link?.isOpen) return link
@@ -86,7 +89,7 @@ export class ShimHosts {
   }
 
   async #start(): Promise<ShimLink> {
-    const id = Buffer.from(this.#random.bytes(8)).toString('hex')
+    const id = `${HOST_PREFIX}${Buffer.from(this.#random.bytes(8)).toString('hex')}`
     const logPath = join(this.#paths.hosts, `${id}.log`)
     const log = openSync(logPath, 'a', 0o600)
     let child

@@ -2,6 +2,9 @@ import type { Socket } from 'node:net'
 import type { Take } from '../backend.ts'
 import type { ExitRecord } from './layout.ts'
 
+/** To be raised with whatever an older host would pass over in an order: it is in the ids of hosts, and a worker gives orders to those of its own alone. */
+export const PROTOCOL = 2
+
 /** What a worker says to a shim host; one JSON object a line. */
 export type HostOrder =
   | ({ do: 'start' } & StartOrder)

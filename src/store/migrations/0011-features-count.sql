@@ -1,0 +1,3 @@
+-- breaking: yes
+-- Changes nothing. Breaking: a server that does not know features (0009) gives a step to any worker, which would run it without its set-up, tear-down, output,
+-- exports and files.
