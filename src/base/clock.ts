@@ -4,7 +4,7 @@ export interface Clock {
   now(): number
   /** Milliseconds that only go forward; for measuring durations. */
   monotonic(): number
-  /** Resolves after `ms`, or rejects with the signal's reason when it aborts first. */
+  /** Resolves after `ms` of monotonic time and never before, or rejects with the signal's reason when it aborts first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>
 }
 
@@ -21,16 +21,17 @@ export const systemClock: Clock = {
         clearTimeout(timer)
         reject(signal?.reason as Error)
       }
+      const due = performance.now() + ms
       let timer: NodeJS.Timeout
       const arm = (left: number): void => {
-        timer = setTimeout(
-          () => {
-            if (left > TIMER_MAX_MS) return arm(left - TIMER_MAX_MS)
-            signal?.removeEventListener('abort', onAbort)
-            resolve()
-          },
-          Math.min(left, TIMER_MAX_MS),
-        )
+        timer = setTimeout(onTimer, Math.min(left, TIMER_MAX_MS))
+      }
+      const onTimer = (): void => {
+        // Timers count whole milliseconds, and may go off before as much has passed.
+        const left = due - performance.now()
+        if (left > 0) return arm(left)
+        signal?.removeEventListener('abort', onAbort)
+        resolve()
       }
       arm(ms)
       signal?.addEventListener('abort', onAbort, { once: true })
