@@ -8,13 +8,22 @@ const known = new WeakMap<Definition, ReadonlyMap<number, readonly number[]>>()
  * leads, and end together. A node without turns is alone.
  */
 export function ringOf(definition: Definition, node: number): readonly number[] {
+  return byNode(definition).get(node) ?? [node]
+}
+
+/** All rings of a definition. */
+export function ringsOf(definition: Definition): (readonly number[])[] {
+  return [...new Set(byNode(definition).values())]
+}
+
+function byNode(definition: Definition): ReadonlyMap<number, readonly number[]> {
   let rings = known.get(definition)
   if (!rings) {
     const edges = definition.nodes.map((n) => n.turns?.next.map((way) => way.node) ?? [])
     rings = joinedBy(edges)
     known.set(definition, rings)
   }
-  return rings.get(node) ?? [node]
+  return rings
 }
 
 /** Nodes that edges join, whichever way they point: each with all of its part, in ascending order. Those without edges are left out. */

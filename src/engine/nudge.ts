@@ -4,10 +4,11 @@ import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { findMissingApprovals } from '../store/approvals/approvals.ts'
 import { listEvents } from '../store/events/events.ts'
-import { findProgress, findRun, rearmSteps } from '../store/runs/read-runs.ts'
+import { findProgress, findRun } from '../store/runs/read-runs.ts'
 import { findDueOf } from '../store/steps/find-steps.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
+import { rearmRun } from './rearm-run.ts'
 import { type Settled, settleRun } from './settle.ts'
 import { reach } from './visible.ts'
 
@@ -25,7 +26,7 @@ export async function nudgeRun(
   if (row.ended_at !== null)
     throw new Failure('run.finished', `nudging run ${runId}`, { evidence: { state: row.state } })
   const before = (await findProgress(ctx.db, [runId]))[0]?.seq ?? 0
-  await rearmSteps(ctx.db, runId)
+  await rearmRun(ctx, row)
   const due = await findDueOf(ctx.db, { runId, limit: LIMITS.tickItemsMax })
   const missing = (await findMissingApprovals(ctx.db, LIMITS.tickItemsMax)).filter((m) => m.runId === runId)
   const happenings: Anything[] = [

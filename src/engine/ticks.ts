@@ -4,7 +4,7 @@ import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { pruneArtifacts } from '../store/artifacts/artifacts.ts'
 import { sweepBlobs } from '../store/artifacts/blobs.ts'
-import { findProgress, findStill, rearmSteps } from '../store/runs/read-runs.ts'
+import { findProgress, findStill } from '../store/runs/read-runs.ts'
 import { endSessions, findLiveOnHost, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
 import { findDue, findHeldKinds, findOrphans, findStopping, FIRST_DUE, FIRST_STEP } from '../store/steps/find-steps.ts'
 import { pruneAudit } from '../store/audit/audit.ts'
@@ -14,6 +14,7 @@ import { pruneIdempotencyKeys, vacuumEmbedded } from '../store/upkeep.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
 import { dispatchReason } from './reasons.ts'
+import { rearmRun } from './rearm-run.ts'
 import { recoverLeases } from './recover-leases.ts'
 import type { RefusedTokens } from './refused-tokens.ts'
 import { RunTicks } from './run-ticks.ts'
@@ -300,7 +301,7 @@ export class Ticker {
     await this.#runs.askAgain()
     this.#stillCursor = page.length === STILL_PAGE ? (page.at(-1)?.id ?? '') : ''
     for (const run of page) {
-      const armed = await rearmSteps(this.#ctx.db, run.id)
+      const armed = await rearmRun(this.#ctx, run)
       if (armed.length === 0) continue
       this.#ctx.log.warn('stalled run armed again', { runId: run.id, steps: armed.length })
       this.#ctx.metrics.count('orrery_runs_rearmed_total')

@@ -4,7 +4,7 @@ import type { Assignment } from '../contract/exchange.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { AnySpec } from '../domain/testing/definitions.ts'
-import type { RunningEngine } from './create-engine.ts'
+import { DEFAULT_TIMES, type RunningEngine } from './create-engine.ts'
 import { ADMIN, type EngineRig, type RigWorker, useRig } from './testing/rig.ts'
 
 let rig: EngineRig
@@ -210,6 +210,28 @@ describe('a graph that goes round', () => {
     const before = await rig.states(runId)
     await engine.nudgeRun(ADMIN, runId)
     expect(await rig.states(runId)).toEqual(before)
+  })
+
+  test('is not taken for stalled while it waits: before it may begin, and while a turn is under way', async () => {
+    const runId = await rig.start(engine, await rig.put(engine, reviewed()))
+    const passLong = async () => {
+      await rig.advance(DEFAULT_TIMES.stallMs + 60_000)
+      await engine.tick()
+    }
+    await passLong()
+    expect(await rig.states(runId)).toMatchObject({ topic: 'queued', draft: 'pending', review: 'pending' })
+    await goRound(await rig.worker(engine), ['rain', 'one'])
+    await passLong()
+    expect(await rig.states(runId)).toMatchObject({ draft: 'waiting', 'draft[0]': 'succeeded', 'review[0]': 'queued' })
+    const armed = { message: 'stalled run armed again', fields: { runId, steps: expect.any(Number) as number } }
+    expect(rig.logged).not.toContainEqual(armed)
+    // A turn whose end nobody followed is such a stall.
+    await rig.db.query(`update step set state = 'succeeded' where run_id = $1 and node = 2 and path <> ''`, [runId])
+    await rig.db.query(`update step set ok = 1 where run_id = $1 and node = 2 and path = ''`, [runId])
+    await rig.db.query(`update run set open = open - 1, active = 0 where id = $1`, [runId])
+    await passLong()
+    expect(rig.logged).toContainEqual(armed)
+    expect(await rig.states(runId)).toMatchObject({ 'review[0]': 'succeeded', 'draft[1]': 'queued' })
   })
 
   test('questions and runs below are asked and started once a turn', async () => {

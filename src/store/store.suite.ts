@@ -468,8 +468,32 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         await db.query(`update step set ok = 1 where run_id = $1 and node = 1`, [runId])
         await db.query(`update run set moved_at = moved_at - interval '1 hour' where id = $1`, [runId])
         expect((await findStill(db, { stillMs: 60_000, after: '', limit: 500 })).some((r) => r.id === runId)).toBe(true)
-        expect(await rearmSteps(db, runId)).toEqual([{ node: 1, path: '' }])
-        expect(await rearmSteps(db, runId)).toEqual([])
+        expect(await rearmSteps(db, runId, [])).toEqual([{ node: 1, path: '' }])
+        expect(await rearmSteps(db, runId, [])).toEqual([])
+      })
+
+      test('steps of a ring are, unless one of them waits for something', async () => {
+        const workflow = await own([{ name: 'x' }, { name: 'a', needs: ['x'], next: ['b'] }, { name: 'b' }])
+        const runId = await rig.run(workflow)
+        const rings = [[1, 2]]
+        const both = [
+          { node: 1, path: '' },
+          { node: 2, path: '' },
+        ]
+        const set = async (columns: string, nodes: number[]) => {
+          await db.query(`update step set due_at = null, ${columns} where run_id = $1 and node = any($2::int[])`, [
+            runId,
+            nodes,
+          ])
+          return (await rearmSteps(db, runId, rings)).sort((p, q) => p.node - q.node)
+        }
+        expect(await set('ok = 0', [1, 2])).toEqual([])
+        expect(await set('bad = 1', [1])).toEqual([{ node: 1, path: '' }])
+        expect(await set('bad = 0, ok = need', [1, 2])).toEqual(both)
+        expect(await set(`state = 'waiting', waits = 'children', ok = 0, total = 1`, [1, 2])).toEqual([])
+        await set('ok = 1', [1])
+        expect(await set('total = 0', [2])).toEqual(both)
+        expect(await set('ok = total', [1, 2])).toEqual(both)
       })
     })
 

@@ -117,9 +117,9 @@ export async function findProgress(
 export async function findStill(
   db: Queryable,
   params: { stillMs: number; after: string; limit: number },
-): Promise<{ id: string; active: number }[]> {
+): Promise<{ id: string; definition: string }[]> {
   return db.query(
-    `select id, active from run
+    `select id, definition from run
       where ended_at is null and id > $2 and moved_at < (select clock_now()) - $1::int * interval '1 ms'
       order by id limit $3`,
     [params.stillMs, params.after, params.limit],
@@ -127,15 +127,29 @@ export async function findStill(
   )
 }
 
-/** Steps of a run that could run and that nobody will look at: the repair for what a lost message or a bug left behind. Arms them. */
-export async function rearmSteps(db: Queryable, runId: string): Promise<{ node: number; path: string }[]> {
+/**
+ * Steps of a run that could run and that nobody will look at: the repair for what a lost message or a bug left behind. Arms them.
+ * `rings`: the nodes of each part that goes round. It begins and ends as one: as long as one of its steps waits for something, the
+ * others do as well.
+ */
+export async function rearmSteps(
+  db: Queryable,
+  runId: string,
+  rings: readonly (readonly number[])[],
+): Promise<{ node: number; path: string }[]> {
   return db.query(
-    `update step s set due_at = (select clock_now())
+    `with member as (select * from unnest($2::int[], $3::int[]) as m(node, ring)),
+     held as (
+       select distinct m.ring from member m join step o on o.run_id = $1 and o.node = m.node and o.path = ''
+        where (o.state = 'pending' and o.ok < o.need) or (o.state = 'waiting' and o.waits = 'children' and o.ok + o.bad < o.total)
+     )
+     update step s set due_at = (select clock_now())
       where s.run_id = $1 and s.due_at is null
         and ((s.state = 'pending' and s.path = '' and (s.ok >= s.need or s.total - s.bad < s.need))
           or (s.state = 'waiting' and (s.waits in ('backoff', 'timer') or (s.waits = 'children' and s.ok + s.bad >= s.total))))
+        and (s.path <> '' or (s.state = 'pending' and s.ok < s.need) or not exists (select 1 from member join held using (ring) where member.node = s.node))
       returning s.node, s.path`,
-    [runId],
+    [runId, rings.flat(), rings.flatMap((ring, i) => ring.map(() => i))],
     { name: 'rearm_steps' },
   )
 }
