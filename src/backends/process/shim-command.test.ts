@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../../base/index.ts'
 import { type AttemptPaths, attemptPaths, MARKER } from './layout.ts'
 import { type CommandPipe, PipePool } from './pipe-pool.ts'
@@ -36,7 +36,12 @@ class WatchedPipes extends PipePool {
 
 const sh = (script: string) => ['sh', '-c', script]
 
-async function run(more: Partial<StartOrder>, onTake: (count: number, command: ShimCommand) => void = () => {}) {
+interface Watch {
+  onTake?: (count: number, command: ShimCommand) => void
+  onOutput?: (command: ShimCommand) => void
+}
+
+async function run(more: Partial<StartOrder>, watch: Watch = {}) {
   const order: StartOrder = {
     key: 'run_1.build@1',
     dir: paths.dir,
@@ -51,9 +56,12 @@ async function run(more: Partial<StartOrder>, onTake: (count: number, command: S
   }
   let command: ShimCommand | null = null
   const pipes = new WatchedPipes((count) => {
-    if (command) onTake(count, command)
+    if (command) watch.onTake?.(count, command)
   })
-  command = await ShimCommand.start(order, { clock: systemClock, pipes, onOutput: () => {} })
+  const onOutput = () => {
+    if (command) watch.onOutput?.(command)
+  }
+  command = await ShimCommand.start(order, { clock: systemClock, pipes, onOutput })
   try {
     return await command.ended
   } finally {
@@ -61,28 +69,49 @@ async function run(more: Partial<StartOrder>, onTake: (count: number, command: S
   }
 }
 
-test.each(['canceled', 'timed_out'] as const)(
-  'a command that is %s while it is being started is stopped, and its tear-down is not',
-  async (reason) => {
+describe.each(['canceled', 'timed_out'] as const)('a step that is %s', (reason) => {
+  test('while its command is being started does not run it to its end', async () => {
     const { end, traces } = await run(
+      { setUp: [['true']], argv: ['sleep', '60'] },
       {
-        setUp: [sh(`(trap '' TERM; sleep 20) > /dev/null 2>&1 &`)],
-        argv: ['sleep', '60'],
-        tearDown: { commands: [sh('sleep 0.5; echo tidy > $ROOT/trace')], timeoutMs: 30_000 },
-      },
-      (count, command) => {
-        if (count === 3) command.stop(reason)
+        onTake: (count, command) => {
+          if (count === 3) command.stop(reason)
+        },
       },
     )
     expect(end.kind).toBe(reason)
     expect(traces?.stages?.map((s) => [s.stage, s.end])).toEqual([
       ['setUp', 'exited'],
       ['command', reason],
+    ])
+  })
+
+  test('between a set-up, which leaves something that will not go, and its command has its whole tear-down', async () => {
+    // Says so when the set-up itself is gone, and keeps the output open until the gate is.
+    const service = `leader=$$; (trap '' TERM; while kill -0 $leader; do sleep 0.02; done; echo $((40 + 2))x; until [ -e $ROOT/gate ]; do sleep 0.02; done; exec > /dev/null 2>&1; sleep 20) 2> /dev/null &`
+    const { end, traces } = await run(
+      {
+        setUp: [sh(service)],
+        argv: ['sleep', '60'],
+        tearDown: { commands: [sh('sleep 1; echo tidy > $ROOT/trace')], timeoutMs: 30_000 },
+        killGraceMs: 300,
+      },
+      {
+        onOutput: (command) => {
+          if (existsSync(join(root, 'gate')) || !readFileSync(paths.output).includes('42x')) return
+          command.stop(reason)
+          writeFileSync(join(root, 'gate'), '')
+        },
+      },
+    )
+    expect(end.kind).toBe(reason)
+    expect(traces?.stages?.map((s) => [s.stage, s.end])).toEqual([
+      ['setUp', reason],
       ['tearDown', 'exited'],
     ])
     expect(existsSync(join(root, 'trace')) && readFileSync(join(root, 'trace'), 'utf8')).toBe('tidy\n')
-  },
-)
+  })
+})
 
 test('nothing that runs after a command or beside it replaces its output', async () => {
   const secret = 'hunter2-horse'
