@@ -32,7 +32,7 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true })
 })
 
-async function start(modules: Record<string, unknown> = {}): Promise<Worker> {
+async function start(modules: Record<string, unknown> = {}, stateDir: string | null = null): Promise<Worker> {
   const clock = systemClock
   const log = silentLog
   const worker = createWorker({
@@ -47,7 +47,7 @@ async function start(modules: Record<string, unknown> = {}): Promise<Worker> {
     host: 'host',
     pid: 1,
     pidStart: null,
-    stateDir: null,
+    stateDir,
     startHeartbeats: loopHeartbeats({ lane: server, clock, log }),
     clock,
     random: seededRandom(1),
@@ -154,6 +154,30 @@ describe('a command that is given files', () => {
     use('true')
     await start()
     expect(await endOf('use')).toMatchObject({ failure: { code: 'internal.bug' } })
+  })
+
+  test('runs again when its worker stopped while they came', async () => {
+    give('use', 'a', Buffer.from('x'))
+    const asked = Promise.withResolvers<void>()
+    server.pause = (call) => {
+      if (call !== 'wantedContent') return undefined
+      asked.resolve()
+      return new Promise(() => {})
+    }
+    use('cat a')
+    const first = await start({}, join(root, 'state'))
+    await asked.promise
+    await first.stop()
+    await backend.close()
+    server.pause = () => undefined
+    backend = await createProcessBackend({
+      root: join(root, 'work'),
+      clock: systemClock,
+      log: silentLog,
+      idleExitMs: 300,
+    })
+    await start({}, join(root, 'state'))
+    expect(await endOf('use')).toMatchObject({ kind: 'succeeded', output: 'x' })
   })
 
   test('that is canceled while they come is canceled', async () => {
