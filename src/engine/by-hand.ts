@@ -2,7 +2,7 @@ import type { Json } from '../base/json.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { reopen, settledNodes } from '../domain/reopen.ts'
-import { displayName, pathOf, type StepKey } from '../domain/step.ts'
+import { displayName, pathOf, type Step, type StepKey } from '../domain/step.ts'
 import type { Queryable } from '../store/db.ts'
 import { putDeadlines } from '../store/runs/child-runs.ts'
 import { findRun } from '../store/runs/read-runs.ts'
@@ -25,6 +25,19 @@ const gone = (runId: string) => new Failure('run.not_found', `looking for run ${
 /** `run.not_found` when it is not within reach. */
 export async function mustSee(ctx: EngineContext, runId: string, namespaces: readonly string[] | null): Promise<void> {
   if (!(await findRun(ctx.db, runId, namespaces))) throw gone(runId)
+}
+
+/** All steps of a run, and the one that is meant by a name such as `measure[3]`. `step.not_found` when there is none. */
+export async function findStepByName(
+  tx: Queryable,
+  compiled: Compiled,
+  { runId, name }: { runId: string; name: string },
+): Promise<{ steps: Step[]; step: Step; key: StepKey }> {
+  const key = createNameIndex(compiled.definition).find(name)
+  const steps = key ? await loadAllSteps(tx, runId) : []
+  const step = steps.find((s) => s.node === key?.node && s.path === key.path)
+  if (!key || !step) throw new Failure('step.not_found', `looking for step ${name} of run ${runId}`)
+  return { steps, step, key }
 }
 
 /** Stops a run. Twice is safe; a run that has ended is refused with `run.finished`. */
@@ -50,10 +63,7 @@ export async function skipStep(
 ): Promise<ByHand> {
   await mustSee(ctx, runId, namespaces)
   return change(ctx, runId, async (tx, run, compiled) => {
-    const key = createNameIndex(compiled.definition).find(name)
-    const steps = key ? await loadAllSteps(tx, runId) : []
-    const step = steps.find((s) => s.node === key?.node && s.path === key.path)
-    if (!key || !step) throw new Failure('step.not_found', `looking for step ${name} of run ${runId}`)
+    const { steps, step, key } = await findStepByName(tx, compiled, { runId, name })
     const { turns } = compiled.definition.nodes[step.node] ?? {}
     if (turns !== undefined && step.path === '')
       throw new Failure('step.not_skippable', `skipping step ${name} of run ${runId}`, {

@@ -6,10 +6,9 @@ import { endsWell } from '../domain/rings.ts'
 import { displayName, type Step, type StepKey } from '../domain/step.ts'
 import { loadAllSteps } from '../store/steps/step-rows.ts'
 import type { LockedRun } from '../store/steps/save-advance.ts'
-import { type ByHand, change, mustSee } from './by-hand.ts'
+import { type ByHand, change, findStepByName, mustSee } from './by-hand.ts'
 import type { EngineContext } from './context.ts'
 import type { Compiled } from './definitions.ts'
-import { createNameIndex } from './views.ts'
 
 /** Steps that are named when one that was meant cannot be retried. */
 const NAMED_MAX = 20
@@ -53,10 +52,7 @@ export async function retryStep(
 ): Promise<ByHand> {
   await mustSee(ctx, runId, namespaces)
   return change(ctx, runId, async (tx, run, compiled) => {
-    const key = createNameIndex(compiled.definition).find(name)
-    const steps = key ? await loadAllSteps(tx, runId) : []
-    const step = steps.find((s) => s.node === key?.node && s.path === key.path)
-    if (!step) throw new Failure('step.not_found', `looking for step ${name} of run ${runId}`)
+    const { steps, step } = await findStepByName(tx, compiled, { runId, name })
     const refusal = refusalOf({ run, compiled, steps, step, name })
     if (refusal) throw refusal
     const what = { type: 'retry' as const, step: { node: step.node, path: step.path } }
