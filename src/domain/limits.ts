@@ -212,6 +212,10 @@ export const LIMITS = {
   logFilesKeptMax: 1_000,
   /** Fallbacks of one model endpoint, and rows of one price table. */
   fallbacksMax: 16,
+  /** Names in one list of an agent. */
+  agentNamesMax: 128,
+  /** Of all instructions of an agent together; half of it is warned of. */
+  instructionsChars: 200_000,
   priceRowsMax: 1_000,
   /** Messages of one request to a model, and tools that it may offer. */
   modelMessagesMax: 1_000,
