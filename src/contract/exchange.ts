@@ -2,6 +2,9 @@ import type { ArtifactRule, OutputRule } from '../domain/workflow.ts'
 import type { WantedFile } from '../domain/wanted-files.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Json } from '../base/json.ts'
+import type { Bound } from '../domain/agents/bound.ts'
+import type { ParkedOn, StoredEntry, WorkerEntry } from '../domain/agents/journal.ts'
+import type { Verdict } from '../domain/agents/verdict.ts'
 
 /**
  * The worker exchange: POSTs under /v1/exchange, all sent by the worker. `register` opens a session; `poll` is parked by
@@ -44,7 +47,7 @@ export interface RegisterRequest {
   labels: Record<string, string>
   /** Null: whatever the token allows. */
   namespaces: string[] | null
-  backends: ('function' | 'process')[]
+  backends: ('function' | 'process' | 'agent')[]
   modules: string[]
   /** What it knows of beyond what every worker ever released does; see FEATURES in domain/workflow.ts. Those that a server does not know mean nothing to it. */
   features?: string[]
@@ -121,6 +124,8 @@ export interface Assignment {
         /** The variables that it leaves are given to the server before the end is told. */
         exportEnv?: true
       }
+    /** The turns of an agent of `bound`, with what the step gives it. */
+    | { kind: 'agent'; agent: string; input: Json; bound: Bound }
   /**
    * Values of the secrets that the step asked for, by variable of a command or by alias of a function. They are nowhere but in this
    * message: no store, outbox or note ever holds them. Absent when it asked for none.
@@ -299,6 +304,43 @@ export interface ContentRequest {
 export interface ContentResponse {
   /** Null behind the last piece, when no file that it is given has this content any more, and when the attempt does not hold its step. */
   base64: string | null
+}
+
+/** Asks for what the activation of an attempt has journaled: all entries that still count, by page. */
+export interface JournalRequest {
+  session: string
+  step: StepId
+  fence: number
+  /** The first `seq` that is wanted; 1 from the beginning. */
+  from: number
+}
+export interface JournalResponse {
+  /** `stale`: the attempt does not hold its step. */
+  state: 'held' | 'stale'
+  /** In the order of `seq`. */
+  entries: StoredEntry[]
+  /** `from` of the next page; null on the last one. */
+  next: number | null
+}
+
+/** Journals what an attempt is about to do, or has done. Twice is safe. */
+export interface AppendRequest {
+  session: string
+  step: StepId
+  fence: number
+  /** Counts the appends of this attempt from 1; the same again is answered again, not written again. */
+  n: number
+  entries: WorkerEntry[]
+}
+export interface AppendResponse {
+  /** `stale`: the attempt does not hold its step, and nothing was written. */
+  state: 'recorded' | 'stale'
+  /** The rules' word on each call that was asked, by call; the approval that it waits for, when it waits for one. */
+  verdicts: Record<string, { verdict: Verdict; approval: string | null }>
+  /** Why the model may not be asked; its entry was not written, and those before it were. With `park` it is to be waited for. */
+  refused: { failure: FailureRecord; park: ParkedOn | null } | null
+  /** Another one than before: what `agent` gives has changed. */
+  contextVersion: string
 }
 
 /** How a worker reaches a server: over HTTP from a process of its own, or handed the server's handler in one process. */

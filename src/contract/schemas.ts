@@ -176,7 +176,7 @@ export const RegisterSchema = z.strictObject({
   capacity: z.int().min(1).max(LIMITS.capacityMax),
   labels,
   namespaces: z.array(id).max(1000).nullable(),
-  backends: z.array(z.enum(['function', 'process'])).max(2),
+  backends: z.array(z.enum(['function', 'process', 'agent'])).max(3),
   modules: z.array(id).max(1000),
   features: z.array(id).max(100).optional(),
   replaces: id.nullable(),
@@ -325,6 +325,7 @@ const assignment = z.object({
         .array(z.object({ path: z.string(), retentionMs: z.number(), always: z.boolean(), optional: z.boolean() }))
         .optional(),
     }),
+    z.object({ kind: z.literal('agent'), agent: z.string(), input: json, bound: jsonObject }),
   ]),
   secrets: z
     .record(z.string(), z.string())
@@ -430,7 +431,7 @@ export const StepViewSchema = z
     ...view,
     name: z.string().meta({ description: 'Name with indices: measure[3].' }),
     id: z.string(),
-    kind: z.enum(['function', 'command', 'wait', 'approval', 'workflow']),
+    kind: z.enum(['function', 'command', 'agent', 'wait', 'approval', 'workflow']),
     state: z.enum(['pending', 'queued', 'running', 'waiting', 'succeeded', 'failed', 'skipped', 'blocked', 'canceled']),
     reason: ReasonSchema.nullable().meta({ description: 'Why a step has not ended; null once it has.' }),
     needs: z.array(z.string()),

@@ -6,7 +6,7 @@ import { combinationsOf } from './matrix.ts'
 import { contracted } from './compile-rings.ts'
 import { ringOf } from './rings.ts'
 import { bareExpression, evaluateCondition, evaluateTemplate, parseTemplate } from './template.ts'
-import { type Definition, isWork, needOf, requirementsOf, type WorkflowNode } from './workflow.ts'
+import { type Definition, isWork, needOf, requirementsOf, takesFiles, type WorkflowNode } from './workflow.ts'
 
 /** What can be said of a step before anything runs. */
 export type Verdict =
@@ -92,7 +92,7 @@ export function planOf(definition: Definition, inputs: JsonObject): Plan {
 }
 
 function extrasOf(node: WorkflowNode, nodes: readonly WorkflowNode[]): { extras?: PlannedExtras } {
-  if (!isWork(node)) return {}
+  if (!takesFiles(node)) return {}
   const files = node.files ? { files: node.files.map(({ from, path }) => `${nodes[from]?.name ?? ''}: ${path}`) } : {}
   if (node.kind === 'function') return node.files ? { extras: files } : {}
   const { setUp, tearDown, output, exportEnv, importEnv } = node

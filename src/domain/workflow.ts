@@ -1,4 +1,5 @@
 import type { Json, JsonObject } from '../base/json.ts'
+import type { Bound } from './agents/bound.ts'
 import type { SecretRef } from './secrets.ts'
 import type { FileWant } from './wanted-files.ts'
 import { isWithin, plainNamespace } from './tenancy.ts'
@@ -20,6 +21,8 @@ export interface Definition {
   /** Module name to path as the author wrote it; workers load modules, the server never does. */
   modules: Record<string, string>
   nodes: WorkflowNode[]
+  /** What its agent steps refer to, as it was when the run was created. Absent when it has none. */
+  bound?: Bound
 }
 
 export interface RetryPolicy {
@@ -163,6 +166,15 @@ export interface CommandNode extends NodeCommon {
   importEnv?: number[]
 }
 
+/** A worker runs the turns of an agent; what it waits for in between is waited for in rows. */
+export interface AgentNode extends NodeCommon {
+  kind: 'agent'
+  /** Name of an agent of `Definition.bound`. */
+  agent: string
+  /** Template of what it is asked. */
+  with: Json
+}
+
 export interface WaitNode extends NodeCommon {
   kind: 'wait'
   for:
@@ -194,13 +206,18 @@ export interface ChildNode extends NodeCommon {
   with: Json
 }
 
-export type WorkflowNode = FunctionNode | CommandNode | WaitNode | ApprovalNode | ChildNode
+export type WorkflowNode = FunctionNode | CommandNode | AgentNode | WaitNode | ApprovalNode | ChildNode
 
 /** Nodes that a worker executes. The others wait in rows: the engine itself begins and ends them. */
-export type WorkNode = FunctionNode | CommandNode
+export type WorkNode = FunctionNode | CommandNode | AgentNode
 export type ParkedNode = WaitNode | ApprovalNode | ChildNode
 
-export const isWork = (node: WorkflowNode): node is WorkNode => node.kind === 'function' || node.kind === 'command'
+export const isWork = (node: WorkflowNode): node is WorkNode =>
+  node.kind === 'function' || node.kind === 'command' || node.kind === 'agent'
+
+/** Nodes that may be given files of earlier steps. */
+export const takesFiles = (node: WorkflowNode): node is FunctionNode | CommandNode =>
+  node.kind === 'function' || node.kind === 'command'
 
 /** Needs that have to end well before the node begins. */
 export const needOf = (node: WorkflowNode): number => node.join?.need ?? node.needs.length
@@ -220,7 +237,7 @@ export const isDecided = (node: WorkflowNode): boolean =>
 export const readsInputs = (node: WorkflowNode): boolean =>
   isWork(node) &&
   JSON.stringify(
-    node.kind === 'function'
+    node.kind !== 'command'
       ? node.with
       : [node.command, node.env, node.stdin, node.workdir, node.setUp, node.tearDown?.commands],
   ).includes('inputs')
@@ -230,7 +247,7 @@ export const FEATURES = ['stages', 'output', 'exportEnv', 'files'] as const
 export type Feature = (typeof FEATURES)[number]
 
 function featuresOf(node: WorkflowNode): Feature[] {
-  const files = isWork(node) && node.files ? (['files'] as const) : []
+  const files = takesFiles(node) && node.files ? (['files'] as const) : []
   if (node.kind !== 'command') return [...files]
   return [
     ...files,
@@ -244,7 +261,7 @@ function featuresOf(node: WorkflowNode): Feature[] {
 export interface Requirements {
   namespace: string
   /** `engine`: no worker offers it, and nothing is ever queued for it. */
-  backend: 'function' | 'process' | 'engine'
+  backend: 'function' | 'process' | 'agent' | 'engine'
   /** Module that must be loaded; null where none is. */
   module: string | null
   /** Labels that the worker must have; `worker` is no label but the name of the one worker that may take the step. */
@@ -256,12 +273,21 @@ export interface Requirements {
 /** The key of `runsOn` that names a worker. No worker may have a label of this name. */
 export const WORKER_PIN = 'worker'
 
+const BACKENDS: Record<WorkflowNode['kind'], Requirements['backend']> = {
+  function: 'function',
+  command: 'process',
+  agent: 'agent',
+  wait: 'engine',
+  approval: 'engine',
+  workflow: 'engine',
+}
+
 export function requirementsOf(definition: Definition, node: WorkflowNode): Requirements {
   const features = featuresOf(node)
   return {
     ...(features.length > 0 ? { features } : {}),
     namespace: definition.namespace,
-    backend: node.kind === 'function' ? 'function' : node.kind === 'command' ? 'process' : 'engine',
+    backend: BACKENDS[node.kind],
     module: node.kind === 'function' ? (node.function.split('.')[0] ?? '') : null,
     labels: node.runsOn,
   }

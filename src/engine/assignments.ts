@@ -9,7 +9,7 @@ import { ringOf } from '../domain/rings.ts'
 import { displayName, indexOf, pathOf } from '../domain/step.ts'
 import { evaluateTemplate } from '../domain/template.ts'
 import { wayOf } from '../domain/turn-way.ts'
-import { isWork, type WorkflowNode, type WorkNode } from '../domain/workflow.ts'
+import { type Definition, isWork, type WorkflowNode, type WorkNode } from '../domain/workflow.ts'
 import { assert } from '../base/assert.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
 import { loadInputs } from '../store/runs/read-runs.ts'
@@ -137,7 +137,7 @@ function assignmentOf(
     repeatable: node.repeatable,
     path: step.path === '' ? [] : [indexOf(step.path)],
     outputSchema: node.outputSchema,
-    work: workOf(node, scope, { given, nameOf: (i) => definition.nodes[i]?.name ?? '' }),
+    work: workOf(node, scope, { given, definition }),
   }
 }
 
@@ -152,7 +152,7 @@ function traceFor(ctx: EngineContext, { runId, trace = null }: LeasedStep): Pick
 function workOf(
   node: WorkNode,
   scope: Scope | null,
-  { given, nameOf }: { given: Record<string, string> | null; nameOf: (node: number) => string },
+  { given, definition }: { given: Record<string, string> | null; definition: Definition },
 ): Assignment['work'] {
   const value = (template: Json): Json => (scope ? evaluateTemplate(template, scope) : template)
   const text = (template: string, what: string): string => {
@@ -164,6 +164,12 @@ function workOf(
       `filling in ${what}: ${template} gives ${got === null ? 'null' : typeof got}, not text`,
     )
   }
+  if (node.kind === 'agent') {
+    const { bound } = definition
+    assert(bound, `definition ${definition.name} binds what its agent steps refer to`)
+    return { kind: 'agent', agent: node.agent, input: value(node.with), bound }
+  }
+  const nameOf = (i: number): string => definition.nodes[i]?.name ?? ''
   const files = node.files?.map(({ from, path, optional }) => ({ from: nameOf(from), path, optional }))
   const withFiles = files ? { files } : {}
   if (node.kind === 'function')

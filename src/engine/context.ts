@@ -7,6 +7,8 @@ import type { Metrics } from '../base/metrics.ts'
 import type { Random } from '../base/random.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { Db } from '../store/db.ts'
+import type { Budgets } from './agents/budgets.ts'
+import type { Gate } from './agents/gate.ts'
 import type { Sealing } from './resources/sealing.ts'
 import type { SecretResolver } from './secret-resolver.ts'
 import type { SecretDeps } from './secrets.ts'
@@ -47,6 +49,10 @@ export interface EngineDeps {
   times: EngineTimes
   /** The way out for models; one of its own when absent. */
   egress?: Egress
+  /** What agents may do; everything when absent. */
+  gate?: Gate
+  /** What agents may spend; anything when absent. */
+  budgets?: Budgets
   /** Absent: no secrets can be stored, and none are found anywhere. */
   secrets?: SecretDeps
 }

@@ -1,7 +1,7 @@
 import type { ContentRequest, ContentResponse, FilesRequest, FilesResponse } from '../contract/exchange.ts'
 import { indexOf } from '../domain/step.ts'
 import { type FileWant, WantedFiles } from '../domain/wanted-files.ts'
-import { isWork } from '../domain/workflow.ts'
+import { takesFiles } from '../domain/workflow.ts'
 import { listArtifactsOf } from '../store/artifacts/artifacts.ts'
 import { findChunkOf } from '../store/artifacts/blobs.ts'
 import type { EngineContext } from './context.ts'
@@ -14,7 +14,7 @@ const PAGE = 250
 
 const wantsOf = ({ at, definition }: HeldStep): readonly FileWant[] => {
   const node = definition.nodes[at.node]
-  return (node && isWork(node) && node.files) || []
+  return (node && takesFiles(node) && node.files) || []
 }
 
 /** The files of earlier steps that an attempt is given: those that its step names, and no others. */

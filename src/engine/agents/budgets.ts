@@ -1,0 +1,49 @@
+import type { ParkedOn } from '../../domain/agents/journal.ts'
+import type { FailureRecord } from '../../domain/failure.ts'
+import type { ModelUsage } from '../../domain/model-call.ts'
+import type { Cost } from '../../domain/prices.ts'
+import type { Queryable } from '../../store/db.ts'
+
+/** Names one call of a model for ever: of an activation, under the attempt that asked. */
+export interface CallKey {
+  runId: string
+  node: number
+  path: string
+  fence: number
+  call: string
+}
+
+/** Who spends, and on what. */
+export interface Spender {
+  namespace: string
+  workflow: string
+  agent: string
+  endpoint: string
+}
+
+/** A call that is about to be made: what it may cost at most is set aside before. */
+export interface ReserveWish extends CallKey, Spender {
+  /** Estimated tokens of the request, and the most that the answer may have. */
+  tokens: { input: number; output: number }
+}
+
+/** A call that has ended, with what it took. Null: it failed, or its attempt did, and what was set aside is free again. */
+export interface Spent extends CallKey, Spender {
+  usage: ModelUsage | null
+  /** Null: no price is known. */
+  cost: Cost | null
+}
+
+/** Called in the transaction that records the calls. Both take many at once, of several runs. */
+export interface Budgets {
+  /** Answers one for one, in order; null where it was set aside. The same call again is set aside once. */
+  reserve(tx: Queryable, wishes: readonly ReserveWish[]): Promise<(null | { failure: FailureRecord; park: ParkedOn })[]>
+  /** What was never set aside is counted all the same. The same call twice counts once. */
+  settle(tx: Queryable, spent: readonly Spent[]): Promise<void>
+}
+
+/** No budget: nothing is counted. */
+export const openBudgets: Budgets = {
+  reserve: (_, wishes) => Promise.resolve(wishes.map(() => null)),
+  settle: () => Promise.resolve(),
+}
