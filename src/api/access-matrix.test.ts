@@ -188,6 +188,8 @@ const SPECS: Record<KindName, (text: string) => JsonObject> = {
   Workflow: () => ({ steps: [{ name: 'one', command: ['true'] }] }),
   Secret: () => ({ data: { a: 'b' } }),
   ModelEndpoint: (text) => ({ provider: 'mock', model: 'scripted', mock: { replies: [{ text }] } }),
+  Agent: () => ({ model: 'gpt', instructions: 'Be brief.' }),
+  Instructions: () => ({ text: 'Be brief.' }),
   PriceTable: () => ({ currency: 'USD', rows: [{ model: '*', input: 1, output: 2 }] }),
 }
 

@@ -88,8 +88,22 @@ const PRICES = {
   spec: { currency: 'EUR', rows: [{ model: '*', input: 1, output: 2 }] },
 }
 
+const AGENT = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Agent',
+  metadata: { name: 'fuzzed' },
+  spec: { model: 'fuzzed', instructions: 'Be brief.' },
+}
+
+const INSTRUCTIONS = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Instructions',
+  metadata: { name: 'fuzzed' },
+  spec: { text: 'Be brief.' },
+}
+
 /** One of each kind. */
-const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES]
+const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS]
 
 /** Runs and approvals that one request may use up: of each there are several. */
 const OF_EACH = 6

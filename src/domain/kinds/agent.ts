@@ -1,10 +1,12 @@
 import { z } from 'zod'
-import type { JsonObject } from '../../base/json.ts'
+import type { Json, JsonObject } from '../../base/json.ts'
+import { nearest } from '../../base/nearest.ts'
+import { schemaProblems } from '../json-schema.ts'
 import { LIMITS } from '../limits.ts'
 import { isObject, type Placed, placedProblem } from '../placed-problem.ts'
 import { positiveDuration } from '../schema.ts'
 import { dnsName } from './envelope.ts'
-import { defineKind, READY } from './kind.ts'
+import { defineKind, type KindStatus, READY } from './kind.ts'
 
 /** What an agent may do with a memory. */
 export const MEMORY_GRANTS = ['read', 'write', 'search', 'list', 'ingest'] as const
@@ -16,10 +18,13 @@ const jsonSchema = z
 
 const names = z.array(dnsName).min(1).max(LIMITS.agentNamesMax)
 
-const instruction = z.union([
-  z.strictObject({ text: z.string().min(1).describe('Written here.') }),
-  z.strictObject({ ref: dnsName.describe('Name of an Instructions resource of the same namespace.') }),
-])
+const instruction = z.union(
+  [
+    z.strictObject({ text: z.string().min(1).describe('Written here.') }),
+    z.strictObject({ ref: dnsName.describe('Name of an Instructions resource of the same namespace.') }),
+  ],
+  { error: 'must be { text } or { ref: NAME }' },
+)
 
 const limits = z.strictObject({
   maxTurns: z
@@ -189,29 +194,105 @@ const problem = (message: string, ...path: (string | number)[]): Placed =>
 
 /** What the schema cannot say: which fields go together. */
 function crossCheck(spec: JsonObject, name: string | null): Placed[] {
-  const found: Placed[] = []
+  return [
+    ...contractProblems(spec),
+    ...approvalProblems(spec),
+    ...nameProblems(spec, name),
+    ...schemaOfOutput(spec),
+    ...sizeProblems(spec),
+  ]
+}
+
+function contractProblems(spec: JsonObject): Placed[] {
   const execution = isObject(spec['execution']) ? spec['execution'] : {}
-  if (execution['profile'] !== 'contract')
-    for (const key of ['mustSucceed', 'outputMarkers', 'onViolation'])
-      if (execution[key] !== undefined)
-        found.push({ ...problem('is for the profile contract', 'execution', key), at: 'key' })
-  if (
-    execution['profile'] === 'contract' &&
-    execution['mustSucceed'] === undefined &&
-    execution['outputMarkers'] === undefined
+  const { profile, mustSucceed, outputMarkers } = execution
+  if (profile !== 'contract')
+    return ['mustSucceed', 'outputMarkers', 'onViolation']
+      .filter((key) => execution[key] !== undefined)
+      .map((key) => ({ ...problem('is for the profile contract', 'execution', key), at: 'key' }))
+  if (mustSucceed === undefined && outputMarkers === undefined)
+    return [problem('asks for nothing: name mustSucceed or outputMarkers', 'execution', 'profile')]
+  const offered = new Set<unknown>(listIn(spec, 'tools'))
+  // Which tools a server or a memory has is known only when it is asked.
+  const owners = new Set([...namesIn(spec, 'mcpServers'), ...namesIn(spec, 'memories')])
+  return listIn(execution, 'mustSucceed').flatMap((tool, i) => {
+    const owner = typeof tool === 'string' ? tool.slice(0, tool.lastIndexOf('.')) : ''
+    if (typeof tool !== 'string' || offered.has(tool) || owners.has(owner)) return []
+    return [
+      placedProblem(
+        'manifest.invalid',
+        `${JSON.stringify(tool)} is no tool that it is offered`,
+        ['spec', 'execution', 'mustSucceed', i],
+        () => nearest(tool, [...offered].map(String)),
+      ),
+    ]
+  })
+}
+
+const approvalProblems = (spec: JsonObject): Placed[] =>
+  spec['approval'] === 'always'
+    ? []
+    : ['approvers', 'approvalExpires']
+        .filter((key) => spec[key] !== undefined)
+        .map((key) => ({ ...problem('is for approval: always', key), at: 'key' }))
+
+function nameProblems(spec: JsonObject, name: string | null): Placed[] {
+  const lists = ['tools', 'delegates', 'handoffs', 'roles', 'fallbackModels'].flatMap((key) => {
+    const list = listIn(spec, key)
+    return list.flatMap((other, i) => {
+      if (list.indexOf(other) < i) return [problem('is there twice', key, i)]
+      if (key === 'handoffs' && other === name && name !== null) return [problem('is this agent itself', key, i)]
+      if (key === 'fallbackModels' && other === spec['model']) return [problem('is spec.model itself', key, i)]
+      return []
+    })
+  })
+  const objects = ['mcpServers', 'memories'].flatMap((key) => {
+    const list = namesIn(spec, key)
+    return list.flatMap((other, i) =>
+      typeof other === 'string' && list.indexOf(other) < i ? [problem('is there twice', key, i, 'name')] : [],
+    )
+  })
+  return [...lists, ...objects]
+}
+
+function schemaOfOutput({ outputSchema }: JsonObject): Placed[] {
+  if (!isObject(outputSchema)) return []
+  return schemaProblems(outputSchema).map((found) =>
+    problem(`is no valid JSON Schema: ${found.message}`, 'outputSchema', ...found.path),
   )
-    found.push(problem('asks for nothing: name mustSucceed or outputMarkers', 'execution', 'profile'))
-  if (spec['approval'] !== 'always')
-    for (const key of ['approvers', 'approvalExpires'])
-      if (spec[key] !== undefined) found.push({ ...problem('is for approval: always', key), at: 'key' })
-  for (const key of ['delegates', 'handoffs', 'tools', 'fallbackModels', 'roles']) {
-    const list = Array.isArray(spec[key]) ? spec[key] : []
-    for (const [i, other] of list.entries()) {
-      if (list.indexOf(other) < i) found.push(problem('is there twice', key, i))
-      if (key === 'handoffs' && other === name && name !== null) found.push(problem('is this agent itself', key, i))
-    }
-  }
-  return found
+}
+
+function sizeProblems(spec: JsonObject): Placed[] {
+  const chars = charsWritten(spec)
+  return chars > LIMITS.instructionsChars
+    ? [problem(`are ${chars} characters; the limit is ${LIMITS.instructionsChars}`, 'instructions')]
+    : []
+}
+
+/** Of what is written in the agent itself; shared texts come on top when a run is created. */
+function charsWritten({ instructions }: JsonObject): number {
+  if (typeof instructions === 'string') return instructions.length
+  if (!Array.isArray(instructions)) return 0
+  const texts = instructions.map((part) => (isObject(part) ? textOf(part['text']) : ''))
+  return texts.join(BETWEEN_INSTRUCTIONS).length
+}
+
+const listIn = (spec: JsonObject, key: string): Json[] => (Array.isArray(spec[key]) ? spec[key] : [])
+const namesIn = (spec: JsonObject, key: string): Json[] =>
+  listIn(spec, key).map((entry) => (isObject(entry) ? (entry['name'] ?? null) : null))
+
+/** What stands between two parts of the instructions of an agent. */
+export const BETWEEN_INSTRUCTIONS = '\n\n'
+
+/** What is to be said of instructions of this size; null: nothing. Above the limit they are refused. */
+export const sizeRemark = (chars: number): string | null =>
+  chars > LIMITS.instructionsChars / 2
+    ? `its instructions have ${chars} characters, which every turn is asked with; the limit is ${LIMITS.instructionsChars}`
+    : null
+
+function statusOf(spec: JsonObject): KindStatus {
+  const remark = sizeRemark(charsWritten(spec))
+  return { phase: 'ready', conditions: [remark === null ? READY : { ...READY, reason: 'long', message: remark }] }
 }
 
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
@@ -229,5 +310,5 @@ export const agentKind = defineKind({
     { title: 'TOOLS', text: ({ spec }) => namesOf(spec['tools']) },
     { title: 'DELEGATES', wide: true, text: ({ spec }) => namesOf(spec['delegates']) },
   ],
-  statusOf: () => ({ phase: 'ready', conditions: [READY] }),
+  statusOf,
 })

@@ -24,5 +24,10 @@ export const instructionsKind = defineKind({
       text: ({ spec }) => String(typeof spec['text'] === 'string' ? spec['text'].length : 0),
     },
   ],
-  statusOf: () => ({ phase: 'ready', conditions: [READY] }),
+  statusOf: ({ text }) => {
+    const chars = typeof text === 'string' ? text.length : 0
+    const isLong = chars > LIMITS.instructionsChars / 2
+    const message = `it has ${chars} characters, which every turn of its agents is asked with; the limit of an agent is ${LIMITS.instructionsChars}`
+    return { phase: 'ready', conditions: [isLong ? { ...READY, reason: 'long', message } : READY] }
+  },
 })
