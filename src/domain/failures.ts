@@ -737,6 +737,40 @@ export const FAILURES = {
     'Correct spec.baseUrl. Private networks need allowPrivateAddresses: true; addresses of the metadata of a cloud and link-local ones are never called.',
   ),
 
+  // Tools
+  'tool.invalid_input': row(
+    'A tool was called with what its input schema does not allow',
+    422,
+    'after-change',
+    'author',
+    DATA,
+    'The places are named with the failure. Correct the arguments, or spec.inputSchema of the tool; a model is told and may try again.',
+  ),
+  'tool.invalid_output': row(
+    'A tool gave something that is not what it is declared to give',
+    502,
+    'after-change',
+    'author',
+    DATA,
+    'What is wrong stands with the failure: correct the tool, its spec.outputSchema or the form in which its answer is read, or raise spec.maxOutputBytes.',
+  ),
+  'tool.timeout': row(
+    'A tool did not end in time',
+    504,
+    'later',
+    'operator',
+    TIMED_OUT,
+    'Look at why the tool is slow, or raise spec.timeout. A call of a tool that is not repeatable may have had its effect.',
+  ),
+  'tool.failed': row(
+    'A tool said that it failed, or could not be reached',
+    502,
+    'after-change',
+    'author',
+    FAILED,
+    'Status, exit code and the last lines of what it said stand with the failure.',
+  ),
+
   // Workers and attempts
   'worker.lost': row(
     'The worker stopped answering while it held the step',

@@ -50,6 +50,10 @@ export const LIMITS = {
   outputBytes: 1024 * 1024,
   /** Outputs up to this size stay in the step's row; larger ones have a table of their own. */
   inlineOutputBytes: 8 * 1024,
+  /** The most that a tool may be let give, as JSON. */
+  toolOutputMaxBytes: 16 * 1024 * 1024,
+  /** One line of why a tool failed. */
+  toolReasonChars: 500,
   /** Evidence of one failure, as JSON. */
   evidenceBytes: 64 * 1024,
   /** Last bytes of a command's output that a failure carries. */

@@ -1,0 +1,175 @@
+import { assert } from '../../base/assert.ts'
+import { backoffMs } from '../../base/backoff.ts'
+import type { Clock } from '../../base/clock.ts'
+import type { Json, JsonObject } from '../../base/json.ts'
+import type { Random } from '../../base/random.ts'
+import { Redactor } from '../../base/redact.ts'
+import type { ToolCallEnvelope, ToolResult } from '../../domain/agents/tool-envelope.ts'
+import { Failure, type Problem } from '../../domain/failure.ts'
+import { FAILURES } from '../../domain/failures.ts'
+import { validateJson } from '../../domain/json-schema.ts'
+import { isRepeatable, type ToolSpec } from '../../domain/kinds/tool.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import type { ToolDriver, ToolEnv, TryResult } from './tool-driver.ts'
+
+/** Tools of these types are runs below the step: the turn loop parks for them. */
+export type DrivenType = Exclude<ToolSpec['type'], 'agent' | 'workflow'>
+
+export interface ToolRunner {
+  /**
+   * Calls a tool: checks its input and output, tries again what passes by itself, and gives whatever happened as a result. Throws only the
+   * reason of `env.signal`. Nothing that comes back has a secret in it that the call was given.
+   */
+  call(
+    tool: string,
+    spec: ToolSpec,
+    envelope: ToolCallEnvelope,
+    env: ToolEnv,
+  ): Promise<{ result: ToolResult; tries: number }>
+}
+
+export interface ToolRunnerDeps {
+  clock: Clock
+  random: Random
+  /** Instead of those that there are, and those that only the worker has. */
+  drivers?: Partial<Record<DrivenType, ToolDriver>>
+}
+
+export function createToolRunner(deps: ToolRunnerDeps): ToolRunner {
+  return {
+    async call(tool, spec, envelope, env) {
+      env.signal.throwIfAborted()
+      const wrong = problemsOf(envelope.input, spec.inputSchema, 'input')
+      if (wrong.length > 0) return { result: refused('tool.invalid_input', tool, wrong), tries: 0 }
+      const { retry } = spec
+      for (let tries = 1; ; tries++) {
+        const timeoutMs = Math.min(spec.timeout, envelope.timeoutMs)
+        const tried = await tryOnce(deps, spec, { ...envelope, tool, attempt: tries, timeoutMs }, env)
+        if (tried.ok) return { result: tried, tries }
+        const { wasSent, retryAfterMs, ...result } = tried
+        const delayMs =
+          retryAfterMs ?? backoffMs({ ...retry, initialMs: retry.initial, maxMs: retry.maxDelay }, tries, deps.random)
+        const mayRepeat = isRepeatable(spec) || wasSent === false
+        if (!result.retryable || !mayRepeat || tries > retry.max || delayMs > retry.maxDelay) return { result, tries }
+        env.log(`${tool}: try ${tries} failed (${result.code}: ${result.reason}); again in ${delayMs} ms`)
+        await deps.clock.sleep(delayMs, env.signal)
+      }
+    },
+  }
+}
+
+async function tryOnce(
+  deps: ToolRunnerDeps,
+  spec: ToolSpec,
+  envelope: ToolCallEnvelope,
+  env: ToolEnv,
+): Promise<TryResult> {
+  assert(spec.type !== 'agent' && spec.type !== 'workflow', `tool ${envelope.tool} is a run below, not a call`)
+  const driver = deps.drivers?.[spec.type]
+  assert(driver, `no driver for tools of type ${spec.type}`)
+  const hidden = new Set<string>()
+  const ending = new AbortController()
+  const signal = AbortSignal.any([env.signal, ending.signal])
+  let redactor = new Redactor([])
+  const hide = (value: string): void => {
+    hidden.add(value)
+    redactor = new Redactor(hidden)
+  }
+  const given = {
+    ...env,
+    signal,
+    hide,
+    secret: async (ref: { secret: string; key: string }) => {
+      const value = await env.secret(ref)
+      hide(value)
+      return value
+    },
+    log: (line: string) => env.log(redactor.text(line)),
+  }
+  // Whoever does not listen to the signal is left behind: the caller waits no longer than it said.
+  const over = deps.clock.sleep(envelope.timeoutMs, signal).then(() => timedOut(envelope))
+  over.catch(() => {})
+  try {
+    const work = driver.call(spec, envelope, given).catch((error: unknown) => resultOfError(envelope.tool, error))
+    const tried = await Promise.race([work, over])
+    env.signal.throwIfAborted()
+    return checked(spec, envelope, withoutSecrets(tried, redactor))
+  } finally {
+    ending.abort(new Failure('tool.timeout', `calling tool ${envelope.tool}`))
+  }
+}
+
+const timedOut = ({ tool, timeoutMs }: ToolCallEnvelope): TryResult => ({
+  ok: false,
+  code: 'tool.timeout',
+  reason: `${tool} did not end within ${timeoutMs} ms`,
+  retryable: true,
+  evidence: { timeoutMs },
+})
+
+/** What a driver threw instead of saying it. */
+function resultOfError(tool: string, error: unknown): TryResult {
+  if (!(error instanceof Failure)) {
+    const message = error instanceof Error ? error.message : String(error)
+    return { ok: false, code: 'tool.failed', reason: `${tool}: ${message}`, retryable: false }
+  }
+  const { code, message, cause, evidence, remediation } = error.toRecord()
+  const isSpecial = remediation !== FAILURES[code].advice
+  return {
+    ok: false,
+    code,
+    reason: [message, cause?.message, isSpecial ? remediation : null].filter((part) => part).join(': '),
+    retryable: FAILURES[code].retry === 'later',
+    wasSent: false,
+    ...(evidence ? { evidence } : {}),
+  }
+}
+
+/** Redacted before it is shortened, so that no secret is cut in two. */
+function withoutSecrets(tried: TryResult, redactor: Redactor): TryResult {
+  if (tried.ok) return { ok: true, output: redactor.json(tried.output) }
+  const reason = redactor.text(tried.reason).replaceAll(/\s+/g, ' ').trim()
+  const short = reason.length > LIMITS.toolReasonChars ? `${reason.slice(0, LIMITS.toolReasonChars)}…` : reason
+  return { ...tried, reason: short, ...(tried.evidence ? { evidence: redactor.json(tried.evidence) } : {}) }
+}
+
+function checked(spec: ToolSpec, { tool }: ToolCallEnvelope, tried: TryResult): TryResult {
+  if (!tried.ok) return tried
+  const bytes = Buffer.byteLength(JSON.stringify(tried.output))
+  // Of a text the quotes and escapes around it are not the tool's.
+  const own = typeof tried.output === 'string' ? Buffer.byteLength(tried.output) : bytes
+  if (own > spec.maxOutputBytes) return tooLarge(tool, spec.maxOutputBytes)
+  const wrong = spec.outputSchema ? problemsOf(tried.output, spec.outputSchema, 'output') : []
+  return wrong.length > 0 ? refused('tool.invalid_output', tool, wrong) : tried
+}
+
+/** An output that was not read to its end, or would not be kept. */
+const tooLarge = (tool: string, maxOutputBytes: number): TryResult => ({
+  ok: false,
+  code: 'tool.invalid_output',
+  reason: `the output of ${tool} is larger than ${maxOutputBytes} bytes`,
+  retryable: false,
+  evidence: { maxOutputBytes },
+})
+
+function problemsOf(value: Json, schema: JsonObject, root: 'input' | 'output'): Problem[] {
+  return validateJson(value, schema, { mode: 'plain', code: `tool.invalid_${root}`, root })
+}
+
+const PROBLEMS_SHOWN = 20
+
+function refused(
+  code: 'tool.invalid_input' | 'tool.invalid_output',
+  tool: string,
+  problems: Problem[],
+): TryResult & ToolResult {
+  const [first] = problems
+  const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : ''
+  return {
+    ok: false,
+    code,
+    reason: `${tool}: ${first?.path} ${first?.message}${more}`.slice(0, LIMITS.toolReasonChars),
+    retryable: false,
+    evidence: { problems: problems.slice(0, PROBLEMS_SHOWN).map((problem) => ({ ...problem })) },
+  }
+}
