@@ -190,6 +190,7 @@ const SPECS: Record<KindName, (text: string) => JsonObject> = {
   ModelEndpoint: (text) => ({ provider: 'mock', model: 'scripted', mock: { replies: [{ text }] } }),
   Agent: () => ({ model: 'gpt', instructions: 'Be brief.' }),
   Instructions: () => ({ text: 'Be brief.' }),
+  Memory: (text) => ({ scope: 'shared', description: text }),
   PriceTable: () => ({ currency: 'USD', rows: [{ model: '*', input: 1, output: 2 }] }),
 }
 

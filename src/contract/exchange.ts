@@ -1,10 +1,12 @@
 import type { ArtifactRule, OutputRule } from '../domain/workflow.ts'
 import type { WantedFile } from '../domain/wanted-files.ts'
 import type { FailureRecord } from '../domain/failure.ts'
-import type { Json } from '../base/json.ts'
+import type { Json, JsonObject } from '../base/json.ts'
 import type { Bound } from '../domain/agents/bound.ts'
 import type { ParkedOn, StoredEntry, WorkerEntry } from '../domain/agents/journal.ts'
+import type { ToolResult } from '../domain/agents/tool-envelope.ts'
 import type { Verdict } from '../domain/agents/verdict.ts'
+import type { MemoryGrant } from '../domain/kinds/agent.ts'
 
 /**
  * The worker exchange: POSTs under /v1/exchange, all sent by the worker. `register` opens a session; `poll` is parked by
@@ -341,6 +343,27 @@ export interface AppendResponse {
   refused: { failure: FailureRecord; park: ParkedOn | null } | null
   /** Another one than before: what `agent` gives has changed. */
   contextVersion: string
+}
+
+/** A call of one of the tools by which an agent uses a memory. The same `call` again is answered as it was, and writes nothing twice. */
+export interface MemoryRequest {
+  session: string
+  step: StepId
+  fence: number
+  /** The agent that asks: of the step, or one that the conversation was handed over to. */
+  agent: string
+  memory: string
+  operation: MemoryGrant
+  /** As the model gave it; checked against the schema of the tool (domain/agents/memory-tools.ts). */
+  input: JsonObject
+  /** Names the call within the activation. */
+  call: string
+}
+export interface MemoryResponse {
+  /** `stale`: the attempt does not hold its step. */
+  state: 'held' | 'stale'
+  /** Null when it is stale. */
+  result: ToolResult | null
 }
 
 /** How a worker reaches a server: over HTTP from a process of its own, or handed the server's handler in one process. */

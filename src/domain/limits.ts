@@ -242,6 +242,35 @@ export const LIMITS = {
   redirectsMax: 3,
   /** Endpoints that the doctor looks at. */
   modelsExaminedMax: 200,
+  /** Entries that one run, one agent or everybody together may keep in a memory, when it says nothing and at most. */
+  memoryEntries: 10_000,
+  memoryEntriesMax: 100_000,
+  /** The texts and metadata of these together, when it says nothing and at most. */
+  memoryBytes: 64 * 1024 * 1024,
+  memoryBytesMax: 1024 * 1024 * 1024,
+  /** Key of an entry of a memory. */
+  memoryKeyChars: 512,
+  /** Text of one entry. */
+  memoryTextChars: 100_000,
+  /** Metadata of one entry, as JSON. */
+  memoryMetadataBytes: 16 * 1024,
+  /** A text that is taken in, cut into entries. */
+  memoryIngestBytes: 10 * 1024 * 1024,
+  /** Taking one text in, its vectors included. */
+  memoryIngestMs: 600_000,
+  /** Entries that one search gives. */
+  memoryFoundMax: 100,
+  /** What is searched for. */
+  memoryQueryChars: 4_000,
+  /** Entries whose vectors one search compares where the database has no vectors of its own; the newest are. */
+  memoryComparedMax: 20_000,
+  /** Entries of a run are kept so long after its end. */
+  memoryOfRunMs: 24 * 3_600_000,
+  /** For so long a call of an agent is known to have been made. */
+  memoryCallMs: 30 * 24 * 3_600_000,
+  /** Texts that one request to a model of embeddings has, and numbers of one vector. */
+  embeddedAtOnceMax: 96,
+  embeddingNumbersMax: 8_192,
   /** One value of a secret. */
   secretValueBytes: 64 * 1024,
   /** Keys of one secret, and secrets that one step may name. */

@@ -102,8 +102,15 @@ const INSTRUCTIONS = {
   spec: { text: 'Be brief.' },
 }
 
+const MEMORY = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Memory',
+  metadata: { name: 'fuzzed' },
+  spec: { scope: 'shared' },
+}
+
 /** One of each kind. */
-const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS]
+const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS, MEMORY]
 
 /** Runs and approvals that one request may use up: of each there are several. */
 const OF_EACH = 6

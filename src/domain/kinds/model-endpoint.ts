@@ -4,6 +4,7 @@ import { LIMITS } from '../limits.ts'
 import { isObject, type Placed, placedProblem } from '../placed-problem.ts'
 import { duration, positiveDuration, secretRef } from '../schema.ts'
 import { dnsName } from './envelope.ts'
+import { addressOfHttp } from './http-address.ts'
 import { defineKind, READY } from './kind.ts'
 
 export const PROVIDERS = [
@@ -25,19 +26,6 @@ export const PROVIDER_ADDRESSES: Partial<Record<Provider, string>> = {
   google: 'https://generativelanguage.googleapis.com/v1beta',
   ollama: 'http://127.0.0.1:11434',
 }
-
-const url = z
-  .string()
-  .max(2_048, { error: 'is longer than 2048 characters' })
-  .refine((text) => /^https?:$/.test(URL.parse(text)?.protocol ?? ''), {
-    error: 'must be an address such as https://models.example/v1',
-  })
-  .refine((text) => (URL.parse(text)?.username ?? '') === '' && (URL.parse(text)?.password ?? '') === '', {
-    error: 'must have no user and no password in it: name a secret with credentials',
-  })
-  .refine((text) => (URL.parse(text)?.search ?? '') === '' && (URL.parse(text)?.hash ?? '') === '', {
-    error: 'must have no query and no fragment',
-  })
 
 const perMinute = z.int().min(1).max(100_000_000)
 
@@ -116,7 +104,7 @@ export type MockReply = z.infer<typeof mockReply>
 export const modelEndpointSpecSchema = z.strictObject({
   provider: z.enum(PROVIDERS).describe('Whose language the endpoint speaks.'),
   model: z.string().min(1).max(256).describe('As the provider calls it.'),
-  baseUrl: url.optional().describe("Instead of the provider's own address."),
+  baseUrl: addressOfHttp.optional().describe("Instead of the provider's own address."),
   credentials: secretRef.optional().describe('The key of the API; for `bedrock` a bearer token.'),
   azure: z
     .strictObject({

@@ -2,13 +2,22 @@ import { nearest } from '../../base/nearest.ts'
 import { agentKind } from './agent.ts'
 import { instructionsKind } from './instructions.ts'
 import type { Kind } from './kind.ts'
+import { memoryKind } from './memory.ts'
 import { modelEndpointKind } from './model-endpoint.ts'
 import { priceTableKind } from './price-table.ts'
 import { secretKind } from './secret.ts'
 import { workflowKind } from './workflow.ts'
 
 /** Every kind of resource there is: routes, commands, checks and descriptions are made from these rows. */
-export const KINDS = [workflowKind, secretKind, modelEndpointKind, priceTableKind, agentKind, instructionsKind] as const
+export const KINDS = [
+  workflowKind,
+  secretKind,
+  modelEndpointKind,
+  priceTableKind,
+  agentKind,
+  instructionsKind,
+  memoryKind,
+] as const
 
 export type KindName = (typeof KINDS)[number]['kind']
 

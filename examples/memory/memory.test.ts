@@ -1,0 +1,23 @@
+import { readFileSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { readResources } from '../../src/domain/kinds/documents.ts'
+import { ADMIN, type EngineRig, useRig } from '../../src/engine/testing/rig.ts'
+
+const HERE = new URL('./', import.meta.url)
+
+let rig: EngineRig
+useRig((given) => {
+  rig = given
+})
+
+test('the manifests of this folder apply as they are', async () => {
+  const text = readFileSync(new URL('notes.yaml', HERE), 'utf8')
+  const { documents, problems } = readResources([{ text, file: 'notes.yaml' }], null)
+  expect(problems).toEqual([])
+  const applied = await rig.engine().resources.apply(ADMIN, documents, { dryRun: false })
+  expect(applied.resources.map(({ name, outcome }) => `${name} ${outcome}`)).toEqual([
+    'notes created',
+    'scratch created',
+    'small created',
+  ])
+})
