@@ -19,7 +19,7 @@ import { createDefinitionCache, createQueueRegistry } from './definitions.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Caller, Engine } from './engine.ts'
 import { examineServer } from './examine-server.ts'
-import { Hints } from './hints.ts'
+import { type Hint, Hints } from './hints.ts'
 import { Models } from './models.ts'
 import { listWorkers } from './list-workers.ts'
 import { nudgeRun } from './nudge.ts'
@@ -107,11 +107,11 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   ticker.deafMs = () => hints.deafMs()
   ticker.onListenCheck = () => void hints.probe().catch(() => {})
   dispatcher.onDoubt = () => ticker.doubt()
-  dispatcher.onUnserved = (queues) => hints.send({ queues })
+  dispatcher.onUnserved = (queues, from) => hints.send({ queues, from })
 
   /** What a change by hand made possible is offered to workers. */
   const pass = (settled: Settled | null): void => {
-    dispatcher.hint(settled?.queued ?? [], { old: true })
+    dispatcher.hint(settled?.queued ?? [], null)
   }
 
   const tick = async (): Promise<number> => {
@@ -184,9 +184,9 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     tick,
     stats: createStats(ctx, dispatcher),
     async run(signal) {
-      const onHint = (hint: { queues: number[]; runs: string[]; stopping: boolean }) => {
+      const onHint = (hint: Hint) => {
         if (hint.queues.some((q) => !ctx.queues.all().has(q))) void ctx.queues.refresh().catch(() => {})
-        dispatcher.hint(hint.queues, { old: true })
+        dispatcher.hint(hint.queues, hint.from)
         for (const run of hint.runs) ctx.watch.notifyEnded(run)
         if (hint.stopping) ctx.tickWithin(0)
       }
@@ -242,17 +242,17 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     },
     async retryRun(caller, runId) {
       const { queued } = await retryRun(ctx, runId, reach(caller))
-      dispatcher.hint(queued, { old: true })
+      dispatcher.hint(queued, null)
       return changed(caller, runId, 'runs.retry')
     },
     async retryStep(caller, runId, step) {
       const { queued } = await retryStep(ctx, runId, step, reach(caller))
-      dispatcher.hint(queued, { old: true })
+      dispatcher.hint(queued, null)
       return changed(caller, runId, 'runs.retry', { step })
     },
     async skipStep(caller, runId, step, output) {
       const { queued } = await skipStep(ctx, runId, step, output, reach(caller))
-      dispatcher.hint(queued, { old: true })
+      dispatcher.hint(queued, null)
       return changed(caller, runId, 'runs.skip', { step })
     },
     listEvents: (caller, runId, afterSeq, limit) => reads.listEvents(runId, reach(caller), afterSeq, limit),
@@ -260,7 +260,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       const { changed: moved, settled } = await nudgeRun(ctx, caller, runId)
       pass(settled)
       // What is queued is offered anew, and the tick looks at what runs below have come to.
-      dispatcher.hint([...ctx.queues.all().keys()], { old: true })
+      dispatcher.hint([...ctx.queues.all().keys()], null)
       ctx.tickWithin(0)
       const run = await reads.getRun(runId, reach(caller))
       const { stepList, inputs: _, definition: __, stalled: ___, waitsOn: ____, ...summary } = run

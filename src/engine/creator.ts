@@ -152,20 +152,22 @@ export class Creator {
     this.#ctx.metrics.count('orrery_runs_created_total', created.size)
     for (const id of created) this.#ctx.watch.expect(id)
     const queues = new Set<number>()
+    let oldest: string | null = null
     for (const { row, compiled } of items) {
       if (!created.has(row.id)) continue
+      if (oldest === null || row.id < oldest) oldest = row.id
       // Where the first root was leased it waits in no queue.
       const waiting = leased.has(row.id) ? compiled.roots.slice(1) : compiled.roots
       for (const root of waiting) queues.add(compiled.queueIds[root] ?? 0)
       if (compiled.owedRoots.length > 0) this.#decide(row.id, compiled)
     }
-    this.#dispatcher.hint([...queues], { old: false })
+    this.#dispatcher.hint([...queues], oldest)
   }
 
   #decide(runId: string, compiled: Compiled): void {
     const happenings = compiled.owedRoots.map((node) => ({ type: 'due' as const, node, path: '' }))
     settleRun(this.#ctx, runId, happenings).then(
-      (s) => this.#dispatcher.hint(s?.queued ?? [], { old: true }),
+      (s) => this.#dispatcher.hintSettled(runId, s),
       (error: unknown) => this.#ctx.log.warn('decision put off to the next tick', { runId, error: String(error) }),
     )
   }

@@ -9,11 +9,11 @@ import type { Caller } from './engine.ts'
 import { LowWater } from './low-water.ts'
 import { reconcile } from './reconcile.ts'
 import type { WorkerSession } from './sessions.ts'
-import { settleRun } from './settle.ts'
+import { type Settled, settleRun } from './settle.ts'
 import { WorkerRegistry } from './worker-registry.ts'
 
 /** How old a low-water mark must be to count, and how often all marks are dropped: what a lost hint hides is found then. */
-const LOW_WATER_LAG_MS = 2_000
+const LOW_WATER_LAG_MS = 250
 const LOW_WATER_RESET_MS = 10_000
 
 /** Who may have what: the parked polls of the workers that are here, and the claiming of queued steps for them. */
@@ -30,7 +30,7 @@ export class Dispatcher {
   #turn = 0
   readonly #claiming = new Map<string, Promise<void>>()
   /** Tells other servers that there is work for workers which are not here. */
-  onUnserved: (queues: number[]) => void = () => {}
+  onUnserved: (queues: number[], from: string | null) => void = () => {}
   /** Steps may be leased that nobody was told of: the answer of a statement was lost. */
   onDoubt: () => void = () => {}
 
@@ -134,7 +134,7 @@ export class Dispatcher {
         const settled = await settleRun(this.#ctx, runId, [
           { type: 'attempt_failed', node, path, fence, session: r.leased.session, failure: r.failure },
         ])
-        this.hint(settled?.queued ?? [], { old: true })
+        this.hintSettled(runId, settled)
       } else if (session) {
         // Not sent yet: `takeOrders` marks it.
         this.#ctx.metrics.count('orrery_attempts_started_total')
@@ -145,29 +145,50 @@ export class Dispatcher {
     }
   }
 
-  /** Says that queues may have got steps. `old`: among them steps of runs older than what claims have seen. */
-  hint(queues: readonly number[], options: { old: boolean }): void {
+  /** Says that queues may have got steps, and of which run the oldest of them is; null: that is not known. */
+  hint(queues: readonly number[], from: string | null): void {
     if (queues.length === 0) return
     for (const q of queues) this.#hinted.add(q)
     this.#hintCount += 1
-    if (options.old) this.#lowWater.reset()
+    if (from === null) this.#lowWater.reset()
+    else this.#lowWater.lower(from)
     let served = false
     for (const session of this.workers.sessions()) {
       if (session.free === 0 || !queues.some((q) => session.queues.includes(q))) continue
       served = true
       if (session.isParked) session.wake()
     }
-    if (!served) this.onUnserved([...queues])
+    if (!served) this.onUnserved([...queues], from)
   }
 
-  /** Every queue of these may hold something: after a start, or when the store says that something is queued. */
+  /** Says what a settled run queued. The ids of runs below it say nothing of when they were made. */
+  hintSettled(runId: string, settled: Settled | null): void {
+    if (settled) this.hint(settled.queued, settled.started.length > 0 ? null : runId)
+  }
+
+  /** Queues that sessions with room serve, and from which run on they may hold something that nobody has looked at. Now and then from the first. */
+  lookouts(): Map<number, string> {
+    const now = this.#ctx.clock.monotonic()
+    if (now - this.#resetAt >= LOW_WATER_RESET_MS) {
+      this.#resetAt = now
+      this.#lowWater.reset()
+    }
+    const found = new Map<number, string>()
+    for (const session of this.workers.sessions()) {
+      if (session.free === 0 || session.ended) continue
+      const from = this.#lowWater.from(session.id)
+      for (const queue of session.queues) {
+        const known = found.get(queue)
+        if (known === undefined || from < known) found.set(queue, from)
+      }
+    }
+    return found
+  }
+
+  /** Every queue of these may hold something: a session came, or the store says so. */
   hintAll(queues: readonly number[]): void {
     for (const q of queues) this.#hinted.add(q)
     this.#hintCount += 1
-    const now = this.#ctx.clock.monotonic()
-    if (now - this.#resetAt < LOW_WATER_RESET_MS) return
-    this.#resetAt = now
-    this.#lowWater.reset()
   }
 
   #mayClaim(session: WorkerSession): boolean {

@@ -43,6 +43,28 @@ const turns = async () => {
 }
 
 describe('hints between servers', () => {
+  test('a queue of which the oldest run is not known makes the others look at all of it', async () => {
+    const channel = new Channel()
+    const heard: Hint[] = []
+    const stop = new AbortController()
+    const loop = hintsOf(channel, 'b').listen((h) => heard.push(h), stop.signal)
+    await turns()
+    const gate = deferred<void>()
+    channel.gate = gate.promise
+    const a = hintsOf(channel, 'a')
+    a.send({ queues: [1], from: 'run_1' })
+    a.send({ queues: [2], from: 'run_2' })
+    a.send({ queues: [3], from: null })
+    gate.resolve()
+    await turns()
+    expect(heard.map(({ queues, from }) => ({ queues, from }))).toEqual([
+      { queues: [1], from: 'run_1' },
+      { queues: [2, 3], from: null },
+    ])
+    stop.abort()
+    await loop
+  })
+
   test('reach the others and not their sender', async () => {
     const channel = new Channel()
     const heard: Record<string, Hint[]> = { a: [], b: [] }
@@ -50,9 +72,9 @@ describe('hints between servers', () => {
     const [a, b] = [hintsOf(channel, 'a'), hintsOf(channel, 'b')]
     const loops = [a.listen((h) => heard['a']?.push(h), stop.signal), b.listen((h) => heard['b']?.push(h), stop.signal)]
     await turns()
-    a.send({ queues: [1], runs: ['run_1'], stopping: true })
+    a.send({ queues: [1], from: 'run_0', runs: ['run_1'], stopping: true })
     await turns()
-    expect(heard).toEqual({ a: [], b: [{ queues: [1], runs: ['run_1'], stopping: true }] })
+    expect(heard).toEqual({ a: [], b: [{ queues: [1], from: 'run_0', runs: ['run_1'], stopping: true }] })
     stop.abort()
     await Promise.all(loops)
     expect(channel.listeners.size).toBe(0)
@@ -63,11 +85,20 @@ describe('hints between servers', () => {
     const gate = deferred<void>()
     channel.gate = gate.promise
     const hints = hintsOf(channel, 'a')
-    hints.send({ queues: [1] })
-    for (const q of [2, 3, 2]) hints.send({ queues: [q] })
+    hints.send({ queues: [1], from: 'run_7' })
+    for (const [q, from] of [
+      [2, 'run_5'],
+      [3, 'run_4'],
+      [2, 'run_6'],
+    ] as const)
+      hints.send({ queues: [q], from })
     gate.resolve()
     await turns()
-    expect(channel.sent.map((s) => (JSON.parse(s) as Hint).queues)).toEqual([[1], [2, 3]])
+    const sent = channel.sent.map((s) => JSON.parse(s) as { queues: number[]; oldest: string })
+    expect(sent.map(({ queues, oldest }) => ({ queues, oldest }))).toEqual([
+      { queues: [1], oldest: 'run_7' },
+      { queues: [2, 3], oldest: 'run_4' },
+    ])
   })
 
   test('nothing is sent by a server that is alone', async () => {
@@ -99,7 +130,7 @@ describe('hints between servers', () => {
     for (const payload of ['', '{', 'null', '[]', '{"queues":[1]}']) listener?.onMessage(payload)
     expect(heard).toEqual([])
     listener?.onMessage('{"from":"b","queues":[1,"x"],"runs":"run","stopping":1}')
-    expect(heard).toEqual([{ queues: [1], runs: [], stopping: false }])
+    expect(heard).toEqual([{ queues: [1], from: null, runs: [], stopping: false }])
     stop.abort()
     await loop
   })

@@ -12,6 +12,8 @@ const ECHO_WITHIN_MS = 2_000
 
 export interface Hint {
   queues: number[]
+  /** The oldest run of which the queues got steps; null: that is not known. */
+  from: string | null
   runs: string[]
   stopping: boolean
 }
@@ -24,6 +26,8 @@ export class Hints {
   readonly #ctx: EngineContext
   readonly #queues = new Set<number>()
   readonly #runs = new Set<string>()
+  /** Of the queues that are still to be told of; the empty text is older than every run. */
+  #oldest: string | null = null
   #stopping = false
   #sending = false
   #unlisten: (() => Promise<void>) | null = null
@@ -41,6 +45,7 @@ export class Hints {
   send(hint: Partial<Hint>): void {
     if (this.isAlone()) return
     for (const q of hint.queues ?? []) this.#queues.add(q)
+    if (hint.queues && hint.queues.length > 0) this.#oldest = older(this.#oldest, hint.from ?? '')
     for (const r of hint.runs ?? []) this.#runs.add(r)
     if (hint.stopping) this.#stopping = true
     if (!this.#sending) void this.#flush()
@@ -53,10 +58,12 @@ export class Hints {
         const payload = {
           from: this.#ctx.serverId,
           queues: [...this.#queues].slice(0, QUEUES_MAX),
+          oldest: this.#oldest,
           runs: [...this.#runs].slice(0, RUNS_MAX),
           stopping: this.#stopping,
         }
         for (const q of payload.queues) this.#queues.delete(q)
+        if (this.#queues.size === 0) this.#oldest = null
         this.#runs.clear()
         this.#stopping = false
         await this.#ctx.db.query('select pg_notify($1, $2)', [CHANNEL, JSON.stringify(payload)])
@@ -155,14 +162,17 @@ export class Hints {
       return
     }
     if (parsed.from === this.#ctx.serverId) return
-    const { queues, runs, stopping } = parsed as Partial<Hint> // whatever is not as expected is left out below
+    const { queues, oldest, runs, stopping } = parsed as Partial<Hint> & { oldest?: unknown } // whatever is not as expected is left out below
     onHint({
       queues: Array.isArray(queues) ? queues.filter((q) => typeof q === 'number') : [],
+      from: typeof oldest === 'string' && oldest !== '' ? oldest : null,
       runs: Array.isArray(runs) ? runs.filter((r) => typeof r === 'string') : [],
       stopping: stopping === true,
     })
   }
 }
+
+const older = (a: string | null, b: string): string => (a === null || b < a ? b : a)
 
 /** What a database said when it refused to be listened to. */
 const reasonIn = ({ cause, message }: Failure): string => (cause instanceof Error ? cause.message : message)

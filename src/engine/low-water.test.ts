@@ -12,6 +12,23 @@ test('a mark counts only once it is old enough: rows of older runs may still bec
   expect(water.from('s')).toBe('run_20')
 })
 
+test('what is queued of an older run lowers the marks down to it, also those that do not count yet', () => {
+  const water = new LowWater(1_000)
+  water.claimed('s', 'run_5', 0)
+  water.claimed('s', 'run_8', 1_000)
+  expect(water.from('s')).toBe('run_5')
+  water.lower('run_7')
+  expect(water.from('s')).toBe('run_5')
+  water.claimed('s', 'run_9', 2_000)
+  expect(water.from('s')).toBe('run_7')
+  water.lower('run_2')
+  expect(water.from('s')).toBe('run_2')
+  water.claimed('s', 'run_10', 3_000)
+  expect(water.from('s')).toBe('run_2')
+  water.claimed('s', 'run_11', 4_000)
+  expect(water.from('s')).toBe('run_10')
+})
+
 test('a reset looks at everything again, and sessions do not share marks', () => {
   const water = new LowWater(0)
   water.claimed('a', 'run_1', 0)

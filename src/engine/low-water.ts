@@ -1,7 +1,7 @@
 /**
  * How far down a session's claims need to look. What was claimed leaves dead entries in the queue's index, and while an old snapshot is
- * held nothing cleans them: without a mark each claim would wade through all of them again. A run's row may become visible a
- * moment after one with a higher id was claimed, so a mark counts only when it is some seconds old.
+ * held nothing cleans them: without a mark each claim would wade through all of them again. Whoever queues something says of which run, and
+ * that lowers the mark. What another server queued may be claimed around a moment before its word comes, so a mark counts only when it is a little old.
  */
 export class LowWater {
   readonly #lagMs: number
@@ -27,7 +27,15 @@ export class LowWater {
     this.#marks.delete(session)
   }
 
-  /** Something older may be queued again. */
+  /** Steps of this run, and perhaps of later ones, may be queued again. */
+  lower(runId: string): void {
+    for (const mark of this.#marks.values()) {
+      if (runId < mark.older) mark.older = runId
+      if (runId < mark.newer) mark.newer = runId
+    }
+  }
+
+  /** Something older may be queued again, and nobody knows of which run. */
   reset(): void {
     this.#marks.clear()
   }

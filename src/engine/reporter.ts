@@ -249,14 +249,15 @@ export class Reporter {
       noteRunEnded(this.#ctx, run.runId, run.state)
       if (this.#ctx.children.take(run.runId)) this.#ctx.tickWithin(0)
     }
-    this.#dispatcher.hint(rows.queued, { old: true })
+    const oldest = items.reduce((id, item) => (item.runId < id ? item.runId : id), items[0]?.runId ?? '')
+    this.#dispatcher.hint(rows.queued, oldest)
     const owed = new Map<string, Happening[]>()
     for (const { runId, node, path } of rows.owed)
       owed.set(runId, [...(owed.get(runId) ?? []), { type: 'due', node, path }])
     for (const [runId, happenings] of owed) {
       // Not waited for: the reporter is not the one who needs it. Should it fail, the due time is in the row and a tick looks again.
       settleRun(this.#ctx, runId, happenings).then(
-        (s) => this.#dispatcher.hint(s?.queued ?? [], { old: true }),
+        (s) => this.#dispatcher.hintSettled(runId, s),
         (error: unknown) => this.#ctx.log.warn('decision put off to the next tick', { runId, error: String(error) }),
       )
     }
@@ -307,7 +308,7 @@ export class Reporter {
     const settled = await settleRun(this.#ctx, runId, happenings)
     for (const { report } of items) session.disown(report.step, report.fence)
     if (!settled) return items.map(() => STALE)
-    this.#dispatcher.hint(settled.queued, { old: true })
+    this.#dispatcher.hintSettled(runId, settled)
     if (settled.stopping) this.#ctx.tickWithin(0)
     if (settled.stale.length === 0) return items.map(() => RECORDED)
     const fates = await findAttemptFates(

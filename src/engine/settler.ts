@@ -33,7 +33,7 @@ export class Settler {
       try {
         const settled = await settleRun(this.#ctx, runId, happenings)
         this.#told.delete(runId)
-        this.#dispatcher.hint(settled?.queued ?? [], { old: true })
+        this.#dispatcher.hintSettled(runId, settled)
       } catch (error) {
         failed.set(runId, error)
       }

@@ -5,7 +5,7 @@ import { LIMITS } from '../domain/limits.ts'
 import { pruneArtifacts } from '../store/artifacts/artifacts.ts'
 import { sweepBlobs } from '../store/artifacts/blobs.ts'
 import { findProgress, findStill } from '../store/runs/read-runs.ts'
-import { endSessions, findLiveOnHost, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
+import { endSessions, findLiveOnHost, markEmptied, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
 import { findDue, findHeldKinds, findOrphans, findStopping, FIRST_DUE, FIRST_STEP } from '../store/steps/find-steps.ts'
 import { pruneAudit } from '../store/audit/audit.ts'
 import { pruneTombstones } from '../store/resources/resource-clock.ts'
@@ -80,6 +80,7 @@ export class Ticker {
     const seen = sessions.filter((s) => s.seen)
     for (const s of seen) s.seen = false
     const tokens = this.#tokens.hashes()
+    const asksRunning = this.servers > 1 || ctx.clock.monotonic() >= this.#recoverAt
     let row
     try {
       row = await tickSessions(ctx.db, {
@@ -91,6 +92,8 @@ export class Ticker {
         tokens,
         leaseMs: ctx.times.leaseMs,
         deafMs: this.deafMs(),
+        lookouts: this.#dispatcher.lookouts(),
+        asksRunning,
       })
     } catch (error) {
       this.#steadiness.missed()
@@ -104,7 +107,9 @@ export class Ticker {
     // Beside other servers it is a matter of course that a worker reports to one what another has leased to it.
     if (row.servers > 1) this.#recoverAt = Math.min(this.#recoverAt, now + 2 * ctx.times.tickMs)
     // Before what is queued is offered: that may be waiting in one that another server made.
-    if (row.queues !== ctx.queues.all().size) await ctx.queues.refresh()
+    // In one that is new nobody has looked yet.
+    const hasNew = row.queues !== ctx.queues.all().size && (await ctx.queues.refresh())
+    const queued = hasNew ? [...ctx.queues.all().keys()] : row.queued
     for (const id of row.gone) this.#dispatcher.workers.forget(id)
     let hasOrphans = row.hasOrphans
     if (await this.#endDeadNeighbours()) hasOrphans = true
@@ -124,9 +129,10 @@ export class Ticker {
     if (row.hasStops) more = (await this.#runs.stopOrphans()) || more
     await this.#tellStopping()
     for (const s of this.#dispatcher.workers.sessions()) s.resend(now - RESEND_MS)
-    if (now >= this.#recoverAt) await this.#recover(now, row.hasRunning || sessions.some((s) => s.owned.size > 0))
+    if (now >= this.#recoverAt)
+      await this.#recover(now, row.hasRunning !== false || sessions.some((s) => s.owned.size > 0))
     if (this.#steadiness.isSteady) await this.#requeueUnacknowledged(now)
-    if (row.hasQueued) this.#dispatcher.hintAll([...ctx.queues.all().keys()])
+    if (queued.length > 0) this.#dispatcher.hintAll(queued)
     await this.#dispatcher.pump()
     if (now - this.#lastStill >= Math.min(ctx.times.stallMs, UPKEEP_MS)) await this.#lookAtStill(now)
     if (now - this.#lastUpkeep >= UPKEEP_MS) await this.#upkeep(now)
@@ -318,6 +324,7 @@ export class Ticker {
     if (this.servers > 1) this.onListenCheck()
     await this.#refused.flush(this.#ctx.db)
     await pruneAudit(this.#ctx.db, LIMITS.auditMs, LIMITS.tickItemsMax)
+    await markEmptied(this.#ctx.db)
     await markUsed(this.#ctx.db, this.#tokens.takeUsed())
     if (this.#ctx.db.kind === 'pglite') await vacuumEmbedded(this.#ctx.db)
   }

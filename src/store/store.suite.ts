@@ -7,7 +7,7 @@ import { listEvents } from './events/events.ts'
 import { appendSegments, type LogCursor, listSegments, type NewSegment } from './logs/logs.ts'
 import { createRuns, findIdempotent } from './runs/create-runs.ts'
 import { findStill, rearmSteps } from './runs/read-runs.ts'
-import { endSessions, sweepSessions, tickSessions } from './sessions/sessions.ts'
+import { endSessions, markEmptied, sweepSessions, tickSessions } from './sessions/sessions.ts'
 import { claimSteps } from './steps/claim-steps.ts'
 import type { LeasedStep } from './steps/complete-steps.ts'
 import { heldKey } from './steps/held-key.ts'
@@ -340,7 +340,13 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
     })
 
     describe('sessions', () => {
-      const tick = (server: string, seen: string[], known = seen, tokens: string[] = []) =>
+      const tick = (
+        server: string,
+        seen: string[],
+        known = seen,
+        tokens: string[] = [],
+        asked: { lookouts?: ReadonlyMap<number, string>; asksRunning?: boolean } = {},
+      ) =>
         tickSessions(db, {
           server,
           version: '0',
@@ -350,6 +356,8 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
           tokens,
           leaseMs: LEASE_MS,
           deafMs: null,
+          lookouts: asked.lookouts ?? new Map(),
+          asksRunning: asked.asksRunning ?? true,
         })
       test('of the tokens asked about, those that are revoked, expired or unknown are told', async () => {
         for (const id of ['good', 'revoked', 'expired'])
@@ -368,6 +376,53 @@ export function storeSuite(name: string, open: () => Promise<Db>): void {
         await rig.run(workflow)
         await rig.claim(await rig.session(), workflow)
         expect((await tick('srv_1', [])).hasRunning).toBe(true)
+        expect((await tick('srv_1', [], [], [], { asksRunning: false })).hasRunning).toBeNull()
+      })
+
+      test('of the queues asked about those are told that hold something, from the run on that is named', async () => {
+        const workflow = await own([{ name: 'a' }])
+        const runId = await rig.run(workflow)
+        const [step] = await db.query<{ queue_id: number }>(`select queue_id from step where run_id = $1`, [runId])
+        const queue = step?.queue_id ?? 0
+        const queued = async (from: string) =>
+          (await tick('srv_1', [], [], [], { lookouts: new Map([[queue, from]]) })).queued
+        expect(await queued('')).toEqual([queue])
+        expect(await queued(runId)).toEqual([queue])
+        expect(await queued(`${runId}z`)).toEqual([])
+        expect((await tick('srv_1', [])).queued).toEqual([])
+      })
+
+      test('what a session held that ended is looked for until it holds nothing and has been over for an hour', async () => {
+        const workflow = await own([{ name: 'a' }])
+        const runId = await rig.run(workflow)
+        const session = await rig.session()
+        await rig.claim(session, workflow)
+        await endSessions(db, [session], 'worker.lost')
+        const orphans = async () =>
+          (await findOrphans(db, { after: FIRST_STEP, limit: 100 })).filter((o) => o.session === session)
+        await db.query(`update session set ended_at = clock_now() - interval '2 hours' where id = $1`, [session])
+        await markEmptied(db)
+        expect(await orphans()).toMatchObject([{ runId, code: 'worker.lost' }])
+        expect((await tick('srv_1', [])).hasOrphans).toBe(true)
+        await db.query(`update step set state = 'canceled' where run_id = $1`, [runId])
+        await db.query(`update session set ended_at = clock_now() where id = $1`, [session])
+        const emptied = async () =>
+          (await db.query<{ emptied: boolean }>(`select emptied from session where id = $1`, [session]))[0]?.emptied
+        await markEmptied(db)
+        expect(await emptied()).toBe(false)
+        await db.query(`update session set ended_at = clock_now() - interval '2 hours' where id = $1`, [session])
+        await markEmptied(db)
+        expect(await emptied()).toBe(true)
+      })
+
+      test('a step that nobody needs any more is told of, whatever its run does', async () => {
+        const workflow = await own([{ name: 'a' }])
+        const runId = await rig.run(workflow)
+        const session = await rig.session()
+        await rig.claim(session, workflow)
+        expect(await findStopping(db, [session])).toEqual([])
+        await db.query(`update step set stopping = true where run_id = $1`, [runId])
+        expect(await findStopping(db, [session])).toMatchObject([{ runId, node: 0, session }])
       })
 
       const expire = (id: string) =>

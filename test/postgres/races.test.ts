@@ -347,6 +347,8 @@ describeWithPostgres('two connections', (postgres) => {
         tokens: [],
         leaseMs: LEASE_MS,
         deafMs: null,
+        lookouts: new Map(),
+        asksRunning: true,
       }
       const [, swept] = await whileOpen(
         (tx) => tickSessions(tx, { ...server, seen }),

@@ -59,6 +59,20 @@ export async function endSessions(
   return rows.map((r) => r.id)
 }
 
+/**
+ * Marks sessions that ended long ago and hold nothing: nobody looks at them again. What was leased to one in the moment it ended has been committed by
+ * then, or was given up.
+ */
+export async function markEmptied(db: Queryable): Promise<void> {
+  await db.query(
+    `update session w set emptied = true
+      where w.state = 'ended' and not w.emptied and w.ended_at < (select clock_now()) - interval '1 hour'
+        and not exists (select 1 from step s where s.state = 'running' and s.session = w.id)`,
+    [],
+    { name: 'mark_emptied' },
+  )
+}
+
 export interface SessionRow {
   id: string
   worker: string
@@ -138,10 +152,10 @@ export interface TickRow {
   hasEndedChildren: boolean
   /** A run below another is to be stopped. */
   hasStops: boolean
-  /** Some step is queued. */
-  hasQueued: boolean
-  /** Some step runs, under whatever session. */
-  hasRunning: boolean
+  /** Of the queues asked about, those that hold something. */
+  queued: number[]
+  /** Some step runs, under whatever session; null: nobody asked. */
+  hasRunning: boolean | null
   /** Some ended session still holds steps. */
   hasOrphans: boolean
   /** Of the hashes asked about, those whose token is not good any more. */
@@ -170,6 +184,10 @@ export async function tickSessions(
     leaseMs: number
     /** For how long this server has not heard the others; null while it does. */
     deafMs: number | null
+    /** Queues that are asked about, each from a run on: what was claimed before it leaves dead entries that an old snapshot keeps. */
+    lookouts: ReadonlyMap<number, string>
+    /** Whether anything runs is looked for: a walk over the dead entries of all that ran. */
+    asksRunning: boolean
   },
 ): Promise<TickRow> {
   const rows = await db.query<{
@@ -179,8 +197,8 @@ export async function tickSessions(
     deadline_in_ms: number | null
     has_told: boolean
     has_stops: boolean
-    has_queued: boolean
-    has_running: boolean
+    queued: number[]
+    has_running: boolean | null
     has_orphans: boolean
     bad_tokens: string[]
     servers: number
@@ -203,11 +221,12 @@ export async function tickSessions(
             (select (extract(epoch from min(due_at) - (select clock_now())) * 1000)::float8 from run_deadline) as deadline_in_ms,
             exists (select 1 from run where parent_run is not null and ended_at is not null and not parent_told) as has_told,
             exists (select 1 from stop_wish) as has_stops,
-            exists (select 1 from step where state = 'queued') as has_queued,
-            exists (select 1 from step where state = 'running') as has_running,
+            coalesce((select array_agg(l.queue) from unnest($11::int[], $12::text[]) as l(queue, mark) where exists (
+              select 1 from step s where s.state = 'queued' and s.queue_id = l.queue and s.run_id >= l.mark)), '{}') as queued,
+            case when $13 then exists (select 1 from step where state = 'running') end as has_running,
             coalesce((select array_agg(h) from unnest($9::text[]) as h where not exists (
               select 1 from token t where t.hash = h and t.revoked_at is null and (t.expires_at is null or t.expires_at > (select clock_now())))), '{}') as bad_tokens,
-            exists (select 1 from (select distinct session from step where state = 'running') x join session w on w.id = x.session where w.state = 'ended') as has_orphans,
+            exists (select 1 from session w where w.state = 'ended' and not w.emptied and exists (select 1 from step s where s.state = 'running' and s.session = w.id)) as has_orphans,
             (select count(*)::int from server where seen_at > (select clock_now()) - interval '5 seconds' and id <> $1) + 1 as servers,
             (select count(*)::int from queue) as queues`,
     [
@@ -221,6 +240,9 @@ export async function tickSessions(
       params.leaseMs,
       params.tokens,
       params.deafMs,
+      [...params.lookouts.keys()],
+      [...params.lookouts.values()],
+      params.asksRunning,
     ],
     { name: 'tick_sessions' },
   )
@@ -232,8 +254,8 @@ export async function tickSessions(
     deadlineInMs: row?.deadline_in_ms ?? null,
     hasEndedChildren: row?.has_told ?? false,
     hasStops: row?.has_stops ?? false,
-    hasQueued: row?.has_queued ?? false,
-    hasRunning: row?.has_running ?? false,
+    queued: row?.queued ?? [],
+    hasRunning: row?.has_running ?? null,
     hasOrphans: row?.has_orphans ?? false,
     badTokens: row?.bad_tokens ?? [],
     servers: row?.servers ?? 1,

@@ -100,9 +100,11 @@ export async function findStopping(
   sessions: readonly string[],
 ): Promise<(StepRef & { fence: number; session: string })[]> {
   return db.query(
-    `select s.run_id as "runId", s.node, s.path, s.fence, s.session
-       from step s join run on run.id = s.run_id and (run.stop is not null or s.stopping)
-      where s.state = 'running' and s.session = any($1::text[])`,
+    `with stopped as materialized (select id from run where stop is not null and ended_at is null)
+     select s.run_id as "runId", s.node, s.path, s.fence, s.session
+       from stopped join step s on s.run_id = stopped.id where (s.state = 'running') is true and s.session = any($1::text[])
+     union
+     select s.run_id, s.node, s.path, s.fence, s.session from step s where s.stopping and s.state = 'running' and s.session = any($1::text[])`,
     [sessions],
     { name: 'find_stopping' },
   )
@@ -115,9 +117,9 @@ export async function findOrphans(
 ): Promise<(StepRef & { fence: number; session: string; worker: string; code: string })[]> {
   return db.query(
     `select s.run_id as "runId", s.node, s.path, s.fence, s.session, w.worker, coalesce(w.ended_code, 'worker.lost') as code
-       from (select distinct session from step where state = 'running') x
-       join session w on w.id = x.session and w.state = 'ended'
+       from session w
        join step s on s.session = w.id and s.state = 'running' and (s.run_id, s.node, s.path) > ($2::text, $3::int, $4::text)
+      where w.state = 'ended' and not w.emptied
       order by s.run_id, s.node, s.path limit $1`,
     [limit, after.runId, after.node, after.path],
     { name: 'find_orphans' },
