@@ -771,6 +771,16 @@ export const FAILURES = {
     'Status, exit code and the last lines of what it said stand with the failure.',
   ),
 
+  // Rules
+  'policy.denied': row(
+    'A policy forbids it',
+    403,
+    'after-change',
+    'operator',
+    NOPERM,
+    'Which policy decided and what would let it pass stand with the failure. Change the policy when it is not meant, or do without.',
+  ),
+
   // Workers and attempts
   'worker.lost': row(
     'The worker stopped answering while it held the step',

@@ -221,6 +221,13 @@ export const LIMITS = {
   /** Of all instructions of an agent together; half of it is warned of. */
   instructionsChars: 200_000,
   priceRowsMax: 1_000,
+  /** Rules of one list of a policy or a role, and names or patterns of one rule. */
+  rulesMax: 200,
+  /** One pattern of data, and the parts that its repetitions make of it. */
+  dataPatternChars: 500,
+  dataPatternSize: 2_000,
+  /** Pseudonyms of one activation of a step; what is found beyond them is redacted. */
+  pseudonymsMax: 10_000,
   /** Messages of one request to a model, and tools that it may offer. */
   modelMessagesMax: 1_000,
   modelToolsMax: 128,

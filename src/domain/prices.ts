@@ -1,5 +1,6 @@
 import type { Provider } from './kinds/model-endpoint.ts'
 import type { PriceTable } from './kinds/price-table.ts'
+import { fitsName } from './name-pattern.ts'
 
 /** Tokens of one call. What is read from a cache or written to one is part of the input. */
 export interface TokenUsage {
@@ -18,7 +19,7 @@ export interface Cost {
 /** What tokens cost by a table; null when no row is for the model: unknown is not nothing. */
 export function costOf(table: PriceTable, of: { provider: Provider; model: string }, usage: TokenUsage): Cost | null {
   const row = table.rows.find(
-    ({ provider, model }) => (provider === undefined || provider === of.provider) && fits(model, of.model),
+    ({ provider, model }) => (provider === undefined || provider === of.provider) && fitsName(model, of.model),
   )
   if (!row) return null
   const { input, output, cachedInput = input, cacheWrite = input } = row
@@ -29,19 +30,4 @@ export function costOf(table: PriceTable, of: { provider: Provider; model: strin
     usage.cacheWriteTokens * cacheWrite +
     usage.outputTokens * output
   return { currency: table.currency, amount: Math.round(perMillion * 1_000) / 1e9 }
-}
-
-/** Whether a name fits a pattern in which `*` is any text. Linear in both: no regular expression is made of what people write. */
-function fits(pattern: string, name: string): boolean {
-  const [head = '', ...rest] = pattern.split('*')
-  const tail = rest.pop()
-  if (tail === undefined) return pattern === name
-  if (!name.startsWith(head) || !name.endsWith(tail) || name.length < head.length + tail.length) return false
-  let at = head.length
-  for (const part of rest) {
-    const found = name.indexOf(part, at)
-    if (found < 0) return false
-    at = found + part.length
-  }
-  return at <= name.length - tail.length
 }

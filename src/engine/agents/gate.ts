@@ -1,4 +1,4 @@
-import type { DataRules } from '../../domain/agents/data-rules.ts'
+import { type DataRules, NO_DATA_RULES } from '../../domain/agents/data-rules.ts'
 import type { AskedCall, Verdict } from '../../domain/agents/verdict.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { Queryable } from '../../store/db.ts'
@@ -26,5 +26,5 @@ export interface Gate {
 export const openGate: Gate = {
   calls: (_, asked) => Promise.resolve(asked.map(() => ({ verdict: 'allow', rule: 'default' }))),
   models: (_, asked) => Promise.resolve(asked.map(() => null)),
-  dataRules: () => Promise.resolve([]),
+  dataRules: () => Promise.resolve(NO_DATA_RULES),
 }
