@@ -79,7 +79,7 @@ export interface StepView {
   /** Name with indices: `measure[3]`. */
   name: string
   id: string
-  kind: 'function' | 'command' | 'agent' | 'wait' | 'approval' | 'workflow'
+  kind: 'function' | 'command' | 'agent' | 'tool' | 'route' | 'wait' | 'approval' | 'workflow'
   state: StepState
   /** Why a step has not ended; null once it has. */
   reason: Reason | null

@@ -128,6 +128,17 @@ export interface Assignment {
       }
     /** The turns of an agent of `bound`, with what the step gives it. */
     | { kind: 'agent'; agent: string; input: Json; bound: Bound }
+    /** One call of a tool of `bound`. */
+    | { kind: 'tool'; tool: string; input: JsonObject; bound: Bound }
+    /** A model picks one of the options; `fallback` when it names none, null: then the step fails. */
+    | {
+        kind: 'route'
+        /** Name of a model endpoint. */
+        model: string
+        question: string
+        options: { step: string; when: string }[]
+        fallback: string | null
+      }
   /**
    * Values of the secrets that the step asked for, by variable of a command or by alias of a function. They are nowhere but in this
    * message: no store, outbox or note ever holds them. Absent when it asked for none.

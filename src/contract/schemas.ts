@@ -326,6 +326,14 @@ const assignment = z.object({
         .optional(),
     }),
     z.object({ kind: z.literal('agent'), agent: z.string(), input: json, bound: jsonObject }),
+    z.object({ kind: z.literal('tool'), tool: z.string(), input: jsonObject, bound: jsonObject }),
+    z.object({
+      kind: z.literal('route'),
+      model: z.string(),
+      question: z.string(),
+      options: z.array(z.object({ step: z.string(), when: z.string() })),
+      fallback: z.string().nullable(),
+    }),
   ]),
   secrets: z
     .record(z.string(), z.string())
@@ -431,7 +439,7 @@ export const StepViewSchema = z
     ...view,
     name: z.string().meta({ description: 'Name with indices: measure[3].' }),
     id: z.string(),
-    kind: z.enum(['function', 'command', 'agent', 'wait', 'approval', 'workflow']),
+    kind: z.enum(['function', 'command', 'agent', 'tool', 'route', 'wait', 'approval', 'workflow']),
     state: z.enum(['pending', 'queued', 'running', 'waiting', 'succeeded', 'failed', 'skipped', 'blocked', 'canceled']),
     reason: ReasonSchema.nullable().meta({ description: 'Why a step has not ended; null once it has.' }),
     needs: z.array(z.string()),

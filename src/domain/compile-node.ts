@@ -26,6 +26,13 @@ export function nodeOf(
   const withFiles = files ? { files } : {}
   if (step.function !== undefined)
     return { ...common, ...withSecrets, ...withFiles, kind: 'function', function: step.function, with: step.with ?? {} }
+  if (step.agent !== undefined) return { ...common, kind: 'agent', agent: step.agent, with: step.with ?? {} }
+  if (step.tool !== undefined) return { ...common, kind: 'tool', tool: step.tool, with: step.with ?? {} }
+  if (step.route !== undefined) {
+    const { model, question, to, fallback } = step.route
+    const options = Object.entries(to).map(([name, when]) => ({ step: name, when }))
+    return { ...common, kind: 'route', model, question, options, fallback: fallback ?? null }
+  }
   if (step.wait !== undefined) return { ...common, kind: 'wait', for: waitOf(step.wait) }
   if (step.approval !== undefined) {
     const { message, approvers, expires, inputs } = step.approval

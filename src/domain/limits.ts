@@ -218,6 +218,8 @@ export const LIMITS = {
   fallbacksMax: 16,
   /** Names in one list of an agent. */
   agentNamesMax: 128,
+  /** Steps that one route chooses from. */
+  routesMax: 64,
   /** Of all instructions of an agent together; half of it is warned of. */
   instructionsChars: 200_000,
   priceRowsMax: 1_000,

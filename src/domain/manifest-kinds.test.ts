@@ -136,7 +136,7 @@ describe('what is wrong is told with its place', () => {
     [
       'a key of another kind',
       { name: 'a', wait: '1s', retry: 2 },
-      'spec.steps[0].retry: is for steps with a function or a command or a workflow only',
+      'spec.steps[0].retry: is for steps with a function, a command, an agent, a tool, a route, a workflow or a definition only',
     ],
     [
       'a wait for two things',

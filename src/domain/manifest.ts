@@ -11,6 +11,7 @@ import { formatPath, type Path } from './place.ts'
 import { capped, isObject, type Placed, placedProblem, problemsOfIssue, unplaced } from './placed-problem.ts'
 import { conflictsOf, knownKeysAt, type WorkflowManifest, workflowSchema } from './schema.ts'
 import { beginnersOf } from './rings.ts'
+import { type Choice, choicesOf, isChosen, namedInNext, withRoutes } from './routes.ts'
 import { compileStepExpressions, waysIn } from './templates-of-step.ts'
 import { variableTypes } from './variable-types.ts'
 import type { Definition } from './workflow.ts'
@@ -189,6 +190,7 @@ function checkGraph(
   const named = new Set(steps.flatMap((step) => (isObject(step) ? nextOf(step, []).map((way) => way.name) : [])))
   const takesTurns = (step: JsonObject) => step['next'] !== undefined || named.has(String(step['name']))
   const types = variableTypes(inputs, steps, takesTurns)
+  const chosenBy = routesOf(steps)
   for (const [i, step] of steps.entries()) {
     if (!isObject(step) || typeof step['name'] !== 'string') continue
     const path = remember(['spec', 'steps', i])
@@ -201,19 +203,38 @@ function checkGraph(
       steps.length > LIMITS.nodesMax
         ? { reads: [], problems: [] }
         : compileStepExpressions(step, path, { types, takesTurns: takesTurns(step) })
-    for (const read of expressions.reads) remember(read.path)
+    const routes = chosenBy.get(step['name']) ?? []
+    const reads = [...expressions.reads, ...routes.map(({ route, at }) => ({ name: route, path: at }))]
+    for (const read of reads) remember(read.path)
+    const own = typeof step['if'] === 'string' ? step['if'].length : 0
+    const added = routes.reduce((sum, { route }) => sum + isChosen(route, String(step['name'])).length + 8, 0)
+    if (routes.length > 0 && own + added > LIMITS.expressionChars)
+      problems.push({
+        code: 'expression.invalid',
+        message: `is longer than ${LIMITS.expressionChars} characters together with what routes add to it`,
+        path: formatPath(remember([...path, 'if'])),
+      })
     // One by one: a spread of arguments has a limit, and a step may hold more problems than that.
     for (const found of expressions.problems) problems.push(found)
     written.push(step)
     graphSteps.push({
       name: step['name'],
       needs,
-      reads: expressions.reads,
+      reads,
       path,
       next: nextOf(step, path),
       isBound: isBound || step['maxTurns'] !== undefined,
     })
   }
+  const names = new Set(graphSteps.map((step) => step.name))
+  for (const { name, at } of chosenOfAll(steps))
+    if (!names.has(name))
+      problems.push({
+        code: 'workflow.reference_unknown',
+        message: `the route leads to ${JSON.stringify(name)}, but there is no such step`,
+        path: formatPath(remember(at)),
+        ...nearestOf(name, [...names]),
+      })
   const graph = compileGraph(graphSteps)
   const conflicts = ringConflicts(graph, graphSteps, written)
   for (const { path } of conflicts) remember(path)
@@ -238,6 +259,29 @@ function checkGraph(
   }
 }
 
+const nearestOf = (name: string, names: readonly string[]): { nearest?: string } => {
+  const near = nearest(name, names)
+  return near === null ? {} : { nearest: near }
+}
+
+const chosenOfAll = (steps: readonly Json[]): Choice[] =>
+  steps.flatMap((step, i) => (isObject(step) ? choicesOf(step, ['spec', 'steps', i]) : []))
+
+/** Which routes choose each step; those that name it in their `next` decide about the way alone, and read themselves for that. */
+function routesOf(steps: readonly Json[]): Map<string, { route: string; at: Path }[]> {
+  const found = new Map<string, { route: string; at: Path }[]>()
+  for (const [i, step] of steps.entries()) {
+    if (!isObject(step) || typeof step['name'] !== 'string') continue
+    const route = step['name']
+    const onWay = new Set(namedInNext(step))
+    for (const { name, at } of choicesOf(step, ['spec', 'steps', i])) {
+      const reader = onWay.has(name) ? route : name
+      found.set(reader, [...(found.get(reader) ?? []), { route, at }])
+    }
+  }
+  return found
+}
+
 /** What a step that `next` joins to others cannot have, and what is for such steps alone. */
 function ringConflicts(
   { rings, needs }: Graph,
@@ -254,12 +298,21 @@ function ringConflicts(
       const at = named.find((need) => need.name === graphSteps[ring]?.name)?.path ?? path
       return [{ message: 'cannot be canceled by rest: next joins it to others, and they end together', path: at }]
     }
-    return (['forEach', 'matrix', 'loop', 'exportEnv'] as const)
+    const onWay = new Set(namedInNext(step))
+    const offWay = choicesOf(step, path).filter(
+      ({ name }) => !onWay.has(name) && (rings.get(i) ?? []).some((other) => graphSteps[other]?.name === name),
+    )
+    const strays = offWay.map(({ name, at }) => ({
+      message: `${name} goes round with it: name it in next too`,
+      path: at,
+    }))
+    const kept = (['forEach', 'matrix', 'loop', 'exportEnv'] as const)
       .filter((key) => step[key] !== undefined && step[key] !== false)
       .map((key) => ({
         message: 'cannot be in a step that next joins to others: it takes its turns one by one',
         path: [...path, key],
       }))
+    return [...strays, ...kept]
   })
 }
 
@@ -283,7 +336,7 @@ function definitionOf(workflow: WorkflowManifest, graph: Graph): Definition {
     failFast: spec.failFast,
     timeoutMs: spec.timeout ?? null,
     modules: spec.modules ?? {},
-    nodes: spec.steps.map((step, i) => {
+    nodes: withRoutes(spec.steps).map((step, i) => {
       const ring = graph.rings.get(i)
       const turns = ring && {
         targets: graph.next[i] ?? [],

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { parseDuration } from '../base/duration.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { FAILURES } from './failures.ts'
-import { envelopeOf } from './kinds/envelope.ts'
+import { dnsName, envelopeOf } from './kinds/envelope.ts'
 import { keysOfSchema } from './kinds/known-keys.ts'
 import { isFilePattern } from './file-pattern.ts'
 import { LIMITS } from './limits.ts'
@@ -255,6 +255,25 @@ const next = z.preprocess(
 )
 const maxTurns = z.int().min(1).max(LIMITS.turnsMax)
 
+const routeObject = z.strictObject({
+  model: dnsName.describe('Name of a ModelEndpoint of the same namespace.'),
+  question: template
+    .max(LIMITS.promptChars, { error: 'is too long for a question' })
+    .describe('What is to be sent the right way; a template.'),
+  to: z
+    .record(stepName, z.string().min(1, { error: 'says nothing: what is the step for?' }).max(2_000))
+    .refine((to) => Object.keys(to).length > 0, { error: 'names no step' })
+    .refine((to) => Object.keys(to).length <= LIMITS.routesMax, {
+      error: `names more than ${LIMITS.routesMax} steps`,
+    })
+    .describe(
+      'Steps to choose from, each with what it is for. They need this one; those that are not chosen are skipped.',
+    ),
+  fallback: stepName
+    .optional()
+    .describe('Step that is taken when the model names none of them; left out: the step fails.'),
+})
+
 const stepSchema = z.strictObject({
   name: stepName.describe('How the step is called; unique in the workflow.'),
   function: z
@@ -264,7 +283,18 @@ const stepSchema = z.strictObject({
     })
     .optional()
     .describe('Calls an exported function of a module: `module.function`.'),
-  with: json.optional().describe('Input of the function or of the run below; templates are filled in.'),
+  with: json
+    .optional()
+    .describe('Input of the function, of the agent, of the tool or of the run below; templates are filled in.'),
+  agent: dnsName
+    .optional()
+    .describe(
+      "Runs the turns of an agent of the same namespace. Its output is the value of the agent's `outputSchema`, else `{ text }`.",
+    ),
+  tool: dnsName.optional().describe('Calls a tool of the same namespace once, with `with` as its input.'),
+  route: routeObject
+    .optional()
+    .describe('A model picks one of several steps, and the others are skipped. Its output is `{ route, reason }`.'),
   command: command
     .optional()
     .describe(
@@ -376,10 +406,10 @@ const stepSchema = z.strictObject({
 })
 
 /** What a step does: it has exactly one of these. */
-const KINDS = ['function', 'command', 'wait', 'approval', 'workflow', 'definition'] as const
+const KINDS = ['function', 'command', 'agent', 'tool', 'route', 'wait', 'approval', 'workflow', 'definition'] as const
 /** Keys that only some kinds take. */
 const KINDS_OF: Record<string, readonly (typeof KINDS)[number][]> = {
-  with: ['function', 'workflow', 'definition'],
+  with: ['function', 'agent', 'tool', 'workflow', 'definition'],
   env: ['command'],
   secrets: ['function'],
   stdin: ['command'],
@@ -392,12 +422,12 @@ const KINDS_OF: Record<string, readonly (typeof KINDS)[number][]> = {
   tearDownTimeout: ['command'],
   output: ['command'],
   exportEnv: ['command'],
-  retry: ['function', 'command', 'workflow', 'definition'],
-  timeout: ['function', 'command', 'workflow', 'definition'],
-  queueTimeout: ['function', 'command'],
+  retry: ['function', 'command', 'agent', 'tool', 'route', 'workflow', 'definition'],
+  timeout: ['function', 'command', 'agent', 'tool', 'route', 'workflow', 'definition'],
+  queueTimeout: ['function', 'command', 'agent', 'tool', 'route'],
   repeatable: ['function', 'command'],
-  runsOn: ['function', 'command'],
-  outputSchema: ['function', 'command', 'workflow', 'definition'],
+  runsOn: ['function', 'command', 'agent', 'tool', 'route'],
+  outputSchema: ['function', 'command', 'agent', 'tool', 'workflow', 'definition'],
 }
 const SPREADS = ['forEach', 'matrix', 'loop'] as const
 
@@ -414,12 +444,12 @@ export function conflictsOf(step: Record<string, unknown>): Conflict[] {
   const kinds = KINDS.filter(has)
   const [kind] = kinds
   if (kind === undefined)
-    conflicts.push({ key: null, message: 'needs one of function, command, wait, approval, workflow and definition' })
+    conflicts.push({ key: null, message: `needs one of ${KINDS.slice(0, -1).join(', ')} and ${KINDS.at(-1) ?? ''}` })
   for (const other of kinds.slice(1))
     conflicts.push({ key: other, message: `stands beside ${kind ?? ''}; keep one of them` })
   for (const [key, allowed] of Object.entries(KINDS_OF))
     if (has(key) && !kinds.some((k) => allowed.includes(k)))
-      conflicts.push({ key, message: `is for steps with a ${allowed.slice(0, 3).join(' or a ')} only` })
+      conflicts.push({ key, message: `is for steps with ${anyOf(allowed)} only` })
   const [spread, ...others] = SPREADS.filter(has)
   for (const other of others)
     conflicts.push({ key: other, message: `stands beside ${spread ?? ''}; keep one of forEach, matrix and loop` })
@@ -438,7 +468,35 @@ export function conflictsOf(step: Record<string, unknown>): Conflict[] {
   const count = named.filter((value) => typeof value === 'object').length
   if (count > LIMITS.secretKeysMax)
     conflicts.push({ key: null, message: `names ${count} secrets; the limit is ${LIMITS.secretKeysMax}` })
-  return [...conflicts, ...joinConflicts(step), ...waitConflicts(step['wait']), ...approvalConflicts(step['approval'])]
+  return [
+    ...conflicts,
+    ...agentConflicts(step),
+    ...joinConflicts(step),
+    ...waitConflicts(step['wait']),
+    ...approvalConflicts(step['approval']),
+  ]
+}
+
+/** Such as `a function or a command`. */
+const anyOf = (kinds: readonly string[]): string => {
+  const all = kinds.map((kind) => (kind === 'agent' || kind === 'approval' ? `an ${kind}` : `a ${kind}`))
+  return [all.slice(0, -1).join(', '), ...all.slice(-1)].filter((text) => text !== '').join(' or ')
+}
+
+function agentConflicts(step: Record<string, unknown>): Conflict[] {
+  const conflicts: Conflict[] = []
+  if (step['agent'] !== undefined && step['with'] === undefined)
+    conflicts.push({ key: 'agent', message: 'stands without with: what is it asked?' })
+  const given = step['with']
+  const isText = typeof given === 'string' && given.includes('${{')
+  const isMap = typeof given === 'object' && given !== null && !Array.isArray(given)
+  if (step['tool'] !== undefined && given !== undefined && !isText && !isMap)
+    conflicts.push({ key: 'with', message: 'must be a map: the input of a tool has names' })
+  if (step['route'] === undefined) return conflicts
+  for (const spread of SPREADS)
+    if (step[spread] !== undefined)
+      conflicts.push({ key: spread, message: 'stands beside route, which picks one way for all' })
+  return conflicts
 }
 
 function joinConflicts(step: Record<string, unknown>): Conflict[] {

@@ -15,7 +15,18 @@ export interface StepExpressions {
 type Root = (typeof ROOTS)[number]
 
 /** Fields whose strings are templates that are evaluated for each activation, so `item`, `matrix` and `turn` may be read. */
-const PER_ITEM = ['with', 'command', 'env', 'stdin', 'workdir', 'setUp', 'tearDown', 'wait', 'approval'] as const
+const PER_ITEM = [
+  'with',
+  'command',
+  'env',
+  'stdin',
+  'workdir',
+  'setUp',
+  'tearDown',
+  'wait',
+  'approval',
+  'route',
+] as const
 /** What every expression may read. */
 const ALWAYS: readonly Root[] = ['inputs', 'steps', 'run']
 
@@ -118,12 +129,7 @@ export function compileStepExpressions(
 
   for (const field of PER_ITEM) {
     const value = step[field]
-    // What `match` holds is an expression and no template; the schema of what an approver gives is neither.
-    walk(
-      field === 'wait' ? without(value, 'match') : field === 'approval' ? without(value, 'inputs') : value,
-      [...path, field],
-      perItem,
-    )
+    walk(templatesIn(field, value), [...path, field], perItem)
   }
   const ofTurn: readonly Root[] = takesTurns ? [...ALWAYS, 'turn'] : ALWAYS
   condition(step['if'], [...path, 'if'], ofTurn)
@@ -155,6 +161,13 @@ export const waysIn = (next: unknown, at: Path): { way: unknown; at: Path }[] =>
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** What `match` holds is an expression and no template; the schema of what an approver gives is neither, nor is what a route is told of steps. */
+function templatesIn(field: (typeof PER_ITEM)[number], value: unknown): unknown {
+  if (field === 'wait') return without(value, 'match')
+  if (field === 'approval') return without(value, 'inputs')
+  return field === 'route' && isObject(value) ? { question: value['question'] } : value
+}
 
 const without = (value: unknown, key: string): unknown =>
   isObject(value) ? Object.fromEntries(Object.entries(value).filter(([name]) => name !== key)) : value

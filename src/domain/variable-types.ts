@@ -3,6 +3,8 @@ import type { VariableTypes } from './infer-type.ts'
 import { ANYTHING, mapOf, ofKind, typeOfSchema, type ValueType } from './value-type.ts'
 
 const TEXT = ofKind('string')
+/** What a route gives. */
+const ROUTED: ValueType = { ...mapOf({ route: TEXT, reason: TEXT }), isClosed: true }
 const RUN = mapOf({ id: TEXT, workflow: TEXT, namespace: TEXT })
 
 /** What the expressions of a workflow may read: its inputs by their schema, what steps give by their `outputSchema`. Before its first turn a step gives null. The workflow may be wrong. */
@@ -31,6 +33,7 @@ export function variableTypes(
 /** A spread step gives the list of what its activations gave. */
 function outputOf(step: Record<string, Json>): ValueType {
   if (step['forEach'] !== undefined || step['matrix'] !== undefined) return ofKind('list')
+  if (step['route'] !== undefined) return ROUTED
   return typeOfSchema(step['outputSchema'])
 }
 

@@ -175,6 +175,28 @@ export interface AgentNode extends NodeCommon {
   with: Json
 }
 
+/** A worker calls a tool once. */
+export interface ToolNode extends NodeCommon {
+  kind: 'tool'
+  /** Name of a tool of `Definition.bound`. */
+  tool: string
+  /** Template of its input. */
+  with: Json
+}
+
+/** A model picks one of several steps. The condition that only the chosen one runs stands in their `if`, or in the ways of this node. */
+export interface RouteNode extends NodeCommon {
+  kind: 'route'
+  /** Name of a model endpoint. */
+  model: string
+  /** A template. */
+  question: string
+  /** Steps by name, each with what it is for. */
+  options: { step: string; when: string }[]
+  /** Step that is taken when the model names none; null: then it fails. */
+  fallback: string | null
+}
+
 export interface WaitNode extends NodeCommon {
   kind: 'wait'
   for:
@@ -206,14 +228,26 @@ export interface ChildNode extends NodeCommon {
   with: Json
 }
 
-export type WorkflowNode = FunctionNode | CommandNode | AgentNode | WaitNode | ApprovalNode | ChildNode
+export type WorkflowNode =
+  FunctionNode | CommandNode | AgentNode | ToolNode | RouteNode | WaitNode | ApprovalNode | ChildNode
+
+/** What a worker offers to take nodes of a kind; `engine`: they wait in rows. */
+const BACKENDS: Record<WorkflowNode['kind'], Requirements['backend']> = {
+  function: 'function',
+  command: 'process',
+  agent: 'agent',
+  tool: 'agent',
+  route: 'agent',
+  wait: 'engine',
+  approval: 'engine',
+  workflow: 'engine',
+}
 
 /** Nodes that a worker executes. The others wait in rows: the engine itself begins and ends them. */
-export type WorkNode = FunctionNode | CommandNode | AgentNode
+export type WorkNode = FunctionNode | CommandNode | AgentNode | ToolNode | RouteNode
 export type ParkedNode = WaitNode | ApprovalNode | ChildNode
 
-export const isWork = (node: WorkflowNode): node is WorkNode =>
-  node.kind === 'function' || node.kind === 'command' || node.kind === 'agent'
+export const isWork = (node: WorkflowNode): node is WorkNode => BACKENDS[node.kind] !== 'engine'
 
 /** Nodes that may be given files of earlier steps. */
 export const takesFiles = (node: WorkflowNode): node is FunctionNode | CommandNode =>
@@ -237,9 +271,11 @@ export const isDecided = (node: WorkflowNode): boolean =>
 export const readsInputs = (node: WorkflowNode): boolean =>
   isWork(node) &&
   JSON.stringify(
-    node.kind !== 'command'
-      ? node.with
-      : [node.command, node.env, node.stdin, node.workdir, node.setUp, node.tearDown?.commands],
+    node.kind === 'route'
+      ? node.question
+      : node.kind !== 'command'
+        ? node.with
+        : [node.command, node.env, node.stdin, node.workdir, node.setUp, node.tearDown?.commands],
   ).includes('inputs')
 
 /** What an older worker may not know of. A worker names those that it has; a step waits for one that has what it uses. */
@@ -272,15 +308,6 @@ export interface Requirements {
 
 /** The key of `runsOn` that names a worker. No worker may have a label of this name. */
 export const WORKER_PIN = 'worker'
-
-const BACKENDS: Record<WorkflowNode['kind'], Requirements['backend']> = {
-  function: 'function',
-  command: 'process',
-  agent: 'agent',
-  wait: 'engine',
-  approval: 'engine',
-  workflow: 'engine',
-}
 
 export function requirementsOf(definition: Definition, node: WorkflowNode): Requirements {
   const features = featuresOf(node)

@@ -6,6 +6,7 @@ import type { Scope } from '../domain/expression.ts'
 import { Failure, type FailureRecord } from '../domain/failure.ts'
 import { scopeOfActivation } from '../domain/activation-scope.ts'
 import { ringOf } from '../domain/rings.ts'
+import { isObject } from '../domain/placed-problem.ts'
 import { displayName, indexOf, pathOf } from '../domain/step.ts'
 import { evaluateTemplate } from '../domain/template.ts'
 import { wayOf } from '../domain/turn-way.ts'
@@ -164,10 +165,18 @@ function workOf(
       `filling in ${what}: ${template} gives ${got === null ? 'null' : typeof got}, not text`,
     )
   }
-  if (node.kind === 'agent') {
+  if (node.kind === 'route') {
+    const { kind, model, options, fallback } = node
+    return { kind, model, question: text(node.question, 'route.question'), options, fallback }
+  }
+  if (node.kind === 'agent' || node.kind === 'tool') {
     const { bound } = definition
     assert(bound, `definition ${definition.name} binds what its agent steps refer to`)
-    return { kind: 'agent', agent: node.agent, input: value(node.with), bound }
+    const input = value(node.with)
+    if (node.kind === 'agent') return { kind: 'agent', agent: node.agent, input, bound }
+    if (isObject(input)) return { kind: 'tool', tool: node.tool, input, bound }
+    const got = Array.isArray(input) ? 'a list' : input === null ? 'null' : typeof input
+    throw new Failure('input.invalid', `calling tool ${node.tool}: with gives no map`, { evidence: { got } })
   }
   const nameOf = (i: number): string => definition.nodes[i]?.name ?? ''
   const files = node.files?.map(({ from, path, optional }) => ({ from: nameOf(from), path, optional }))

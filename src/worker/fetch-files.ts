@@ -22,7 +22,7 @@ export class FileFetching {
   /** The files that the attempt is given. Throws `files.none_found` when something that its step has to have is not there, and `files.too_many`. */
   async list(attempt: Attempt): Promise<WantedFile[]> {
     const { work } = attempt.assignment
-    const wants = (work.kind !== 'agent' && work.files) || []
+    const wants = ('files' in work && work.files) || []
     if (wants.length === 0) return []
     const answer = await this.#asker.ask(attempt, (at, signal) => this.#lane.wantedFiles(at, signal))
     if (answer === null || answer.state === 'stale') throw notOurs(attempt)

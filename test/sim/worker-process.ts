@@ -480,7 +480,7 @@ const timedOut = (key: string): EndBody => ({
 
 /** How an attempt will go. Each output names its attempt, so that the store can be asked whose it is. */
 function fateOf(dice: Dice, { work }: Assignment, key: string): { endsAfter: number | null; outcome: EndBody } {
-  const what = work.kind === 'function' ? work.function : work.kind === 'agent' ? work.agent : (work.command[0] ?? '')
+  const what = work.kind === 'function' ? work.function : work.kind === 'command' ? (work.command[0] ?? '') : work.kind
   const good: EndBody = { kind: 'succeeded', output: { attempt: key } }
   const quick = dice.int(0, 150)
   switch (what) {

@@ -109,6 +109,11 @@ function turnsText({ max, next }: NonNullable<PlannedStep['turns']>): string {
 function whereOf({ requires }: PlannedStep): string {
   if (requires === null) return 'no worker'
   const labels = Object.entries(requires.labels).map(([key, value]) => `${key}=${value}`)
-  const what = requires.module === null ? 'any worker with commands' : `a worker with module ${requires.module}`
+  const what =
+    requires.module !== null
+      ? `a worker with module ${requires.module}`
+      : requires.backend === 'agent'
+        ? 'any worker with agents'
+        : 'any worker with commands'
   return printableLine([what, ...labels].join(', '))
 }
