@@ -1,7 +1,11 @@
 import { defineConfig } from 'vitest/config'
 
 /** Unit tests that start processes. */
-const PROCESS_UNITS = ['src/backends/process/**/*.test.ts', 'src/worker/command-attempt.test.ts']
+const PROCESS_UNITS = [
+  'src/agents/mcp/mcp-clients.test.ts',
+  'src/backends/process/**/*.test.ts',
+  'src/worker/command-attempt.test.ts',
+]
 
 /** Unit tests that load whole databases or feed monsters to the parser: for `verify`, so that `check` stays quick. */
 const SLOW_UNITS = [

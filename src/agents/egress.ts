@@ -109,6 +109,8 @@ async function follow({ url, ...init }: RequestInit & { url: string }, policy: E
       throw blockIn(error) ?? error
     })
     const location = response.headers.get('location')
+    // Who asks for it looks at redirects itself, and calls anew where it wants to.
+    if (init.redirect === 'manual') return bounded(response)
     // Other redirects turn the request into one without a body, which no model answers.
     if ((response.status !== 307 && response.status !== 308) || location === null) return bounded(response)
     const next = URL.parse(location, at)

@@ -191,6 +191,7 @@ const SPECS: Record<KindName, (text: string) => JsonObject> = {
   Agent: () => ({ model: 'gpt', instructions: 'Be brief.' }),
   Instructions: () => ({ text: 'Be brief.' }),
   Memory: (text) => ({ scope: 'shared', description: text }),
+  McpServer: (text) => ({ transport: 'stdio', stdio: { command: 'true', args: [text] } }),
   PriceTable: () => ({ currency: 'USD', rows: [{ model: '*', input: 1, output: 2 }] }),
 }
 

@@ -738,6 +738,14 @@ export const FAILURES = {
   ),
 
   // Tools
+  'tool.unknown': row(
+    'There is no such tool',
+    404,
+    'never',
+    'author',
+    FAILED,
+    'Call one of the tools that are listed with the failure, or let the filters of the server through.',
+  ),
   'tool.invalid_input': row(
     'A tool was called with what its input schema does not allow',
     422,
@@ -779,6 +787,40 @@ export const FAILURES = {
     'operator',
     NOPERM,
     'Which policy decided and what would let it pass stand with the failure. Change the policy when it is not meant, or do without.',
+  ),
+
+  // MCP servers
+  'mcp.unreachable': row(
+    'An MCP server cannot be reached',
+    503,
+    'later',
+    'operator',
+    UNAVAILABLE,
+    'Check that it runs and that spec.http.url or spec.stdio.command is right. Agents that can do without it say optional: true.',
+  ),
+  'mcp.exited': row(
+    'The program of an MCP server ended',
+    503,
+    'later',
+    'operator',
+    FAILED,
+    'Its last lines and how it ended stand with the failure. It is started again when it is next needed.',
+  ),
+  'mcp.auth_failed': row(
+    'An MCP server does not let us in',
+    424,
+    'after-change',
+    'operator',
+    NOPERM,
+    'Put a valid value into the secret named with the failure (orrery secret set). Nothing has to be restarted.',
+  ),
+  'mcp.protocol_error': row(
+    'An MCP server answers what the protocol does not know',
+    502,
+    'after-change',
+    'operator',
+    FAILED,
+    'Check that the address is that of an MCP endpoint, and that the server speaks revision 2026-07-28 or 2025-11-25.',
   ),
 
   // Workers and attempts

@@ -247,6 +247,19 @@ export const LIMITS = {
   promptChars: 500_000,
   /** Longest answer of a model: its text and what it calls tools with. */
   modelAnswerChars: 16 * 1024 * 1024,
+  /** Tools of one MCP server, pages in which it lists them, and the description of one. */
+  mcpToolsMax: 500,
+  mcpPagesMax: 50,
+  mcpDescriptionChars: 8_000,
+  /** One message of an MCP server over its standard output, and the largest output of a call that its spec may allow. */
+  mcpMessageBytes: 16 * 1024 * 1024,
+  mcpOutputBytes: 8 * 1024 * 1024,
+  /** Sessions with MCP servers that one worker holds. */
+  mcpSessionsMax: 200,
+  /** How long its program may take to end at each step: its input ends, TERM, KILL. */
+  mcpStopMs: 2_000,
+  /** How long a server over stdio may take to say which revision of the protocol it speaks before it is taken for an old one. */
+  mcpProbeMs: 3_000,
   /** Redirects of one request that leaves. */
   redirectsMax: 3,
   /** Endpoints that the doctor looks at. */

@@ -2,6 +2,7 @@ import { nearest } from '../../base/nearest.ts'
 import { agentKind } from './agent.ts'
 import { instructionsKind } from './instructions.ts'
 import type { Kind } from './kind.ts'
+import { mcpServerKind } from './mcp-server.ts'
 import { memoryKind } from './memory.ts'
 import { modelEndpointKind } from './model-endpoint.ts'
 import { priceTableKind } from './price-table.ts'
@@ -17,6 +18,7 @@ export const KINDS = [
   agentKind,
   instructionsKind,
   memoryKind,
+  mcpServerKind,
 ] as const
 
 export type KindName = (typeof KINDS)[number]['kind']

@@ -1,0 +1,291 @@
+import type * as Sdk from '@modelcontextprotocol/client'
+import { backoffMs } from '../../base/backoff.ts'
+import type { Clock } from '../../base/clock.ts'
+import type { Log } from '../../base/log.ts'
+import type { Random } from '../../base/random.ts'
+import type { Redactor } from '../../base/redact.ts'
+import { Failure } from '../../domain/failure.ts'
+import { FAILURES } from '../../domain/failures.ts'
+import type { McpServerSpec } from '../../domain/kinds/mcp-server.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import type { Egress } from '../egress.ts'
+import { type ChildTransport, startChild } from './child-transport.ts'
+import { openHttp, type ValueAt } from './http-transport.ts'
+import { judgeConnection } from './judge-error.ts'
+import { type KnownTool, knownTools } from './offered-tools.ts'
+
+export interface SessionDeps {
+  clock: Clock
+  random: Random
+  log: Log
+  egress: Egress
+  /** How we call ourselves to servers. */
+  about: { name: string; version: string }
+  /** PATH of programs that are started. */
+  path: string | null
+}
+
+export interface SessionOf {
+  namespace: string
+  name: string
+  spec: McpServerSpec
+  /** Values of the secrets that the spec names, by where. */
+  valueAt: ValueAt
+  /** The same secrets as `use: NAME/KEY`. */
+  secrets: readonly string[]
+  redactor: Redactor
+}
+
+/** A connection that was opened, until it is lost. */
+export interface Link {
+  sdk: typeof Sdk
+  client: Sdk.Client
+  child: ChildTransport | null
+  http: Sdk.StreamableHTTPClientTransport | null
+  /** As they were last listed; null when they have to be listed anew. */
+  tools: Promise<Map<string, KnownTool>> | null
+}
+
+/** One server that several attempts speak to. It is connected when it is needed, again when it was lost, and stopped when nobody uses it. */
+export class McpSession {
+  readonly #deps: SessionDeps
+  readonly of: SessionOf
+  #link: Promise<Link> | null = null
+  #uses = 0
+  #idle: AbortController | null = null
+  /** Once known: asking a program that ends at a question which it does not know costs a start each time. */
+  #isOld = false
+  readonly #closing = new AbortController()
+
+  constructor(deps: SessionDeps, of: SessionOf) {
+    this.#deps = deps
+    this.of = of
+  }
+
+  get server(): string {
+    return `${this.of.namespace}/${this.of.name}`
+  }
+
+  get isUsed(): boolean {
+    return this.#uses > 0
+  }
+
+  /** Work with the server; it is not stopped meanwhile. */
+  async use<T>(work: () => Promise<T>): Promise<T> {
+    this.#uses++
+    this.#idle?.abort()
+    this.#idle = null
+    try {
+      return await work()
+    } finally {
+      this.#uses--
+      if (this.#uses === 0 && !this.#closing.signal.aborted) void this.#stopLater()
+    }
+  }
+
+  /** The connection, opened when there is none. All who wait share one opening, and none of them ends it for the others. */
+  async link(signal: AbortSignal): Promise<Link> {
+    signal.throwIfAborted()
+    if (this.#closing.signal.aborted) throw new Failure('mcp.unreachable', `MCP server ${this.server} was closed`)
+    if (this.#link === null) {
+      const opening = this.#open()
+      this.#link = opening
+      opening.catch(() => this.#forget(opening))
+    }
+    return unlessAborted(this.#link, signal)
+  }
+
+  /** Its tools as they are now. */
+  async tools(link: Link, signal: AbortSignal): Promise<Map<string, KnownTool>> {
+    if (link.tools === null) {
+      const listing = this.#list(link)
+      link.tools = listing
+      listing.catch(() => {
+        if (link.tools === listing) link.tools = null
+      })
+    }
+    return unlessAborted(link.tools, signal)
+  }
+
+  /** What an error of the connection means. */
+  judge(link: Link | null, sdk: typeof Sdk, error: unknown): Failure {
+    const { spec, secrets, redactor } = this.of
+    const where = spec.http?.url ?? [spec.stdio?.command ?? '', ...(spec.stdio?.args ?? [])].join(' ')
+    const child = link?.child ?? null
+    const failure = judgeConnection(sdk, error, {
+      server: this.server,
+      where,
+      end: child?.end ?? null,
+      complaint: child?.complaint ?? null,
+      secrets,
+    })
+    const { message, cause, evidence, remediation } = failure
+    return new Failure(failure.code, redactor.text(message), {
+      ...(cause instanceof Error ? { cause: redactor.text(cause.message) } : {}),
+      ...(evidence ? { evidence: redactor.json(evidence) } : {}),
+      remediation,
+    })
+  }
+
+  /** Gives a connection up that is of no use any more; the next use opens another. */
+  async drop(link: Link): Promise<void> {
+    const held = this.#link
+    if (held !== null && (await held.catch(() => null)) === link) this.#forget(held)
+    await closeLink(link)
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new Failure('mcp.unreachable', `MCP server ${this.server} was closed`))
+    this.#idle?.abort()
+    await this.#stop()
+  }
+
+  #forget(link: Promise<Link>): void {
+    if (this.#link === link) this.#link = null
+  }
+
+  async #stopLater(): Promise<void> {
+    const idle = new AbortController()
+    this.#idle = idle
+    const isOver = await this.#deps.clock.sleep(this.of.spec.idleStop, idle.signal).then(
+      () => true,
+      () => false,
+    )
+    if (isOver && !this.isUsed) await this.#stop()
+  }
+
+  async #stop(): Promise<void> {
+    const held = this.#link
+    this.#link = null
+    const link = await held?.catch(() => null)
+    if (link) await closeLink(link)
+  }
+
+  async #open(): Promise<Link> {
+    const { reconnect } = this.of.spec
+    const { clock, random, log } = this.#deps
+    const policy = { ...reconnect, initialMs: reconnect.initial, maxMs: reconnect.maxDelay }
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#openOnce()
+      } catch (error) {
+        const failure = error instanceof Failure ? error : this.judge(null, await loadSdk(), error)
+        if (FAILURES[failure.code].retry !== 'later' || tries > reconnect.max) throw failure
+        const delayMs = backoffMs(policy, tries, random)
+        log.warn('MCP server not reached, trying again', { server: this.server, code: failure.code, tries, delayMs })
+        await clock.sleep(delayMs, this.#closing.signal)
+      }
+    }
+  }
+
+  async #openOnce(): Promise<Link> {
+    const sdk = await loadSdk()
+    const { spec, valueAt } = this.of
+    const { stdio, http } = spec
+    if (http) return this.#connect(sdk, { child: null, http: openHttp(sdk, http, valueAt, this.#deps.egress) })
+    const program = {
+      command: stdio?.command ?? '',
+      args: stdio?.args ?? [],
+      env: Object.fromEntries(
+        Object.entries(stdio?.env ?? {}).map(([name, value]) => [name, valueAt(`stdio.env.${name}`, value)]),
+      ),
+      workdir: stdio?.workdir ?? null,
+    }
+    const start = async () => {
+      const child = await startChild(program, this.#deps.path, this.#deps.clock).catch((error: unknown) => {
+        throw this.judge(null, sdk, error)
+      })
+      return { child, http: null }
+    }
+    try {
+      return await this.#connect(sdk, await start())
+    } catch (error) {
+      // Old programs end at the question which revision they speak. They are asked once.
+      if (this.#isOld || spec.protocol !== 'auto' || !(error instanceof Failure && error.code === 'mcp.exited'))
+        throw error
+      this.#isOld = true
+      return this.#connect(sdk, await start())
+    }
+  }
+
+  async #connect(sdk: typeof Sdk, { child, http }: Pick<Link, 'child' | 'http'>): Promise<Link> {
+    const { spec } = this.of
+    const { about, log } = this.#deps
+    const mode = spec.protocol === 'auto' ? 'auto' : spec.protocol === '2026-07-28' ? { pin: spec.protocol } : 'legacy'
+    const timeout = spec.timeouts.connect
+    const client = new sdk.Client(about, {
+      capabilities: {},
+      versionNegotiation: { mode, probe: child ? { timeoutMs: Math.min(timeout, LIMITS.mcpProbeMs) } : {} },
+      inputRequired: { autoFulfill: false },
+      listMaxPages: LIMITS.mcpPagesMax,
+      // Outputs are checked by us, where a schema that explodes is stopped in time.
+      jsonSchemaValidator: trusting,
+      listChanged: { tools: { autoRefresh: false, debounceMs: 0, onChanged: () => (link.tools = null) } },
+    })
+    const link: Link = { sdk, client, child, http, tools: null }
+    const onerror = (error: Error): void => {
+      log.debug('MCP server', { server: this.server, message: this.of.redactor.text(error.message) })
+      // The stream on which changes are told may be what broke.
+      link.tools = null
+    }
+    Object.assign(client, { onerror })
+    try {
+      const signal = this.#closing.signal
+      const transport = child ?? http
+      if (transport === null) throw new Failure('mcp.unreachable', `MCP server ${this.server} has no address`)
+      await client.connect(transport, { timeout, signal, ...(this.#isOld ? { prior: { kind: 'legacy' } } : {}) })
+    } catch (error) {
+      if (child) await child.close()
+      throw this.judge(link, sdk, error)
+    }
+    const onclose = (): void => {
+      if (child)
+        log.warn('program of an MCP server ended', { server: this.server, ...this.of.redactor.json(child.end) })
+      void this.drop(link)
+    }
+    Object.assign(client, { onclose })
+    return link
+  }
+
+  async #list({ sdk, client, child, http, tools }: Link): Promise<Map<string, KnownTool>> {
+    const { spec, name } = this.of
+    try {
+      const { tools: listed } = await client.listTools({}, { timeout: spec.timeouts.connect, cacheMode: 'refresh' })
+      if (listed.length > LIMITS.mcpToolsMax)
+        throw new Failure('mcp.protocol_error', `listing the tools of MCP server ${this.server}`, {
+          evidence: { tools: listed.length, limit: LIMITS.mcpToolsMax },
+          remediation: 'Split the server, or have it list fewer tools.',
+        })
+      return knownTools(name, listed, spec)
+    } catch (error) {
+      throw this.judge({ sdk, client, child, http, tools }, sdk, error)
+    }
+  }
+}
+
+let sdk: Promise<typeof Sdk> | null = null
+
+/** Loaded when the first server is spoken to: most workers never do. */
+const loadSdk = (): Promise<typeof Sdk> => (sdk ??= import('@modelcontextprotocol/client'))
+
+const trusting: NonNullable<Sdk.ClientOptions['jsonSchemaValidator']> = {
+  // The caller names the type of what was checked, and nothing is checked here.
+  getValidator: () => (input) => ({ valid: true, data: input as never, errorMessage: undefined }),
+}
+
+async function closeLink({ client, http }: Link): Promise<void> {
+  Object.assign(client, { onclose: () => {} })
+  // A server that is gone needs no farewell.
+  await http?.terminateSession().catch(() => {})
+  await client.close().catch(() => {})
+}
+
+/** The same promise, for one who may leave before. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = (): void => reject(signal.reason as Error)
+    if (signal.aborted) return leave()
+    signal.addEventListener('abort', leave, { once: true })
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
+  })
+}
