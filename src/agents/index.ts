@@ -10,3 +10,15 @@ export type { KnownModel } from './gateway/judge-error.ts'
 export { resultOf } from './gateway/result-of.ts'
 export { createToolRunner, type ToolRunner, type ToolRunnerDeps } from './tools/create-tool-runner.ts'
 export type { DriverEnv, ToolDriver, ToolEnv, TryResult } from './tools/tool-driver.ts'
+export {
+  type AgentHost,
+  type Appended,
+  type HostCall,
+  type LiveContext,
+  type ShownEvent,
+  StaleAttempt,
+  type TurnsEnd,
+} from './turns/agent-host.ts'
+export type { DataGuard } from './turns/data-guard.ts'
+export { runTurns, type TurnsDeps, type TurnsStep } from './turns/run-turns.ts'
+export { entryOf, type TableEntry } from './turns/tool-table.ts'

@@ -737,14 +737,104 @@ export const FAILURES = {
     'Correct spec.baseUrl. Private networks need allowPrivateAddresses: true; addresses of the metadata of a cloud and link-local ones are never called.',
   ),
 
+  // Agents
+  'agent.turn_limit': row(
+    'The agent was not done after its turns',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'Look at what it did with its turns. Raise limits.maxTurns, or say more plainly in its instructions when it is done.',
+  ),
+  'agent.loop_detected': row(
+    'The agent makes the same call again and again',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'Look at why what the tool gives does not help it. Raise limits.maxRepeats when the call is meant to be made that often.',
+  ),
+  'agent.timed_out': row(
+    'The agent was not done in its time',
+    504,
+    'later',
+    'author',
+    TIMED_OUT,
+    'Raise limits.timeout, or look at which model or tool took the time. Waiting for people and for runs below does not count.',
+  ),
+  'agent.token_limit': row(
+    'The agent may take no more tokens',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'Raise limits.maxTokens, let context.maxTokens leave out former turns, or let its tools give less.',
+  ),
+  'agent.cost_limit': row(
+    'The agent may cost no more',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'Raise limits.maxCost, or use a model that costs less.',
+  ),
+  'agent.cost_unknown': row(
+    'The agent may only cost so much, and nobody knows what a call costs',
+    424,
+    'after-change',
+    'operator',
+    CONFIG,
+    'Name a PriceTable with spec.prices of the endpoint that has a row for its model, all in one currency, or leave limits.maxCost out.',
+  ),
+  'agent.tool_call_limit': row(
+    'The agent may call no more tools',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'Raise limits.maxToolCalls, or look at what it calls so often.',
+  ),
+  'agent.contract_violated': row(
+    'The agent ended without what its contract asks for',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'What is missing stands with the failure: say it in the instructions, or correct execution.mustSucceed and execution.outputMarkers.',
+  ),
+  'route.undecided': row(
+    'The model picked none of the ways',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'Name a fallback, or say more plainly in route.to what each way is for.',
+  ),
+
   // Tools
   'tool.unknown': row(
     'There is no such tool',
     404,
+    'after-change',
+    'author',
+    FAILED,
+    'A model that slipped is told so, and may call one of those that there are. Else offer the tool in spec.tools of the agent, or let the filters of its server through.',
+  ),
+  'tool.duplicate_call': row(
+    'An agent made a call that it had made before',
+    409,
     'never',
     'author',
     FAILED,
-    'Call one of the tools that are listed with the failure, or let the filters of the server through.',
+    'Nothing: the agent wants it so with execution.duplicateCalls: deny.',
+  ),
+  'tool.outcome_unknown': row(
+    'A call of a tool may have been made, and its result is lost',
+    409,
+    'after-change',
+    'operator',
+    FAILED,
+    'Look whether it had its effect, and say so: orrery approvals approve ID makes it again, or takes the output that is given; deny leaves it. A tool that knows idempotency keys may say repeatable: true.',
   ),
   'tool.invalid_input': row(
     'A tool was called with what its input schema does not allow',
@@ -780,6 +870,14 @@ export const FAILURES = {
   ),
 
   // Rules
+  'tool.permission_denied': row(
+    'No role of the agent lets it make this call of a tool',
+    403,
+    'after-change',
+    'operator',
+    NOPERM,
+    'Which rule decided and what would let it pass stand with the failure. Ask beforehand with orrery can-i AGENT TOOL OPERATION.',
+  ),
   'policy.denied': row(
     'A policy forbids it',
     403,
@@ -787,6 +885,14 @@ export const FAILURES = {
     'operator',
     NOPERM,
     'Which policy decided and what would let it pass stand with the failure. Change the policy when it is not meant, or do without.',
+  ),
+  'policy.routing_blocked': row(
+    'A policy forbids giving the work to this agent or workflow',
+    403,
+    'after-change',
+    'operator',
+    NOPERM,
+    'Which policy decided, and what may be given work instead, stand with the failure.',
   ),
 
   // MCP servers
@@ -1033,6 +1139,22 @@ export const FAILURES = {
     'author',
     FAILED,
     'Write one JSON value to the file named in $ORRERY_OUTPUT, or return JSON from the function.',
+  ),
+  'output.empty': row(
+    'The model gave no answer',
+    422,
+    'later',
+    'author',
+    FAILED,
+    'Say in the instructions what the answer is to be, raise repairs, or use another model.',
+  ),
+  'output.check_failed': row(
+    'The answer is not what was wanted',
+    422,
+    'after-change',
+    'author',
+    FAILED,
+    'The reason of the judge and the answer stand with the failure: correct the instructions or check.criteria, or raise check.retries.',
   ),
   'output.file_missing': row(
     'The file that should be the output is not there',

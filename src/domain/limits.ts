@@ -216,6 +216,9 @@ export const LIMITS = {
   logFilesKeptMax: 1_000,
   /** Fallbacks of one model endpoint, and rows of one price table. */
   fallbacksMax: 16,
+  /** Entries that an agent's worker writes into the journal at once, and approvals or budgets that it waits for at once. */
+  journalAppendMax: 200,
+  parkedOnMax: 64,
   /** Names in one list of an agent. */
   agentNamesMax: 128,
   /** Steps that one route chooses from. */

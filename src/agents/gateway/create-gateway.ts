@@ -11,6 +11,7 @@ import {
   isLocalEndpoint,
   mayCallPrivate,
   type ModelEndpointSpec,
+  type Provider,
   secretsOfEndpoint,
 } from '../../domain/kinds/model-endpoint.ts'
 import type { PriceTable } from '../../domain/kinds/price-table.ts'
@@ -52,6 +53,10 @@ export interface CallContext {
   endpoint: string
   /** False: only this one, whatever happens. */
   useFallbacks?: boolean
+  /** Sent to providers that know such keys: the same call made again is answered as it was. */
+  idempotencyKey?: string
+  /** Where this call finds what manifests name, instead of where all do. */
+  source?: ModelSource
   /** Ends the call; its reason is what is thrown then. */
   signal: AbortSignal
 }
@@ -77,6 +82,7 @@ interface Parts extends GatewayDeps {
 async function* callChain(parts: Parts, request: ModelRequest, context: CallContext): AsyncGenerator<ModelEvent, void> {
   const { namespace, endpoint, signal } = context
   signal.throwIfAborted()
+  if (context.source) parts = { ...parts, source: context.source }
   const first = await parts.source.findEndpoint(namespace, endpoint)
   if (!first) throw new Failure('resource.not_found', `looking for ModelEndpoint ${endpoint}`)
   const rest = context.useFallbacks === false ? [] : (first.fallbacks ?? [])
@@ -219,7 +225,7 @@ async function* askOnce(
     const fetch = egress.fetch({ allowPrivate: mayCallPrivate(spec), onlyPrivate: isLocalEndpoint(spec) })
     const answer = yield* streamTry(
       () => openModel(spec, { secrets, fetch, clock, tries }),
-      callOptionsOf(request, spec, names),
+      { ...callOptionsOf(request, spec, names), ...headersOf(spec, context) },
       { clock, timeouts: spec.timeouts, endpoint, names, redactor, estimatedTokens, signal },
     )
     spent = answer.usage.inputTokens + answer.usage.outputTokens
@@ -243,6 +249,12 @@ async function* askOnce(
     place.leave(spent)
   }
 }
+
+/** Providers whose APIs, or those that speak like them, take a key of the caller's; others might refuse what they do not know. */
+const TAKE_KEYS: ReadonlySet<Provider> = new Set(['openai', 'azure-openai', 'anthropic', 'openai-compatible', 'ollama'])
+
+const headersOf = ({ provider }: ModelEndpointSpec, { idempotencyKey }: CallContext) =>
+  idempotencyKey !== undefined && TAKE_KEYS.has(provider) ? { headers: { 'Idempotency-Key': idempotencyKey } } : {}
 
 async function secretsOf(
   source: ModelSource,

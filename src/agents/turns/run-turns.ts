@@ -1,0 +1,372 @@
+import type { Clock } from '../../base/clock.ts'
+import type { Deadlines } from '../../base/deadlines.ts'
+import type { JournalEntry, ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
+import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
+import { Failure, failureRecord, type FailureRecord } from '../../domain/failure.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import type { Action, ModelCall, ReadyCall } from './action.ts'
+import { type AgentHost, type Appended, type LiveContext, type TurnsEnd } from './agent-host.ts'
+import { nextAction } from './next-action.ts'
+import { type AgentPlan, agentSpecOf, idempotencyKeyOf, type Plan, type RoutePlan, type ToolPlan } from './plan.ts'
+import { charsOf, cutResult, recordedOf, storable } from './recorded.ts'
+import { type TableEntry, type ToolTable, toolTableOf } from './tool-table.ts'
+import { applyEntry, foldJournal, type TurnState, workedBefore } from './turn-state.ts'
+
+/** Calls of tools that one turn makes at once. */
+const CALLS_AT_ONCE = 16
+/** What one append carries at most, as JSON; more goes in several. */
+const APPEND_BYTES = 2 * 1024 * 1024
+
+/** The step without what its attempts look up. */
+export type TurnsStep =
+  | Omit<AgentPlan, 'tools' | 'endpoints' | 'prices'>
+  | Omit<ToolPlan, 'endpoints' | 'prices'>
+  | Omit<RoutePlan, 'endpoints' | 'prices'>
+
+export interface TurnsDeps {
+  clock: Clock
+  deadlines: Deadlines
+  /** Ends everything; its reason is thrown. */
+  signal: AbortSignal
+}
+
+/**
+ * One attempt at a step of agents: reads the journal, and does what follows from it until the step ends or waits. Throws StaleAttempt when the attempt
+ * is not ours any more, and the signal's reason.
+ */
+export async function runTurns(step: TurnsStep, host: AgentHost, deps: TurnsDeps): Promise<TurnsEnd> {
+  const loop = new TurnLoop(step, host, deps)
+  return loop.run()
+}
+
+class TurnLoop {
+  readonly #step: TurnsStep
+  readonly #host: AgentHost
+  readonly #deps: TurnsDeps
+  readonly #stop = new AbortController()
+  readonly #signal: AbortSignal
+  readonly #tables = new Map<string, ToolTable>()
+  #state!: TurnState // read before anything else happens
+  #live!: LiveContext // likewise
+  /** Known, and not recorded yet. */
+  #pending: WorkerEntry[] = []
+  #beganAt = 0
+
+  constructor(step: TurnsStep, host: AgentHost, deps: TurnsDeps) {
+    this.#step = step
+    this.#host = host
+    this.#deps = deps
+    this.#signal = AbortSignal.any([deps.signal, this.#stop.signal])
+  }
+
+  async run(): Promise<TurnsEnd> {
+    const { clock, deadlines, signal } = this.#deps
+    const step = this.#step
+    this.#beganAt = clock.monotonic()
+    const [entries, live] = await Promise.all([this.#host.readJournal(), this.#host.context()])
+    this.#state = foldJournal(entries, step.kind === 'agent' ? step.agent : '')
+    this.#live = live
+    const timeoutMs = step.kind === 'agent' ? step.bound.agents[step.agent]?.spec.limits.timeout : undefined
+    const left = timeoutMs === undefined ? null : timeoutMs - workedBefore(this.#state, step.fence)
+    const cancel = left === null ? null : deadlines.add(Math.max(0, left), () => this.#stop.abort(new TimeIsOver()))
+    try {
+      for (;;) {
+        const end = await this.#advance()
+        if (end) return end
+      }
+    } catch (error) {
+      signal.throwIfAborted()
+      if (this.#signal.aborted) return this.#timedOut(timeoutMs ?? 0)
+      if (error instanceof Failure) return { kind: 'failed', failure: error.toRecord() }
+      throw error
+    } finally {
+      cancel?.()
+      // What still runs for a turn that is over has nobody to give its result to.
+      this.#stop.abort(new Error('the attempt is over'))
+    }
+  }
+
+  #timedOut(timeoutMs: number): TurnsEnd {
+    const evidence = { timeoutMs, workedMs: Math.round(this.#workedMs), turns: this.#state.turns.length }
+    return { kind: 'failed', failure: failureRecord('agent.timed_out', `running ${this.#step.what}`, { evidence }) }
+  }
+
+  get #workedMs(): number {
+    return workedBefore(this.#state, this.#step.fence) + this.#elapsedMs
+  }
+  get #elapsedMs(): number {
+    return this.#deps.clock.monotonic() - this.#beganAt
+  }
+
+  async #advance(): Promise<TurnsEnd | null> {
+    this.#signal.throwIfAborted()
+    await this.#lookUpTools()
+    const action = nextAction(this.#plan(), this.#state, { elapsedMs: this.#elapsedMs })
+    switch (action.do) {
+      case 'write':
+        for (const entry of action.entries) this.#note(entry)
+        return null
+      case 'ask_model':
+        return (await this.#leaves()) ?? (await this.#askModel(action))
+      case 'call_model':
+        await this.#callModel(action.call)
+        return null
+      case 'ask_tools':
+        return (await this.#leaves()) ?? (await this.#record(action.entries), null)
+      case 'call_tools':
+        await this.#callTools(action.calls)
+        return null
+      case 'park':
+        await this.#record([])
+        this.#host.show({ type: 'waiting', on: action.on.type })
+        return { kind: 'parked', on: action.on }
+      case 'end': {
+        await this.#record([])
+        const { end } = action
+        if (!end.ok) return { kind: 'failed', failure: end.failure }
+        for (const text of end.notes) this.#host.show({ type: 'note', text })
+        return { kind: 'succeeded', output: end.output }
+      }
+    }
+  }
+
+  /** Nothing is under way here: an attempt that is to leave does. */
+  async #leaves(): Promise<TurnsEnd | null> {
+    if (!this.#host.isLeaving) return null
+    await this.#record([])
+    return { kind: 'returned' }
+  }
+
+  #plan(): Plan {
+    const { endpoints, prices } = this.#live
+    const step = this.#step
+    if (step.kind !== 'agent') return { ...step, endpoints, prices }
+    return { ...step, endpoints, prices, tools: (agent) => this.#tables.get(agent) ?? NO_TOOLS }
+  }
+
+  /** The tools of whoever takes part now, as they are now. */
+  async #lookUpTools(): Promise<void> {
+    const step = this.#step
+    if (step.kind !== 'agent') return
+    for (const agent of new Set([this.#state.agent, this.#state.turns.at(-1)?.agent ?? step.agent])) {
+      if (this.#tables.has(agent)) continue
+      const spec = step.bound.agents[agent]?.spec
+      const found: TableEntry[] =
+        spec?.mcpServers || spec?.memories ? await this.#host.discover(agent, this.#signal) : []
+      this.#tables.set(agent, toolTableOf(step.bound, agent, found))
+    }
+  }
+
+  /** Takes an entry into the state; it goes along with the next append. */
+  #note(entry: WorkerEntry): void {
+    const kept = storable(entry)
+    this.#apply(kept)
+    this.#pending.push(kept)
+    if (kept.kind === 'handed_over') this.#host.show({ type: 'handed_over', from: kept.from, to: kept.to })
+  }
+
+  #apply(entry: JournalEntry): void {
+    applyEntry(this.#state, { entry, fence: this.#step.fence, at: null })
+  }
+
+  /** Records what is known and `asked`, which takes effect when the server took it. */
+  async #record(asked: readonly WorkerEntry[]): Promise<Appended['refused']> {
+    const kept = asked.map(storable)
+    const entries = [...this.#pending, ...kept]
+    this.#pending = []
+    if (entries.length === 0) return null
+    let refused: Appended['refused'] = null
+    for (const part of inParts(entries)) {
+      const answer = await this.#host.append(part)
+      refused = answer.refused
+      if (answer.contextVersion !== this.#live.version) this.#live = await this.#host.context()
+      for (const entry of part)
+        if (kept.includes(entry) && (refused === null || entry.kind !== 'model_asked')) this.#apply(entry)
+      for (const [call, word] of Object.entries(answer.verdicts)) this.#apply({ kind: 'verdict', call, ...word })
+    }
+    return refused
+  }
+
+  async #askModel({ call }: Extract<Action, { do: 'ask_model' }>): Promise<TurnsEnd | null> {
+    const version = this.#live.version
+    const refused = await this.#record([call.entry])
+    if (refused !== null) return ended(refused)
+    // What is live changed just now: the request is made anew from it.
+    if (version === this.#live.version) await this.#callModel(call)
+    return null
+  }
+
+  async #callModel({ entry, request, warnings }: ModelCall): Promise<void> {
+    const { call, endpoint, turn, agent, purpose } = entry
+    const guard = this.#live.guardOf(agent)
+    this.#host.show({ type: 'turn', turn, agent, purpose, endpoint })
+    try {
+      const asked = guard ? guard.request(request) : request
+      const at = { endpoint, idempotencyKey: idempotencyKeyOf(this.#plan(), call), signal: this.#signal }
+      let shown = guard?.stream() ?? null
+      const show = (text: string): void => {
+        if (text !== '' && purpose !== 'judge') this.#host.show({ type: 'text', text })
+      }
+      for await (const event of this.#host.model(asked, at)) {
+        if (event.type === 'text') show(shown ? shown.push(event.text) : event.text)
+        if (event.type === 'retrying') {
+          if (event.isVoid) shown = guard?.stream() ?? null
+          this.#host.show({ type: 'retrying', endpoint, code: event.failure.code, delayMs: event.delayMs })
+        }
+        if (event.type !== 'finished') continue
+        show(shown?.end() ?? '')
+        const chars = charsOf(event.result)
+        if (chars > LIMITS.outputBytes)
+          throw new Failure('output.too_large', `taking the answer of endpoint ${endpoint}`, {
+            evidence: { chars, limit: LIMITS.outputBytes },
+          })
+        const recorded = recordedOf(event.result, { call, taken: this.#state.calls, warnings })
+        const result = guard ? guard.answer(recorded) : recorded
+        this.#note({ kind: 'model_answered', call, result })
+        const { usage, cost } = result
+        const tokens = usage.inputTokens + usage.outputTokens
+        this.#host.show({
+          type: 'answered',
+          turn,
+          tokens,
+          cost: cost?.amount ?? null,
+          currency: cost?.currency ?? null,
+        })
+      }
+    } catch (error) {
+      this.#signal.throwIfAborted()
+      if (!(error instanceof Failure)) throw error
+      this.#note({ kind: 'model_failed', call, failure: error.toRecord() })
+      this.#host.show({ type: 'failed', endpoint, code: error.code })
+    }
+    // Servers may offer other tools by now.
+    this.#forgetFound()
+  }
+
+  #forgetFound(): void {
+    const step = this.#step
+    if (step.kind !== 'agent') return
+    for (const agent of this.#tables.keys()) {
+      const spec = step.bound.agents[agent]?.spec
+      if (spec?.mcpServers) this.#tables.delete(agent)
+    }
+  }
+
+  /** Side by side. What has ended is recorded while others still run; the last results go with what comes next. */
+  async #callTools(calls: readonly ReadyCall[]): Promise<void> {
+    const waiting = [...calls]
+    let open = calls.length
+    let recording: Promise<unknown> | null = null
+    const record = (): void => {
+      if (recording !== null || open === 0 || this.#pending.length === 0) return
+      recording = this.#record([]).finally(() => {
+        recording = null
+      })
+      recording.then(record, () => {})
+    }
+    const lanes = Array.from({ length: Math.min(CALLS_AT_ONCE, calls.length) }, async () => {
+      for (let next = waiting.shift(); next; next = waiting.shift()) {
+        const entry = await this.#callTool(next)
+        open--
+        this.#note(entry)
+        record()
+        // A lane that goes on while nothing can be recorded any more would call for nobody.
+        if (recording !== null) await Promise.race([recording, null])
+      }
+    })
+    await Promise.all(lanes)
+    await recording
+  }
+
+  async #callTool({ call, tool, agent, entry, input }: ReadyCall): Promise<WorkerEntry> {
+    const { clock } = this.#deps
+    const plan = this.#plan()
+    const { namespace, runId, traceparent } = this.#host
+    this.#host.show({ type: 'tool', call, tool, input })
+    const from = clock.monotonic()
+    const result = await this.#host
+      .callTool(
+        {
+          entry,
+          agent,
+          envelope: {
+            version: 1,
+            tool,
+            idempotencyKey: idempotencyKeyOf(plan, call),
+            attempt: 1,
+            operation: entry.offered.operation,
+            input,
+            timeoutMs: entry.timeoutMs,
+            context: { namespace, runId, step: plan.step, agent, traceparent },
+          },
+        },
+        this.#signal,
+      )
+      .catch((error: unknown): ToolResult => {
+        this.#signal.throwIfAborted()
+        if (!(error instanceof Failure)) throw error
+        return resultOfFailure(error.toRecord())
+      })
+    const ms = Math.round(clock.monotonic() - from)
+    const code = result.ok ? null : result.code
+    this.#host.show({
+      type: 'tool_result',
+      call,
+      tool,
+      ok: result.ok,
+      code,
+      reason: result.ok ? null : result.reason,
+      ms,
+    })
+    const bytes =
+      plan.kind === 'agent' && agent !== null ? agentSpecOf(plan, agent).limits.toolOutputBytes : LIMITS.outputBytes
+    const cut = cutResult(result, bytes)
+    if (cut.cut > 0 && plan.kind !== 'agent')
+      return { kind: 'tool_answered', call, result: tooLarge(bytes), ms, cut: 0 }
+    return { kind: 'tool_answered', call, ...cut, ms }
+  }
+}
+
+/** The time of the agent is over. */
+class TimeIsOver extends Error {
+  constructor() {
+    super('the time of the agent is over')
+  }
+}
+
+const NO_TOOLS: ToolTable = { entries: new Map(), warnings: [] }
+
+const resultOfFailure = ({ code, message, retryable, evidence }: FailureRecord): ToolResult => ({
+  ok: false,
+  code,
+  reason: message,
+  retryable,
+  ...(evidence ? { evidence } : {}),
+})
+
+/** What a step gives is never cut: half of a value is another value. */
+const tooLarge = (limit: number): ToolResult => ({
+  ok: false,
+  code: 'output.too_large',
+  reason: `the output is larger than ${limit} bytes`,
+  retryable: false,
+})
+
+const ended = ({ failure, park }: { failure: FailureRecord; park: ParkedOn | null }): TurnsEnd =>
+  park === null ? { kind: 'failed', failure } : { kind: 'parked', on: park }
+
+function* inParts(entries: readonly WorkerEntry[]): Generator<WorkerEntry[]> {
+  let part: WorkerEntry[] = []
+  let bytes = 0
+  for (const entry of entries) {
+    const size = JSON.stringify(entry).length
+    if (part.length === LIMITS.journalAppendMax || (part.length > 0 && bytes + size > APPEND_BYTES)) {
+      yield part
+      part = []
+      bytes = 0
+    }
+    part.push(entry)
+    bytes += size
+  }
+  if (part.length > 0) yield part
+}
