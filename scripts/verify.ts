@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { findPostgres } from '../test/support/postgres.ts'
+import { findRealModel, installRealModel } from '../test/real-model/install.ts'
 import { runChecks } from './check.ts'
 import { installPackage, mayInstall } from './install-package.ts'
 import { isGood, renderResult, renderTotal } from './report.ts'
@@ -36,6 +37,13 @@ async function bringPostgres(): Promise<void> {
   else say(`${found.reason} Tests that need it are skipped, by name, below.`)
 }
 
+/** A real engine for models; only its own tests need it. */
+function bringRealModel(): void {
+  if (findRealModel().kind === 'missing') say('Installing an engine for models…')
+  const found = installRealModel()
+  if (found.kind === 'missing') say(`${found.reason}. Tests that need it are skipped, by name, below.`)
+}
+
 const { values } = parseArgs({
   options: { only: { type: 'string' }, verbose: { type: 'boolean', short: 'v', default: false } },
 })
@@ -50,6 +58,7 @@ if (checks.length + suites.length === 0) {
 
 await bringPostgres()
 await bringPromtool()
+if (suites.some(({ name }) => name === 'real model')) bringRealModel()
 const results: StageResult[] = await runChecks(checks, values)
 for (const suite of suites) {
   say(`\n── ${suite.name}`)
