@@ -62,7 +62,7 @@ export async function createRun(x: Exchange): Promise<Answer> {
       fingerprint: key === null ? null : fingerprint(x.bodyText),
     },
   ])
-  const { runId, existing } = requireRun(outcome, key)
+  const { runId, existing, definition: held, remarks } = requireRun(outcome, key)
   if (!existing) x.made(runId)
   const status = existing ? 200 : 201
   const headers: Record<string, string> = { location: `/v1/runs/${runId}`, ...warningHeader(warning) }
@@ -72,8 +72,9 @@ export async function createRun(x: Exchange): Promise<Answer> {
   }
   if (existing) return x.respondJson(status, shown(x.caller, await engine.getRun(x.caller, runId)), headers)
   const createdAt = new Date(clock.now()).toISOString()
-  const warnings = warning === null ? {} : { warnings: [warning] }
-  const answer: RunCreated = { id: runId, state: 'pending', definition, createdAt, ...warnings }
+  const heard = [...(warning === null ? [] : [warning]), ...remarks]
+  const warnings = heard.length === 0 ? {} : { warnings: heard }
+  const answer: RunCreated = { id: runId, state: 'pending', definition: held ?? definition, createdAt, ...warnings }
   return x.respondJson(status, answer, headers)
 }
 
@@ -112,13 +113,23 @@ const warningHeader = (warning: string | null): Record<string, string> =>
 
 const fingerprint = (bodyText: string) => hash('sha256', bodyText, 'base64url')
 
-function requireRun(outcome: CreateOutcome | undefined, key: string | null): { runId: string; existing: boolean } {
+interface Required {
+  runId: string
+  existing: boolean
+  /** What a new run holds; null of one that was there. */
+  definition: string | null
+  remarks: readonly string[]
+}
+
+function requireRun(outcome: CreateOutcome | undefined, key: string | null): Required {
   if (!outcome) throw new Error('the engine gave no outcome for a new run')
   if (outcome.kind === 'key_reused')
     throw new Failure('idempotency.key_reused', `creating a run under the key ${JSON.stringify(key)}`, {
       evidence: { key, runId: outcome.runId },
     })
-  return { runId: outcome.runId, existing: outcome.kind === 'existing' }
+  const { runId } = outcome
+  if (outcome.kind === 'existing') return { runId, existing: true, definition: null, remarks: [] }
+  return { runId, existing: false, definition: outcome.definition, remarks: outcome.remarks }
 }
 
 export async function listRuns(x: Exchange): Promise<Answer> {

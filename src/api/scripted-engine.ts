@@ -170,7 +170,7 @@ export class ScriptedEngine implements Engine {
       const runId = `run_1${String(this.created.length).padStart(25, '0')}`
       this.runs.add(runId)
       if (run.idempotencyKey !== null) this.keys.set(run.idempotencyKey, { runId, fingerprint: run.fingerprint })
-      return { kind: 'created' as const, runId }
+      return { kind: 'created' as const, runId, definition: run.definition, remarks: [] }
     })
   }
 

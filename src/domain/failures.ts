@@ -1393,6 +1393,24 @@ export const FAILURES = {
   ),
   'run.too_large': row('The run has more steps than the limit', 400, 'never', 'caller', DATA, 'Split the workflow.'),
 
+  // Agents
+  'agent.not_found': row(
+    'There is no such agent',
+    404,
+    'after-change',
+    'author',
+    NOINPUT,
+    'Store the agent with orrery apply -f FILE, in the namespace of the workflow, or correct its name.',
+  ),
+  'agent.too_large': row(
+    'What a run would keep of its agents is larger than the limit',
+    413,
+    'after-change',
+    'author',
+    DATA,
+    'Shorten the instructions, or let fewer agents be reached from one workflow; the limit is named with the failure.',
+  ),
+
   // Secrets
   'secret.not_found': row(
     'A secret is in none of the places where it was looked for',

@@ -221,6 +221,9 @@ export const LIMITS = {
   parkedOnMax: 64,
   /** Names in one list of an agent. */
   agentNamesMax: 128,
+  /** Agents that one run can reach, and what it keeps of all that its steps refer to. */
+  boundAgentsMax: 256,
+  boundBytes: 8 * 1024 * 1024,
   /** Steps that one route chooses from. */
   routesMax: 64,
   /** Of all instructions of an agent together; half of it is warned of. */

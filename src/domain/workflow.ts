@@ -249,6 +249,10 @@ export type ParkedNode = WaitNode | ApprovalNode | ChildNode
 
 export const isWork = (node: WorkflowNode): node is WorkNode => BACKENDS[node.kind] !== 'engine'
 
+/** Nodes that ask models or call tools. */
+export const isOfAgents = (node: WorkflowNode): node is AgentNode | ToolNode | RouteNode =>
+  BACKENDS[node.kind] === 'agent'
+
 /** Nodes that may be given files of earlier steps. */
 export const takesFiles = (node: WorkflowNode): node is FunctionNode | CommandNode =>
   node.kind === 'function' || node.kind === 'command'

@@ -7,6 +7,7 @@ import type { Metrics } from '../base/metrics.ts'
 import type { Random } from '../base/random.ts'
 import type { Tracer } from '../base/trace.ts'
 import type { Db } from '../store/db.ts'
+import type { Binder } from './bind.ts'
 import type { Budgets } from './agents/budgets.ts'
 import type { Gate } from './agents/gate.ts'
 import type { Sealing } from './resources/sealing.ts'
@@ -60,6 +61,8 @@ export interface EngineDeps {
 /** What the parts of the engine share. */
 export interface EngineContext extends EngineDeps {
   definitions: DefinitionCache
+  /** What a run of a definition holds. */
+  binder: Binder
   queues: QueueRegistry
   watch: Watch
   secretResolver: SecretResolver

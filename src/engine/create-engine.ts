@@ -14,6 +14,7 @@ import { listWanted, readWanted } from './wanted-files.ts'
 import { decideApproval, getApproval, listApprovals } from './approvals.ts'
 import { cancelRun, skipStep } from './by-hand.ts'
 import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
+import { createBinder } from './bind.ts'
 import { Creator } from './creator.ts'
 import { createDefinitionCache, createQueueRegistry } from './definitions.ts'
 import { Dispatcher } from './dispatcher.ts'
@@ -71,14 +72,16 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   let nextWithin = Infinity
   const deadlines = createDeadlines(deps.clock)
   const secrets = new Secrets(deps.db, deps.secrets)
+  const definitions = createDefinitionCache(deps.db, {
+    refresh: (on) => ctx.queues.refresh(on),
+    all: () => ctx.queues.all(),
+    idOf: (r) => ctx.queues.idOf(r),
+  })
   const ctx: EngineContext = {
     ...deps,
     queues: createQueueRegistry(deps.db, () => dispatcher.workers.resubscribe()),
-    definitions: createDefinitionCache(deps.db, {
-      refresh: (on) => ctx.queues.refresh(on),
-      all: () => ctx.queues.all(),
-      idOf: (r) => ctx.queues.idOf(r),
-    }),
+    definitions,
+    binder: createBinder({ db: deps.db, definitions }),
     watch: createWatch(deadlines),
     secretResolver: secrets.resolver,
     sealing: deps.secrets ? sealSecrets(deps.secrets) : refuseSealing,

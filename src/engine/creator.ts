@@ -14,11 +14,12 @@ import { watchFlushes } from './observe.ts'
 import type { Caller, CreateOutcome, NewRun } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
-import { canSee } from './visible.ts'
+import { canSee, reach } from './visible.ts'
 
 interface Item {
   row: RunRow
   compiled: Compiled
+  remarks: readonly string[]
 }
 
 /** Creates runs by group commit; the first root of each is born leased when a worker here has room. */
@@ -42,13 +43,16 @@ export class Creator {
 
   async create(caller: Caller, runs: readonly NewRun[]): Promise<CreateOutcome[]> {
     const items: Item[] = []
+    const bound = new Map<string, { compiled: Compiled; remarks: readonly string[] }>()
     for (const run of runs) {
       const compiled = this.#ctx.definitions.peek(run.definition) ?? (await this.#ctx.definitions.get(run.definition))
       const { definition } = compiled
       if (!canSee(caller, definition.namespace)) {
         throw new Failure('definition.not_found', `looking for definition ${run.definition}`)
       }
-      items.push({ compiled, row: this.#rowOf(caller, run, compiled) })
+      const held = bound.get(run.definition) ?? (await this.#bind(caller, compiled))
+      bound.set(run.definition, held)
+      items.push({ ...held, row: this.#rowOf(caller, run, held) })
     }
     // Under a key it may be another run's; whoever asks is told by the outcome.
     const [only] = items
@@ -56,7 +60,16 @@ export class Creator {
     return Promise.all(items.map((item) => this.#batcher.add(item)))
   }
 
-  #rowOf(caller: Caller, run: NewRun, { definition, hash, roots, firstChanges }: Compiled): RunRow {
+  /** What a run of it holds. Nothing is asked where no step is of an agent. */
+  async #bind(caller: Caller, compiled: Compiled): Promise<Pick<Item, 'compiled' | 'remarks'>> {
+    if (!compiled.isOpen) return { compiled, remarks: [] }
+    const { hash, remarks } = await this.#ctx.binder.bind(compiled, { sees: reach(caller) })
+    return { compiled: await this.#ctx.definitions.get(hash), remarks }
+  }
+
+  #rowOf(caller: Caller, run: NewRun, { compiled, remarks }: Pick<Item, 'compiled' | 'remarks'>): RunRow {
+    const { definition, hash, roots, firstChanges } = compiled
+    const notes = [...(run.note ? [run.note] : []), ...remarks]
     const inputs = JSON.stringify(definition.inputs === null ? run.inputs : checkInputs(definition, run.inputs))
     const inputBytes = Buffer.byteLength(inputs)
     if (inputBytes > LIMITS.inputBytes) {
@@ -75,7 +88,7 @@ export class Creator {
       labels: JSON.stringify({ ...definition.labels, ...run.labels }),
       nodes: definition.nodes.length,
       roots: roots.length,
-      changes: run.note ? withNote(firstChanges, run.note) : firstChanges,
+      changes: notes.length > 0 ? withNote(firstChanges, notes.join('; ')) : firstChanges,
       idempotency: key === null ? null : { scope: caller.actor, key, fingerprint: fingerprint ?? '' },
       born: null,
       ...(foreign ? { trace: formatTraceparent(foreign) } : {}),
@@ -116,7 +129,10 @@ export class Creator {
       this.#after(items, created, new Set(leased.map((l) => l.runId)))
       const taken = items.filter((i) => !created.has(i.row.id))
       const existing = taken.length > 0 ? await this.#existing(taken) : new Map<string, CreateOutcome>()
-      return rows.map((row) => existing.get(row.id) ?? { kind: 'created', runId: row.id })
+      return rows.map((row, i) => {
+        const { definition, id: runId } = row
+        return existing.get(runId) ?? { kind: 'created', runId, definition, remarks: items[i]?.remarks ?? [] }
+      })
     } catch (error) {
       // Perhaps it was done and only its answer was lost.
       this.#dispatcher.onDoubt()

@@ -3,6 +3,7 @@ import { Failure } from '../domain/failure.ts'
 import {
   type Definition,
   isDecided,
+  isOfAgents,
   queueKey,
   readsInputs,
   type Requirements,
@@ -17,6 +18,8 @@ export interface Compiled {
   hash: string
   definition: Definition
   dependents: number[][]
+  /** It has steps of agents, and what they refer to is not bound to it yet: a run of it holds another definition. */
+  isOpen: boolean
   /** Plain nodes without needs: queued when a run is created. */
   roots: number[]
   /** Decided nodes without needs: looked at at once. */
@@ -55,6 +58,7 @@ export function compileDefinition(
     hash,
     definition,
     dependents: dependentsOf(definition),
+    isOpen: definition.bound === undefined && definition.nodes.some(isOfAgents),
     roots,
     owedRoots: rootNodes.filter((i) => !roots.includes(i)),
     firstChanges: JSON.stringify([

@@ -83,7 +83,8 @@ export interface NewRun {
 }
 
 export type CreateOutcome =
-  | { kind: 'created'; runId: string }
+  /** `definition` is what the run holds: with all that its steps of agents refer to. */
+  | { kind: 'created'; runId: string; definition: string; remarks: readonly string[] }
   /** The key was used by the same request before. */
   | { kind: 'existing'; runId: string }
   | { kind: 'key_reused'; runId: string }
@@ -93,7 +94,10 @@ export interface Engine {
   readonly resources: ResourceEngine
   putDefinition(caller: Caller, definition: Definition): Promise<{ hash: string }>
   getDefinition(caller: Caller, hash: string): Promise<DefinitionView & { definition: Definition }>
-  /** Inputs are checked against the definition's schema: `input.invalid`. */
+  /**
+   * Inputs are checked against the definition's schema: `input.invalid`. What steps of agents name is looked up: `agent.not_found`,
+   * `resource.not_found`.
+   */
   createRuns(caller: Caller, runs: NewRun[]): Promise<CreateOutcome[]>
   getRun(caller: Caller, runId: string): Promise<RunView>
   listRuns(

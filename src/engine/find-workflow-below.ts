@@ -51,7 +51,9 @@ async function findByHash(
   try {
     const { definition } = await ctx.definitions.get(hash, tx)
     const { name, inputs, labels, namespace } = definition
-    return namespace === run.namespace ? { hash, name, inputs, labels, note: null } : absent()
+    return namespace === run.namespace
+      ? await bound(ctx, tx, run, { hash, name, inputs, labels, note: null })
+      : absent()
   } catch (error) {
     if (error instanceof Failure && error.code === 'definition.not_found') return absent()
     throw error
@@ -82,7 +84,7 @@ async function findByName(
     case 'found': {
       const { definition: hash, labels, warning } = found.start
       const { inputs } = (await ctx.definitions.get(hash, tx)).definition
-      return { hash, name, inputs, labels, note: warning }
+      return bound(ctx, tx, run, { hash, name, inputs, labels, note: warning })
     }
     case 'no_version':
       return new Failure('child.definition_not_found', doing, {
@@ -95,8 +97,28 @@ async function findByName(
       const hash = version === null ? await findNewestDefinition(tx, { namespace, name }) : null
       if (hash === null) return notFound(tx, { doing, namespace, ref, run })
       const { inputs, labels } = (await ctx.definitions.get(hash, tx)).definition
-      return { hash, name, inputs, labels, note: null }
+      return bound(ctx, tx, run, { hash, name, inputs, labels, note: null })
     }
+  }
+}
+
+/** The same with what its steps of agents refer to now, or why it cannot start: a name that is not there. */
+async function bound(
+  ctx: EngineContext,
+  tx: Queryable,
+  run: Pick<Above, 'id'>,
+  workflow: StoredWorkflow,
+): Promise<StoredWorkflow | Failure> {
+  const compiled = await ctx.definitions.get(workflow.hash, tx)
+  if (!compiled.isOpen) return workflow
+  const sees = (await findStarter(tx, run.id))?.reach ?? []
+  try {
+    const { hash, remarks } = await ctx.binder.bind(compiled, { sees, on: tx })
+    const notes = [...(workflow.note === null ? [] : [workflow.note]), ...remarks]
+    return { ...workflow, hash, note: notes.length > 0 ? notes.join('; ') : null }
+  } catch (error) {
+    if (error instanceof Failure) return error
+    throw error
   }
 }
 

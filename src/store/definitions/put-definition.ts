@@ -41,47 +41,66 @@ export async function putDefinition(
   { standalone = true, onNew = () => Promise.resolve() }: PutDefinitionOptions = {},
 ): Promise<string> {
   const hash = definitionHash(definition)
+  const known = await findKnown(db, hash)
+  if (known && standalone && !known.standalone) await markStandalone(db, hash)
+  if (!known) await db.transaction((tx) => insertDefinition(tx, hash, definition, { standalone, onNew }))
+  return hash
+}
+
+/** Keeps a definition under a hash that speaks for it, in the transaction of whoever asks when there is one. No step finds it by its name. Twice is safe. */
+export async function keepDefinition(on: Db | Queryable, hash: string, definition: Definition): Promise<void> {
+  if (await findKnown(on, hash)) return
+  const insert = (tx: Queryable) =>
+    insertDefinition(tx, hash, definition, { standalone: false, onNew: () => Promise.resolve() })
+  await ('transaction' in on ? on.transaction(insert) : insert(on))
+}
+
+async function findKnown(db: Queryable, hash: string): Promise<{ standalone: boolean } | null> {
   const [known] = await db.query<{ standalone: boolean }>(`select standalone from definition where hash = $1`, [hash], {
     name: 'definition_known',
   })
-  if (known && standalone && !known.standalone) await markStandalone(db, hash)
-  if (known) return hash
-  await db.transaction(async (tx) => {
-    const requirements = new Map<string, Requirements>()
-    for (const node of definition.nodes) {
-      const r = requirementsOf(definition, node)
-      requirements.set(queueKey(r), r)
-    }
-    const ids = await putQueues(tx, requirements)
-    const inserted = await tx.query(
-      `insert into definition (hash, namespace, name, body, standalone, created_at)
+  return known ?? null
+}
+
+async function insertDefinition(
+  tx: Queryable,
+  hash: string,
+  definition: Definition,
+  { standalone, onNew }: Required<PutDefinitionOptions>,
+): Promise<void> {
+  const requirements = new Map<string, Requirements>()
+  for (const node of definition.nodes) {
+    const r = requirementsOf(definition, node)
+    requirements.set(queueKey(r), r)
+  }
+  const ids = await putQueues(tx, requirements)
+  const inserted = await tx.query(
+    `insert into definition (hash, namespace, name, body, standalone, created_at)
        values ($1, $2, $3, $4::text::jsonb, $5, clock_now()) on conflict do nothing returning hash`,
-      [hash, definition.namespace, definition.name, JSON.stringify(definition), standalone],
-    )
-    if (inserted.length === 0) {
-      if (standalone) await markStandalone(tx, hash)
-      return
-    }
-    const nodes = definition.nodes
-    await tx.query(
-      `insert into definition_node (definition, node, name, queue_id, total, need, decided, uses_inputs, timeout_ms, queue_timeout_ms)
+    [hash, definition.namespace, definition.name, JSON.stringify(definition), standalone],
+  )
+  if (inserted.length === 0) {
+    if (standalone) await markStandalone(tx, hash)
+    return
+  }
+  const nodes = definition.nodes
+  await tx.query(
+    `insert into definition_node (definition, node, name, queue_id, total, need, decided, uses_inputs, timeout_ms, queue_timeout_ms)
        select $1, * from unnest($2::int[], $3::text[], $4::int[], $5::int[], $6::int[], $7::boolean[], $8::boolean[], $9::int[], $10::int[])`,
-      [
-        hash,
-        nodes.map((_, i) => i),
-        nodes.map((n) => n.name),
-        nodes.map((n) => ids.get(queueKey(requirementsOf(definition, n)))),
-        nodes.map((n) => n.needs.length),
-        nodes.map(needOf),
-        nodes.map(isDecided),
-        nodes.map(readsInputs),
-        nodes.map((n) => n.timeoutMs),
-        nodes.map((n) => n.queueTimeoutMs),
-      ],
-    )
-    await onNew(tx, hash)
-  })
-  return hash
+    [
+      hash,
+      nodes.map((_, i) => i),
+      nodes.map((n) => n.name),
+      nodes.map((n) => ids.get(queueKey(requirementsOf(definition, n)))),
+      nodes.map((n) => n.needs.length),
+      nodes.map(needOf),
+      nodes.map(isDecided),
+      nodes.map(readsInputs),
+      nodes.map((n) => n.timeoutMs),
+      nodes.map((n) => n.queueTimeoutMs),
+    ],
+  )
+  await onNew(tx, hash)
 }
 
 /** It counts as stored now: it is the newest of its name. */

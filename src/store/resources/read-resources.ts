@@ -12,6 +12,19 @@ export async function findResources(db: Queryable, refs: readonly ResourceRef[])
   )
 }
 
+/** The versions of those that exist. */
+export async function findResourceVersions(
+  db: Queryable,
+  refs: readonly ResourceRef[],
+): Promise<(ResourceRef & { version: number })[]> {
+  return db.query(
+    `select kind, namespace, name, resource_version as version from resource
+      where (kind, namespace, name) in (select * from unnest($1::text[], $2::text[], $3::text[])) and deleted_at is null`,
+    [refs.map((r) => r.kind), refs.map((r) => r.namespace), refs.map((r) => r.name)],
+    { name: 'find_resource_versions' },
+  )
+}
+
 /** Which resources; `namespaces` is a reach. */
 export interface ResourceFilter {
   kind: string

@@ -1,0 +1,77 @@
+import { expect, test } from 'vitest'
+import type { JsonObject } from '../../src/base/index.ts'
+import { describeWithPostgres } from '../support/shared-postgres.ts'
+import { openScene, refused, writeBelow } from './rig.ts'
+
+const yaml = (...documents: JsonObject[]): string =>
+  documents.map((document) => JSON.stringify(document)).join('\n---\n')
+const doc = (kind: string, name: string, spec: JsonObject, namespace = 'default'): JsonObject => ({
+  apiVersion: 'orrery.dev/v1',
+  kind,
+  metadata: { name, namespace },
+  spec,
+})
+const GPT = doc('ModelEndpoint', 'gpt', { provider: 'mock', model: 'm', mock: { replies: [{ text: 'hello' }] } })
+const agent = (name: string, more: JsonObject = {}, namespace = 'default') =>
+  doc('Agent', name, { model: 'gpt', instructions: 'Be brief.', ...more }, namespace)
+const asking = (name: string) => doc('Workflow', 'letters', { steps: [{ name: 'write', agent: name, with: 'Go.' }] })
+
+describeWithPostgres('RUN-9: an agent is not there', (postgres) => {
+  test('the run is refused before it exists, with the nearest name and where there is one', async () => {
+    const scene = await openScene({ dsn: await postgres.createStore() })
+    const server = ['--server', scene.address, '--token', scene.adminToken]
+    const stored = writeBelow(scene.dir, 'agents.yaml', yaml(GPT, agent('writer'), agent('auditor', {}, 'ops')))
+    expect((await scene.orrery('apply', '-f', stored)).code).toBe(0)
+
+    const file = writeBelow(scene.dir, 'wrong.yaml', yaml(asking('writr')))
+    const wrong = await refused(['run', file, ...server])
+    expect(wrong.exit).toBe(66)
+    expect(wrong.failure).toMatchObject({
+      code: 'agent.not_found',
+      evidence: { name: 'writr', namespace: 'default', by: 'step write', nearest: 'writer' },
+      remediation: expect.stringContaining('Did you mean writer?'),
+    })
+    const elsewhere = await refused(['run', writeBelow(scene.dir, 'far.yaml', yaml(asking('auditor'))), ...server])
+    expect(elsewhere.failure).toMatchObject({
+      code: 'agent.not_found',
+      evidence: { name: 'auditor', namespaces: ['ops'] },
+      remediation: expect.stringContaining('in namespace ops'),
+    })
+    expect(await scene.db.query('select id from run')).toEqual([])
+
+    const good = await scene.client.createRun({ workflow: asking('writer') })
+    expect(good.id).toMatch(/^run_/)
+  })
+
+  test('so is one whose agent gives work to one that is not there; stored, it starts', async () => {
+    const scene = await openScene({ dsn: await postgres.createStore() })
+    const server = ['--server', scene.address, '--token', scene.adminToken]
+    const stored = writeBelow(scene.dir, 'agents.yaml', yaml(GPT, agent('writer', { delegates: ['checker'] })))
+    expect((await scene.orrery('apply', '-f', stored)).code).toBe(0)
+    const file = writeBelow(scene.dir, 'letters.yaml', yaml(asking('writer')))
+    const { failure } = await refused(['run', file, ...server])
+    expect(failure).toMatchObject({
+      code: 'agent.not_found',
+      evidence: { name: 'checker', by: 'agent writer', field: 'delegates' },
+      remediation: expect.stringContaining('orrery get agents -n default'),
+    })
+    const mended = writeBelow(scene.dir, 'checker.yaml', yaml(agent('checker')))
+    expect((await scene.orrery('apply', '-f', mended)).code).toBe(0)
+    expect((await scene.orrery('run', file, '--detach')).code).toBe(0)
+  })
+
+  test('a run below that names one fails its step, and goes on once it is stored', async () => {
+    const scene = await openScene({ dsn: await postgres.createStore() })
+    await scene.client.putDefinition({ workflow: asking('writer') })
+    const run = await scene.start([{ name: 'below', workflow: 'letters' }])
+    expect(await scene.ended(run)).toMatchObject({
+      state: 'failed',
+      failure: { code: 'agent.not_found', evidence: { name: 'writer' } },
+    })
+    const stored = writeBelow(scene.dir, 'agents.yaml', yaml(GPT, agent('writer')))
+    expect((await scene.orrery('apply', '-f', stored)).code).toBe(0)
+    await scene.client.retryRun(run)
+    const step = await scene.stepWith(run, 'below', ({ state }) => state === 'waiting')
+    expect(step.failure).toBeNull()
+  })
+})
