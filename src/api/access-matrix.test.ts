@@ -193,6 +193,8 @@ const SPECS: Record<KindName, (text: string) => JsonObject> = {
   Memory: (text) => ({ scope: 'shared', description: text }),
   McpServer: (text) => ({ transport: 'stdio', stdio: { command: 'true', args: [text] } }),
   PriceTable: () => ({ currency: 'USD', rows: [{ model: '*', input: 1, output: 2 }] }),
+  Policy: (text) => ({ description: text, models: { localOnly: true } }),
+  Role: (text) => ({ description: text, permissions: [{ tools: ['slack'], operations: ['read'] }] }),
 }
 
 let rig: EngineRig

@@ -231,6 +231,8 @@ export const LIMITS = {
   priceRowsMax: 1_000,
   /** Rules of one list of a policy or a role, and names or patterns of one rule. */
   rulesMax: 200,
+  /** Policies and roles of one namespace that rules are made of; with more, everything is denied. */
+  rulesReadMax: 2_000,
   /** One pattern of data, and the parts that its repetitions make of it. */
   dataPatternChars: 500,
   dataPatternSize: 2_000,

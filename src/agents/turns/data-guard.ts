@@ -27,7 +27,7 @@ export interface DataGuard {
 /** Holds to `rules` for one activation; null when there are none. Stand-ins are the same for each of its attempts. */
 export function createDataGuard(rules: DataRules, activation: string): DataGuard | null {
   if (rules.rules.length === 0) return null
-  let pseudonyms = openPseudonyms(rules, activation)
+  let pseudonyms = openPseudonyms(activation)
   const hidden = <T extends Json>(value: T, place: string): T => {
     const applied = applyDataRulesTo(value, place, 'prompts', rules, pseudonyms)
     pseudonyms = applied.pseudonyms

@@ -181,9 +181,9 @@ describe('data rules', () => {
     action,
     on,
     find: { pattern, ignoreCase: false },
+    salt: 's',
   })
   const dataRules: DataRules = {
-    salt: 's',
     egress: [],
     rules: [
       rule('person', 'pseudonymise', ['prompts'], 'ann@example\\.com'),

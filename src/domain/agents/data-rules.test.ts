@@ -21,10 +21,11 @@ const ruleOf = (name: string, more: Partial<DataRule> = {}): DataRule => ({
   find: { kind: name as DataKindName },
   action: 'redact',
   on: ['prompts'],
+  salt: 'salt',
   ...more,
 })
-const rulesOf = (...rules: DataRule[]): DataRules => ({ rules, salt: 'salt', egress: [] })
-const fresh = () => openPseudonyms({ salt: 'salt' }, 'run_1.0/1')
+const rulesOf = (...rules: DataRule[]): DataRules => ({ rules, egress: [] })
+const fresh = () => openPseudonyms('run_1.0/1')
 const applyTo = (text: string, rules: DataRules, pseudonyms: Pseudonyms = fresh()) => {
   const { texts, ...rest } = applyDataRules([{ place: 'message 1', text }], 'prompts', rules, pseudonyms)
   return { text: texts[0] ?? '', ...rest }
@@ -151,9 +152,9 @@ describe('a pseudonym', () => {
     const first = applyTo('ann@b.example bob@b.example', rules)
     const second = applyTo('bob@b.example', rules)
     expect(first.text).toContain(second.text)
-    const elsewhere = applyTo('bob@b.example', rules, openPseudonyms({ salt: 'salt' }, 'run_2.0/1'))
+    const elsewhere = applyTo('bob@b.example', rules, openPseudonyms('run_2.0/1'))
     expect(elsewhere.text).not.toBe(second.text)
-    const otherSalt = applyTo('bob@b.example', rules, openPseudonyms({ salt: 'pepper' }, 'run_1.0/1'))
+    const otherSalt = applyTo('bob@b.example', rulesOf(ruleOf('email', { action: 'pseudonymise', salt: 'pepper' })))
     expect(otherSalt.text).not.toBe(second.text)
   })
 

@@ -22,31 +22,28 @@ export interface DataRule {
   find: { kind: DataKindName } | { pattern: string; ignoreCase: boolean }
   action: DataAction
   on: readonly DataPlace[]
+  /** What its pseudonyms are made with, so that nobody who sees one can try out what it stands for. */
+  salt: string
 }
 
 /** What rules ask of a worker, which has to hold to it by itself. */
 export interface DataRules {
   rules: readonly DataRule[]
-  /** What pseudonyms are made with, so that nobody who sees one can try out what it stands for. */
-  salt: string
   /** Hosts that tools may call, a list for each policy that says so: a host has to be in all of them. Empty: any. */
   egress: readonly { rule: RuleName; hosts: readonly string[] }[]
 }
 
-export const NO_DATA_RULES: DataRules = { rules: [], salt: '', egress: [] }
+export const NO_DATA_RULES: DataRules = { rules: [], egress: [] }
 
-/** Pseudonyms of one activation, by what they stand for. */
+/** Pseudonyms of one activation of a step, by what they stand for. */
 export interface Pseudonyms {
-  key: string
+  activation: string
   /** Original by pseudonym. */
   known: Readonly<Record<string, string>>
 }
 
-/** The same for every attempt of an activation: what an earlier attempt replaced is told apart and restored by a later one. */
-export const openPseudonyms = ({ salt }: Pick<DataRules, 'salt'>, activation: string): Pseudonyms => ({
-  key: JSON.stringify([salt, activation]),
-  known: {},
-})
+/** The same activation gives the same pseudonyms in every attempt: what an earlier one replaced is restored by a later one. */
+export const openPseudonyms = (activation: string): Pseudonyms => ({ activation, known: {} })
 
 /** What was found, never the text itself. */
 export interface DataFinding {
@@ -89,7 +86,7 @@ export function applyDataRules(
     const former = byOriginal.get(original)
     if (rule.action !== 'pseudonymise' || (former === undefined && known.size >= LIMITS.pseudonymsMax))
       return markOf(rule)
-    const pseudonym = former ?? pseudonymOf(pseudonyms.key, rule.name, original, known)
+    const pseudonym = former ?? pseudonymOf(pseudonyms.activation, rule, original, known)
     known.set(pseudonym, original)
     byOriginal.set(original, pseudonym)
     return pseudonym
@@ -100,7 +97,7 @@ export function applyDataRules(
     return withSpans(text, { from: 0, to: text.length }, spans, replace)
   })
   refuseBlocked(findings)
-  return { texts: done, findings, pseudonyms: { key: pseudonyms.key, known: Object.fromEntries(known) } }
+  return { texts: done, findings, pseudonyms: { ...pseudonyms, known: Object.fromEntries(known) } }
 }
 
 /** The same for all texts in a value: its keys too, because they go where it goes. */
@@ -246,12 +243,17 @@ function refuseBlocked(findings: readonly DataFinding[]): void {
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz234567'
 const SUFFIX_CHARS = 10
 
-/** `EMAIL_` and ten characters that follow from the original, the key and the name of the data, and lead nobody back. */
-function pseudonymOf(key: string, name: string, original: string, known: ReadonlyMap<string, string>): string {
+/** `EMAIL_` and ten characters that follow from the original, the rule and the activation, and lead nobody back. */
+function pseudonymOf(
+  activation: string,
+  { name, salt }: DataRule,
+  original: string,
+  known: ReadonlyMap<string, string>,
+): string {
   const head = name.toUpperCase().replace(/[^A-Z0-9]/g, '_')
   for (let round = 0; ; round++) {
-    const digest = createHmac('sha256', key)
-      .update(JSON.stringify([name, original, round]))
+    const digest = createHmac('sha256', salt)
+      .update(JSON.stringify([activation, name, original, round]))
       .digest()
     const tail = [...digest.subarray(0, SUFFIX_CHARS)].map((byte) => ALPHABET[byte % 32]).join('')
     const pseudonym = `${head}_${tail}`

@@ -23,17 +23,50 @@ export type Verdict =
       verdict: 'approval'
       rule: RuleName
       /** Names of tokens or roles that may decide; null: whoever may decide approvals at all. */
-      approvers: string[] | null
+      approvers: readonly string[] | null
       expiresMs: number | null
     }
 
+/** What the spec of an agent itself says about its calls. */
+export interface OwnRules {
+  /** Names of its roles. */
+  roles: readonly string[]
+  /** `always`: a person decides about each of its calls. */
+  approval: 'by-rule' | 'always'
+  approvers: readonly string[] | null
+  approvalExpiresMs: number | null
+  /** The field of the spec that gives it this very call: of a memory, of work for another agent. Null: it is a tool. */
+  given: string | null
+}
+
+/** Who is given work by a call, or the conversation. */
+export interface CallTarget {
+  of: 'agent' | 'workflow' | 'handoff'
+  name: string
+}
+
 /** A call that the rules are asked about. */
 export interface AskedCall {
+  /** As it is stored. */
   namespace: string
   workflow: string
+  runId: string
   /** Null when a step calls the tool by itself. */
   agent: string | null
   tool: string
   operation: OperationClass
   input: JsonObject
+  /** Null when a step calls the tool by itself. */
+  own: OwnRules | null
+  /** Null when no work is given away. */
+  target: CallTarget | null
+}
+
+/** What rules look at of a run. */
+export interface RunFacts {
+  labels: Readonly<Record<string, string>>
+  /** How many runs it is below another; 0 for one that a person or a trigger started. */
+  depth: number
+  /** Runs right below it. */
+  runsBelow: number
 }

@@ -61,8 +61,8 @@ interface KindRow<K extends string> extends Pick<
   'kind' | 'plural' | 'shortNames' | 'summary' | 'columns' | 'statusOf'
 > {
   spec: z.ZodType
-  /** What the schema cannot say; paths begin with `spec`. The name is null where the document has none. */
-  crossCheck?(spec: JsonObject, name: string | null): Placed[]
+  /** What the schema cannot say; paths begin with `spec`. Name and namespace are null where the document has none. */
+  crossCheck?(spec: JsonObject, name: string | null, namespace: string | null): Placed[]
   /** Instead of schema and cross-check, for a kind that has a compiler. */
   check?(value: Json): KindCheck
   isVersioned?: true
@@ -90,14 +90,16 @@ export function defineKind<const K extends string>(row: KindRow<K>): Kind<K> {
         const parsed = schema.safeParse(value, { reportInput: true })
         const spec = isObject(value) && isObject(value['spec']) ? value['spec'] : {}
         const shape = parsed.success ? [] : parsed.error.issues.flatMap((issue) => problemsOfIssue(issue, knownKeysAt))
-        return { problems: [...shape, ...(row.crossCheck?.(spec, nameIn(value)) ?? [])] }
+        return {
+          problems: [...shape, ...(row.crossCheck?.(spec, nameIn(value, 'name'), nameIn(value, 'namespace')) ?? [])],
+        }
       }),
   }
 }
 
-function nameIn(value: Json): string | null {
+function nameIn(value: Json, key: 'name' | 'namespace'): string | null {
   const metadata = isObject(value) ? value['metadata'] : null
-  const name = isObject(metadata) ? metadata['name'] : null
+  const name = isObject(metadata) ? metadata[key] : null
   return typeof name === 'string' ? name : null
 }
 

@@ -5,7 +5,9 @@ import type { Kind } from './kind.ts'
 import { mcpServerKind } from './mcp-server.ts'
 import { memoryKind } from './memory.ts'
 import { modelEndpointKind } from './model-endpoint.ts'
+import { policyKind } from './policy.ts'
 import { priceTableKind } from './price-table.ts'
+import { roleKind } from './role.ts'
 import { secretKind } from './secret.ts'
 import { workflowKind } from './workflow.ts'
 
@@ -19,6 +21,8 @@ export const KINDS = [
   instructionsKind,
   memoryKind,
   mcpServerKind,
+  policyKind,
+  roleKind,
 ] as const
 
 export type KindName = (typeof KINDS)[number]['kind']
