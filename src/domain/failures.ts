@@ -929,6 +929,24 @@ export const FAILURES = {
     'Check that the address is that of an MCP endpoint, and that the server speaks revision 2026-07-28 or 2025-11-25.',
   ),
 
+  // Budgets
+  'budget.exceeded': row(
+    'A budget is used up',
+    429,
+    'later',
+    'operator',
+    UNAVAILABLE,
+    'Wait until the window of the budget moves, raise its limits (orrery edit budget NAME), or delete it; what waits for it goes on by itself.',
+  ),
+  'budget.price_unknown': row(
+    'A budget of money cannot tell what a call costs',
+    424,
+    'after-change',
+    'operator',
+    CONFIG,
+    'Add the model to the price table that spec.prices of its endpoint names, in the currency of the budget; or set unknownPrice: allow in the budget.',
+  ),
+
   // Workers and attempts
   'worker.lost': row(
     'The worker stopped answering while it held the step',

@@ -52,7 +52,7 @@ export interface EngineDeps {
   egress?: Egress
   /** What agents may do; everything when absent. */
   gate?: Gate
-  /** What agents may spend; anything when absent. */
+  /** What agents may spend; by the budgets that are stored when absent. */
   budgets?: Budgets
   /** Absent: no secrets can be stored, and none are found anywhere. */
   secrets?: SecretDeps

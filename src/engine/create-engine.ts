@@ -16,6 +16,7 @@ import { cancelRun, skipStep } from './by-hand.ts'
 import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
 import { createBinder } from './bind.ts'
 import { Creator } from './creator.ts'
+import { Accountant } from './agents/accountant.ts'
 import { createDefinitionCache, createQueueRegistry } from './definitions.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Caller, Engine } from './engine.ts'
@@ -87,6 +88,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     sealing: deps.secrets ? sealSecrets(deps.secrets) : refuseSealing,
     deadlines,
     children: new RecentRuns(),
+    budgets: deps.budgets ?? new Accountant(deps),
     tickWithin(ms) {
       nextWithin = Math.min(nextWithin, ms)
       wakeTicker()

@@ -79,6 +79,34 @@ export const METRICS = {
     help: 'Looks into the queues for a worker, by whether there was something.',
     labels: { result: ['found', 'empty'] },
   },
+  orrery_tokens_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'Tokens of the calls of models that this server recorded; what came from a cache is part of the input as well.',
+    labels: { direction: ['input', 'output', 'cached_input'] },
+  },
+  orrery_cost_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'Money that those calls cost by their price tables; other currencies than these are counted as other.',
+    labels: { currency: ['USD', 'EUR', 'GBP', 'CHF', 'CNY', 'JPY', 'INR', 'other'] },
+  },
+  orrery_calls_unpriced_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'Calls of models whose price is not known.',
+  },
+  orrery_budget_refusals_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'Calls of models that did not fit into a budget, by what becomes of their steps.',
+    labels: { action: ['wait', 'fail'] },
+  },
+  orrery_budget_alerts_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'Shares of budgets that were reached and told of, each once in its window.',
+  },
   orrery_sessions: { type: 'gauge', of: 'server', help: 'Workers that speak to this server.' },
   orrery_slots: {
     type: 'gauge',

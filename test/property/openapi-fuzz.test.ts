@@ -88,6 +88,13 @@ const PRICES = {
   spec: { currency: 'EUR', rows: [{ model: '*', input: 1, output: 2 }] },
 }
 
+const BUDGET = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Budget',
+  metadata: { name: 'fuzzed' },
+  spec: { window: 'day', limits: { tokens: 1_000 } },
+}
+
 const AGENT = {
   apiVersion: 'orrery.dev/v1',
   kind: 'Agent',
@@ -110,7 +117,7 @@ const MEMORY = {
 }
 
 /** One of each kind. */
-const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS, MEMORY]
+const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS, MEMORY, BUDGET]
 
 /** Runs and approvals that one request may use up: of each there are several. */
 const OF_EACH = 6

@@ -1,6 +1,7 @@
 import { nearest } from '../../base/nearest.ts'
 import { agentKind } from './agent.ts'
 import { instructionsKind } from './instructions.ts'
+import { budgetKind } from './budget.ts'
 import type { Kind } from './kind.ts'
 import { mcpServerKind } from './mcp-server.ts'
 import { memoryKind } from './memory.ts'
@@ -23,6 +24,7 @@ export const KINDS = [
   mcpServerKind,
   policyKind,
   roleKind,
+  budgetKind,
 ] as const
 
 export type KindName = (typeof KINDS)[number]['kind']

@@ -4,12 +4,13 @@ import type { ModelUsage } from '../../domain/model-call.ts'
 import type { Cost } from '../../domain/prices.ts'
 import type { Queryable } from '../../store/db.ts'
 
-/** Names one call of a model for ever: of an activation, under the attempt that asked. */
+/** Names one call of a model for ever. */
 export interface CallKey {
   runId: string
   node: number
   path: string
-  fence: number
+  /** Which journal of the activation: another number once the step is tried anew after a failure. Names of calls may come again then. */
+  generation: number
   call: string
 }
 
@@ -32,12 +33,20 @@ export interface Spent extends CallKey, Spender {
   usage: ModelUsage | null
   /** Null: no price is known. */
   cost: Cost | null
+  /** As its provider calls it; that of the endpoint when it is not known. */
+  model?: string
+}
+
+/** Why a call may not be made. Park is what to wait for; null: it is not to be waited for. */
+export interface Refusal {
+  failure: FailureRecord
+  park: ParkedOn | null
 }
 
 /** Called in the transaction that records the calls. Both take many at once, of several runs. */
 export interface Budgets {
-  /** Answers one for one, in order; null where it was set aside. The same call again is set aside once. */
-  reserve(tx: Queryable, wishes: readonly ReserveWish[]): Promise<(null | { failure: FailureRecord; park: ParkedOn })[]>
+  /** Answers one for one, in order; null where it was set aside. Without `park` the step fails. The same call again is set aside once. */
+  reserve(tx: Queryable, wishes: readonly ReserveWish[]): Promise<(null | Refusal)[]>
   /** What was never set aside is counted all the same. The same call twice counts once. */
   settle(tx: Queryable, spent: readonly Spent[]): Promise<void>
 }

@@ -1,0 +1,64 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { JsonObject } from '../../base/json.ts'
+import { readBudget } from '../kinds/budget.ts'
+import { misfitOf, shareOf } from './fit.ts'
+
+const budget = (limits: JsonObject, more: JsonObject = {}) => readBudget({ window: 'day', limits, ...more })
+const state = (tokens: number, heldTokens = 0, nanos = 0, heldNanos = 0) => ({ tokens, heldTokens, nanos, heldNanos })
+const USD = { currency: 'USD' }
+
+describe('a call fits', () => {
+  test('to the last token, spent and set aside together', () => {
+    expect(misfitOf(budget({ tokens: 100 }), state(60, 20), { tokens: 20, nanos: null })).toBeNull()
+    expect(misfitOf(budget({ tokens: 100 }), state(60, 20), { tokens: 21, nanos: null })).toEqual({
+      of: 'tokens',
+      limit: 100,
+      spent: 60,
+      held: 20,
+      wanted: 21,
+      until: 'held',
+    })
+    expect(misfitOf(budget({ tokens: 100 }), state(80), { tokens: 21, nanos: null })).toMatchObject({ until: 'spent' })
+    expect(misfitOf(budget({ tokens: 100 }), state(0), { tokens: 101, nanos: null })).toMatchObject({ until: 'larger' })
+    expect(misfitOf(budget({ tokens: 0 }), state(0), { tokens: 1, nanos: null })).toMatchObject({ until: 'larger' })
+  })
+
+  test('in money by its price, and not at all when that is not known', () => {
+    const money = budget({ money: 1.5, ...USD })
+    expect(misfitOf(money, state(9_999, 0, 1e9, 4e8), { tokens: 5, nanos: 1e8 })).toBeNull()
+    expect(misfitOf(money, state(0, 0, 1e9, 4e8), { tokens: 5, nanos: 1e8 + 1 })).toMatchObject({
+      of: 'money',
+      limit: 1.5e9,
+      until: 'held',
+    })
+    expect(misfitOf(money, state(0), { tokens: 5, nanos: null })).toEqual({ of: 'price' })
+    const allowing = budget({ money: 1.5, ...USD }, { unknownPrice: 'allow' })
+    expect(misfitOf(allowing, state(0), { tokens: 5, nanos: null })).toBeNull()
+    expect(misfitOf(allowing, state(0, 0, 2e9), { tokens: 5, nanos: null })).toMatchObject({ of: 'money' })
+  })
+
+  test('both limits, and the one that lasts longest is told', () => {
+    const both = budget({ tokens: 10, money: 1, ...USD })
+    expect(misfitOf(both, state(9, 0, 0), { tokens: 2, nanos: 2e9 })).toMatchObject({ of: 'money', until: 'larger' })
+    expect(misfitOf(both, state(9, 0, 5e8, 5e8), { tokens: 2, nanos: 1e8 })).toMatchObject({ of: 'tokens' })
+  })
+
+  test('so that whatever was let through never adds up to more than the limit', () => {
+    fc.assert(
+      fc.property(fc.nat(1_000), fc.array(fc.nat(300), { maxLength: 30 }), (limit, wishes) => {
+        const spec = budget({ tokens: limit })
+        let held = 0
+        for (const tokens of wishes)
+          if (misfitOf(spec, state(0, held), { tokens, nanos: null }) === null) held += tokens
+        expect(held).toBeLessThanOrEqual(limit)
+      }),
+    )
+  })
+})
+
+test('the share that is used is that of the limit that is used most', () => {
+  expect(shareOf(budget({ tokens: 100 }), { tokens: 80, nanos: 0 })).toBe(0.8)
+  expect(shareOf(budget({ tokens: 100, money: 1, ...USD }), { tokens: 80, nanos: 9e8 })).toBe(0.9)
+  expect(shareOf(budget({ tokens: 0 }), { tokens: 0, nanos: 0 })).toBe(1)
+})

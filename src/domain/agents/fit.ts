@@ -1,0 +1,71 @@
+import { type BudgetSpec, nanosOf } from '../kinds/budget.ts'
+
+/** What is known of one window of a budget. */
+export interface WindowState {
+  tokens: number
+  nanos: number
+  /** Set aside for calls that are not answered yet. */
+  heldTokens: number
+  heldNanos: number
+}
+
+/** What a call may take at most. Nanos are null when its price in the currency of the budget is not known. */
+export interface Wanted {
+  tokens: number
+  nanos: number | null
+}
+
+/** Why a call does not fit, with the figures in tokens, or in billionths of the currency. */
+export type Misfit =
+  | { of: 'price' }
+  | {
+      of: 'tokens' | 'money'
+      limit: number
+      spent: number
+      held: number
+      wanted: number
+      /** `larger`: it never fits. `spent`: when something has left the window. `held`: when other calls give back what they do not need. */
+      until: 'larger' | 'spent' | 'held'
+    }
+
+/** Pure: what of a budget is in the way of a call; null when it fits. */
+export function misfitOf(spec: BudgetSpec, state: WindowState, wanted: Wanted): Misfit | null {
+  const { tokens, money } = spec.limits
+  if (money !== undefined && wanted.nanos === null && spec.unknownPrice !== 'allow') return { of: 'price' }
+  const found = [
+    ...(tokens === undefined
+      ? []
+      : [{ of: 'tokens' as const, limit: tokens, spent: state.tokens, held: state.heldTokens, wanted: wanted.tokens }]),
+    ...(money === undefined
+      ? []
+      : [
+          {
+            of: 'money' as const,
+            limit: nanosOf(money),
+            spent: state.nanos,
+            held: state.heldNanos,
+            wanted: wanted.nanos ?? 0,
+          },
+        ]),
+  ].filter(({ limit, spent, held, wanted: more }) => spent + held + more > limit)
+  const misfits = found.map((one) => ({
+    ...one,
+    until:
+      one.wanted > one.limit
+        ? ('larger' as const)
+        : one.spent + one.wanted > one.limit
+          ? ('spent' as const)
+          : ('held' as const),
+  }))
+  const worst = (['larger', 'spent', 'held'] as const).flatMap((until) => misfits.filter((m) => m.until === until))
+  return worst[0] ?? null
+}
+
+/** Pure: the share that is used of the limit that is used most, what is set aside left out. A limit of nothing is used up. */
+export function shareOf({ limits }: BudgetSpec, state: Pick<WindowState, 'tokens' | 'nanos'>): number {
+  const part = (spent: number, limit: number): number => (limit === 0 ? 1 : spent / limit)
+  return Math.max(
+    limits.tokens === undefined ? 0 : part(state.tokens, limits.tokens),
+    limits.money === undefined ? 0 : part(state.nanos, nanosOf(limits.money)),
+  )
+}

@@ -1,0 +1,29 @@
+import type { Queryable } from '../db.ts'
+import type { CounterKey } from './counters.ts'
+
+export interface Alert extends CounterKey {
+  share: number
+}
+
+/** Notes shares that were reached. Gives those that nobody noted before in that window: exactly one caller is told to tell of each. */
+export async function noteAlerts(db: Queryable, alerts: readonly Alert[]): Promise<Alert[]> {
+  if (alerts.length === 0) return []
+  return db.query<Alert>(
+    `insert into budget_alert (budget, key, share, at)
+     select a.budget, a.key, a.share, (select clock_now()) from unnest($1::text[], $2::text[], $3::float8[]) as a(budget, key, share)
+      order by a.budget, a.key, a.share
+     on conflict do nothing returning budget, key, share`,
+    [alerts.map((a) => a.budget), alerts.map((a) => a.key), alerts.map((a) => a.share)],
+    { name: 'note_alerts' },
+  )
+}
+
+/** Forgets that shares were told of: a rolling window has come below them. */
+export async function forgetAlerts(db: Queryable, alerts: readonly Alert[]): Promise<void> {
+  if (alerts.length === 0) return
+  await db.query(
+    `delete from budget_alert where (budget, key, share) in (select * from unnest($1::text[], $2::text[], $3::float8[]))`,
+    [alerts.map((a) => a.budget), alerts.map((a) => a.key), alerts.map((a) => a.share)],
+    { name: 'forget_alerts' },
+  )
+}

@@ -1,0 +1,71 @@
+import type { Queryable } from '../db.ts'
+import type { Origin } from './origins.ts'
+import type { SpendingKey } from './spending.ts'
+
+/** What is set aside for a call that is about to be made. */
+export interface Hold extends Omit<SpendingKey, 'generation'> {
+  origin: Origin
+  agent: string
+  endpoint: string
+  tokens: number
+  cost: { nanos: number; currency: string } | null
+}
+
+/** Sets aside. The same call again replaces what was set aside for it. */
+export async function putHolds(tx: Queryable, holds: readonly Hold[], forMs: number): Promise<void> {
+  if (holds.length === 0) return
+  await tx.query(
+    `insert into spending_hold (run_id, node, path, call, namespace, root_run, workflows, labels, agent, endpoint, tokens, nanos, currency, expires_at)
+     select h.run_id, h.node, h.path, h.call, h.namespace, h.root_run, array(select jsonb_array_elements_text(h.workflows)), h.labels, h.agent, h.endpoint,
+            h.tokens, h.nanos, h.currency, (select clock_now()) + $13::float8 * interval '1 ms'
+       from unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::text[], $10::text[], $11::bigint[],
+                   $12::bigint[], $14::text[])
+         as h(run_id, node, path, call, namespace, root_run, workflows, labels, agent, endpoint, tokens, nanos, currency)
+     on conflict (run_id, node, path, call) do update
+        set tokens = excluded.tokens, nanos = excluded.nanos, currency = excluded.currency, agent = excluded.agent, endpoint = excluded.endpoint,
+            expires_at = excluded.expires_at`,
+    [
+      holds.map((h) => h.runId),
+      holds.map((h) => h.node),
+      holds.map((h) => h.path),
+      holds.map((h) => h.call),
+      holds.map((h) => h.origin.namespace),
+      holds.map((h) => h.origin.rootRun),
+      holds.map((h) => JSON.stringify(h.origin.workflows)),
+      holds.map((h) => JSON.stringify(h.origin.labels)),
+      holds.map((h) => h.agent),
+      holds.map((h) => h.endpoint),
+      holds.map((h) => h.tokens),
+      holds.map((h) => h.cost?.nanos ?? null),
+      forMs,
+      holds.map((h) => h.cost?.currency ?? null),
+    ],
+    { name: 'put_holds' },
+  )
+}
+
+/** Gives back what was set aside for calls. */
+export async function dropHolds(tx: Queryable, calls: readonly Omit<SpendingKey, 'generation'>[]): Promise<void> {
+  if (calls.length === 0) return
+  await tx.query(
+    `delete from spending_hold
+      where (run_id, node, path, call) in (select * from unnest($1::text[], $2::int[], $3::text[], $4::text[]))`,
+    [calls.map((c) => c.runId), calls.map((c) => c.node), calls.map((c) => c.path), calls.map((c) => c.call)],
+    { name: 'drop_holds' },
+  )
+}
+
+/** Gives back what is set aside for calls that nobody will tell of: their step has ended or is gone, or their time is over. Returns how many. */
+export async function sweepHolds(db: Queryable, limit: number): Promise<number> {
+  const rows = await db.query(
+    `delete from spending_hold h using (
+       select o.run_id, o.node, o.path, o.call from spending_hold o
+         left join step s on s.run_id = o.run_id and s.node = o.node and s.path = o.path
+        where o.expires_at < (select clock_now()) or s.run_id is null or s.ended_at is not null
+        limit $1) old
+      where h.run_id = old.run_id and h.node = old.node and h.path = old.path and h.call = old.call
+      returning h.call`,
+    [limit],
+  )
+  return rows.length
+}

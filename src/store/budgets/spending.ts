@@ -1,0 +1,117 @@
+import type { Queryable } from '../db.ts'
+import type { Origin } from './origins.ts'
+
+/** Which call: of an activation, in one of its journals. */
+export interface SpendingKey {
+  runId: string
+  node: number
+  path: string
+  /** Which journal of the activation: another number once the step is tried anew after a failure. */
+  generation: number
+  call: string
+}
+
+/** What one call took. */
+export interface SpendingRow extends SpendingKey {
+  origin: Origin
+  agent: string
+  endpoint: string
+  model: string
+  tokens: { input: number; output: number; cachedInput: number; cacheWrite: number }
+  /** Null: the price is not known. */
+  cost: { nanos: number; currency: string } | null
+}
+
+/** Writes down what calls took. The same call of the same journal is written once. */
+export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]): Promise<void> {
+  if (rows.length === 0) return
+  await tx.query(
+    `insert into spending (run_id, node, path, generation, call, namespace, root_run, workflows, labels, agent, endpoint, model,
+                           input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, nanos, currency, at)
+     select s.run_id, s.node, s.path, s.generation, s.call, s.namespace, s.root_run, array(select jsonb_array_elements_text(s.workflows)), s.labels, s.agent,
+            s.endpoint, s.model, s.input, s.output, s.cached, s.written, s.nanos, s.currency, (select clock_now())
+       from unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::jsonb[], $10::text[], $11::text[],
+                   $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::text[])
+         as s(run_id, node, path, generation, call, namespace, root_run, workflows, labels, agent, endpoint, model, input, output, cached, written, nanos, currency)
+     on conflict do nothing`,
+    [
+      rows.map((r) => r.runId),
+      rows.map((r) => r.node),
+      rows.map((r) => r.path),
+      rows.map((r) => r.generation),
+      rows.map((r) => r.call),
+      rows.map((r) => r.origin.namespace),
+      rows.map((r) => r.origin.rootRun),
+      rows.map((r) => JSON.stringify(r.origin.workflows)),
+      rows.map((r) => JSON.stringify(r.origin.labels)),
+      rows.map((r) => r.agent),
+      rows.map((r) => r.endpoint),
+      rows.map((r) => r.model),
+      rows.map((r) => r.tokens.input),
+      rows.map((r) => r.tokens.output),
+      rows.map((r) => r.tokens.cachedInput),
+      rows.map((r) => r.tokens.cacheWrite),
+      rows.map((r) => r.cost?.nanos ?? null),
+      rows.map((r) => r.cost?.currency ?? null),
+    ],
+    { name: 'record_spending' },
+  )
+}
+
+/** Forgets what was spent longer ago than `keepMs`, at most `limit` rows a call. */
+export async function pruneSpending(db: Queryable, keepMs: number, limit: number): Promise<number> {
+  const rows = await db.query(
+    `delete from spending s using (
+       select run_id, node, path, generation, call from spending
+        where at < (select clock_now()) - $1::float8 * interval '1 ms' limit $2) old
+      where s.run_id = old.run_id and s.node = old.node and s.path = old.path and s.generation = old.generation and s.call = old.call
+      returning s.call`,
+    [keepMs, limit],
+  )
+  return rows.length
+}
+
+/** What costs are told apart by. */
+export const COST_GROUPS = ['agent', 'workflow', 'namespace', 'model', 'endpoint', 'run'] as const
+export type CostGroup = (typeof COST_GROUPS)[number]
+
+const GROUP_BY: Record<CostGroup, string> = {
+  agent: 'agent',
+  // What runs below a run take is the cost of the workflow at the top.
+  workflow: 'workflows[1]',
+  namespace: 'namespace',
+  model: 'model',
+  endpoint: 'endpoint',
+  run: 'root_run',
+}
+
+export interface CostSum {
+  namespace: string
+  of: string
+  calls: number
+  inputTokens: number
+  outputTokens: number
+  cachedInputTokens: number
+  /** Calls whose price is not known. */
+  unpriced: number
+  money: { currency: string; nanos: number }[]
+}
+
+/** Sums of what was spent in a time, by namespace and group, those with the most tokens first. `namespaces` is a reach. */
+export async function sumCosts(
+  db: Queryable,
+  asked: { by: CostGroup; namespaces: readonly string[] | null; since: Date | null; until: Date | null; limit: number },
+): Promise<CostSum[]> {
+  return db.query<CostSum>(
+    `select namespace, of, sum(calls)::int as calls, sum(input)::bigint as "inputTokens", sum(output)::bigint as "outputTokens",
+            sum(cached)::bigint as "cachedInputTokens", coalesce(sum(calls) filter (where currency is null), 0)::int as unpriced,
+            coalesce(jsonb_agg(jsonb_build_object('currency', currency, 'nanos', nanos) order by currency) filter (where currency is not null), '[]') as money
+       from (select namespace, ${GROUP_BY[asked.by]} as of, currency, count(*) as calls, sum(input_tokens) as input, sum(output_tokens) as output,
+                    sum(cached_input_tokens) as cached, sum(nanos) as nanos
+               from spending
+              where in_reach(namespace, $1::text[]) and ($2::timestamptz is null or at >= $2) and ($3::timestamptz is null or at < $3)
+              group by 1, 2, 3) each
+      group by namespace, of order by sum(input) + sum(output) desc, namespace, of limit $4`,
+    [asked.namespaces, asked.since, asked.until, asked.limit],
+  )
+}

@@ -1,0 +1,145 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { seededRandom, silentLog } from '../../src/base/index.ts'
+import { noMetrics } from '../../src/base/metrics.ts'
+import type { JsonObject } from '../../src/base/json.ts'
+import { Accountant } from '../../src/engine/agents/accountant.ts'
+import type { ReserveWish, Spent } from '../../src/engine/agents/budgets.ts'
+import { budgetSuite } from '../../src/store/budgets/budgets.suite.ts'
+import type { Db } from '../../src/store/db.ts'
+import { putResources } from '../../src/store/resources/put-resources.ts'
+import { openMigrated } from '../../src/store/testing/postgres.ts'
+import { StoreRig } from '../../src/store/testing/rig.ts'
+import { describeWithPostgres } from '../support/shared-postgres.ts'
+
+const CONNECTIONS = 12
+
+describeWithPostgres('budgets with one connection', (postgres) => {
+  // Its clock is turned, which is a setting of the connection.
+  budgetSuite('budgets on PostgreSQL', async () => openMigrated(await postgres.createStore(), 1))
+})
+
+describeWithPostgres('budgets with many connections', (postgres) => {
+  /** Two servers over one database. */
+  let servers: { db: Db; accountant: Accountant }[]
+  let run: string
+  let workflow: string
+  let version = 0
+  beforeAll(async () => {
+    const dsn = await postgres.createStore()
+    const open = async () => ({
+      db: await openMigrated(dsn, CONNECTIONS),
+      accountant: new Accountant({ log: silentLog, metrics: noMetrics }),
+    })
+    servers = [await open(), await open()]
+    const rig = new StoreRig(serverOf(0).db)
+    const stored = await rig.put([{ name: 'write' }])
+    workflow = stored.definition.name
+    run = await rig.run(stored)
+  })
+  afterAll(async () => {
+    for (const { db } of servers) await db.close()
+  })
+  beforeEach(() => serverOf(0).db.query('truncate spending, spending_hold, budget_counter, budget_alert, resource'))
+
+  const serverOf = (n: number) => {
+    const server = servers[n % servers.length]
+    if (!server) throw new Error('no server')
+    return server
+  }
+  const budget = async (name: string, spec: JsonObject) => {
+    const names = { kind: 'Budget', namespace: 'default', name, spec, labels: {}, annotations: {}, status: {} }
+    const versions = { generation: 1, resource_version: ++version, first_version: version, replaces: 0 }
+    await putResources(serverOf(0).db, [{ ...names, ...versions, uid: `res_${name}_${version}` }])
+  }
+  let calls = 0
+  const wish = (tokens: number, agent = 'writer'): ReserveWish => ({
+    ...{ runId: run, node: 0, path: '', generation: 0, call: `c${++calls}` },
+    ...{ namespace: 'default', workflow, agent, endpoint: 'gpt' },
+    tokens: { input: tokens, output: 0 },
+  })
+  const tookOf = (one: ReserveWish, tokens: number): Spent => ({
+    ...one,
+    usage: {
+      ...{ inputTokens: tokens, outputTokens: 0, cachedInputTokens: 0, cacheWriteTokens: 0 },
+      ...{ reasoningTokens: 0, isEstimated: false },
+    },
+    cost: null,
+    model: 'm',
+  })
+  const reserve = async (n: number, ...wishes: ReserveWish[]) => {
+    const { db, accountant } = serverOf(n)
+    return db.transaction((tx) => accountant.reserve(tx, wishes))
+  }
+  const settle = async (n: number, ...spent: Spent[]) => {
+    const { db, accountant } = serverOf(n)
+    await db.transaction((tx) => accountant.settle(tx, spent))
+  }
+  const passed = (answers: readonly unknown[]) => answers.filter((answer) => answer === null).length
+  const many = <T>(count: number, work: (n: number) => Promise<T>) =>
+    Promise.all(Array.from({ length: count }, (_, n) => work(n)))
+
+  test.each(['run', '24h', 'day'])(
+    'of 50 calls at once for a limit of 10 exactly 10 pass: window %s',
+    async (window) => {
+      await budget('b', { window, limits: { tokens: 10 } })
+      const answers = await many(50, (n) => reserve(n, wish(1)))
+      expect(passed(answers.flat())).toBe(10)
+      expect(passed((await many(50, (n) => reserve(n, wish(1)))).flat())).toBe(0)
+    },
+  )
+
+  test('what is spent and what is set aside never pass the limit, whatever settles meanwhile', async () => {
+    await budget('b', { window: 'day', limits: { tokens: 2_000 } })
+    const random = seededRandom(3)
+    const { db } = serverOf(0)
+    let asked = 0
+    const worker = async (n: number) => {
+      for (let i = 0; i < 25; i++) {
+        const one = wish(1 + Math.floor(random.next() * 60))
+        const [refused] = await reserve(n, one)
+        asked++
+        const [sum] = await db.query<{ all: number }>(
+          `select (select coalesce(sum(input_tokens), 0) from spending)::int + (select coalesce(sum(tokens), 0) from spending_hold)::int as all`,
+        )
+        expect(sum?.all).toBeLessThanOrEqual(2_000)
+        if (!refused) await settle(n + 1, tookOf(one, Math.floor(random.next() * (one.tokens.input + 1))))
+      }
+    }
+    await many(10, worker)
+    expect(asked).toBe(250)
+    // What nobody counted twice: the whole rest fits, and not one more.
+    const [sum] = await db.query<{ all: number }>(`select coalesce(sum(input_tokens), 0)::int as all from spending`)
+    const rest = 2_000 - (sum?.all ?? 0)
+    expect(passed(await reserve(0, wish(rest + 1)))).toBe(0)
+    expect(passed(await reserve(0, wish(rest)))).toBe(1)
+  })
+
+  test('calls that count in several budgets, asked for in any order, wait for each other and never for ever', async () => {
+    const agents = Array.from({ length: 6 }, (_, i) => `agent-${i}`)
+    await budget('all', { window: 'day', limits: { tokens: 300 } })
+    for (const agent of agents)
+      await budget(agent, { window: 'day', selector: { agents: [agent] }, limits: { tokens: 60 } })
+    const answers = await many(40, (n) => {
+      const order = agents.map((_, i) => agents[(i * (n % 2 === 0 ? 1 : 5) + n) % agents.length] ?? '')
+      return reserve(n, ...order.map((agent) => wish(3, agent)))
+    })
+    expect(passed(answers.flat())).toBe(100)
+    const rows = await serverOf(0).db.query<{ tokens: number }>(
+      `select sum(tokens)::int as tokens from spending_hold group by agent`,
+    )
+    expect(rows.every(({ tokens }) => tokens <= 60)).toBe(true)
+  })
+
+  test('a budget that is made while calls are under way misses nothing of what they took', async () => {
+    const { db, accountant } = serverOf(0)
+    await db.transaction(async (tx) => {
+      await accountant.settle(tx, [tookOf(wish(0), 40)])
+      await budget('b', { window: 'day', limits: { tokens: 100 } }) // on another connection
+      expect(passed(await reserve(1, wish(10)))).toBe(1)
+      await settle(1, tookOf(wish(0), 30))
+    })
+    // 40 by the older transaction, which had not ended when it was first counted; 30 by the younger; 10 set aside.
+    expect(passed(await reserve(1, wish(21)))).toBe(0)
+    expect(passed(await reserve(0, wish(20)))).toBe(1)
+  })
+})
