@@ -21,6 +21,7 @@ test('the manifests of this folder apply as they are', async () => {
     'hello created',
     'nightly-clean created',
     'nightly-report created',
+    'weather created',
   ])
   expect((await apply()).every((r) => r.outcome === 'unchanged')).toBe(true)
   const start = (name: string) => resources.startOf(ADMIN, { namespace: 'default', name, version: null })

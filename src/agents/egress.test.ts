@@ -158,6 +158,46 @@ describe('what leaves', () => {
     expect((await ask(`http://127.0.0.1:${port}/loop`, PRIVATE, egress, { headers })).status).toBe(308)
   })
 
+  test('is led on by every redirect when it only reads, and by none that would make another request of it', async () => {
+    let status = 301
+    const port = await listen((request, response) =>
+      request.url === '/there'
+        ? response.end(request.method)
+        : response.writeHead(status, { location: '/there' }).end(),
+    )
+    const { egress } = egressOf({})
+    const url = `http://127.0.0.1:${port}/`
+    for (status of [301, 302, 303, 307, 308])
+      expect(await (await egress.fetch(PRIVATE)(url, { method: 'GET' })).text()).toBe('GET')
+    for (status of [301, 302, 303]) expect((await ask(url, PRIVATE, egress)).status).toBe(status)
+  })
+
+  test('leaves behind what shows who calls, by whatever header', async () => {
+    const seen: (string | string[] | undefined)[] = []
+    const target = await listen((request, response) => {
+      seen.push(request.headers['x-our-key'])
+      response.end()
+    })
+    const port = await listen((_, response) =>
+      response.writeHead(302, { location: `http://127.0.0.1:${target}/` }).end(),
+    )
+    const { egress } = egressOf({})
+    const headers = { 'X-Our-Key': 'secret' }
+    for (const credentials of [[], ['x-our-key']])
+      await egress.fetch(PRIVATE, credentials)(`http://127.0.0.1:${port}/`, { headers })
+    expect(seen).toEqual(['secret', undefined])
+  })
+
+  test('is connected to the address that was looked at, when it is not HTTP', async () => {
+    const { egress } = egressOf({ 'tool.test': ['10.0.0.7'], 'mixed.test': ['8.8.8.8', '169.254.169.254'] })
+    expect(await egress.addressOf('tool.test', PRIVATE)).toBe('10.0.0.7')
+    expect(await egress.addressOf('8.8.8.8', PUBLIC)).toBe('8.8.8.8')
+    expect(await egress.addressOf('[2606:4700::1]', PUBLIC)).toBe('2606:4700::1')
+    for (const host of ['tool.test', 'mixed.test', '127.0.0.1', '[::1]'])
+      await expect(egress.addressOf(host, PUBLIC)).rejects.toMatchObject({ code: 'model.address_blocked' })
+    await expect(egress.addressOf('nowhere.test', PUBLIC)).rejects.toMatchObject({ code: 'ENOTFOUND' })
+  })
+
   test('is answered in full, but a refusal only as far as somebody reads it', async () => {
     const chunk = Buffer.alloc(64 * 1024, 'x')
     const port = await listen((request, response) => {

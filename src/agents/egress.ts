@@ -15,9 +15,11 @@ export type Resolve = (
 export interface Egress {
   /**
    * A fetch that calls only whom the policy allows. The very address that was looked at is the one that is called, and each redirect is
-   * looked at anew. Fails with `model.address_blocked`.
+   * looked at anew. Fails with `model.address_blocked`. `credentials` are headers that go to the first origin alone, beside the usual ones.
    */
-  fetch(policy: EgressPolicy): typeof globalThis.fetch
+  fetch(policy: EgressPolicy, credentials?: readonly string[]): typeof globalThis.fetch
+  /** The address of a host that may be called, for what is not HTTP: connect to it and not to the name. Fails with `model.address_blocked`. */
+  addressOf(host: string, policy: EgressPolicy): Promise<string>
   /** Ends kept connections. */
   close(): Promise<void>
 }
@@ -55,14 +57,18 @@ export function createEgress(resolve: Resolve = everyAddress): Egress {
     return agent
   }
   return {
-    fetch: (policy) => async (input, init) => {
+    fetch: (policy, credentials) => async (input, init) => {
       const request = { ...init, url: urlOf(input) }
       const [{ fetch }, agent] = await Promise.all([import('undici'), agentOf(policy)])
       // A stream of undici's Response is that of the platform, of which it is the implementation.
-      return (await follow(request, policy, async (url, options) =>
-        fetch(url, { ...(options as object), redirect: 'manual', dispatcher: agent }),
-      )) as unknown as Response
+      const send: Send = async (url, options) =>
+        fetch(url, { ...(options as object), redirect: 'manual', dispatcher: agent })
+      return (await follow(request, policy, {
+        send,
+        credentials: [...CREDENTIALS, ...(credentials ?? [])],
+      })) as unknown as Response
     },
+    addressOf: (host, policy) => checkedAddress(host, policy, resolve),
     async close() {
       for (const agent of agents.values()) await (await agent).close()
       agents.clear()
@@ -77,6 +83,18 @@ async function makeAgent(policy: EgressPolicy, resolve: Resolve): Promise<Agent>
   const { Agent } = await import('undici')
   // Answers of a model may be slow to begin: the gateway has time-outs of its own.
   return new Agent({ connect: { lookup: guardedLookup(policy, resolve) }, headersTimeout: 0, bodyTimeout: 0 })
+}
+
+async function checkedAddress(host: string, policy: EgressPolicy, resolve: Resolve): Promise<string> {
+  const plain = host.replace(/^\[(.*)\]$/, '$1')
+  const why = isIP(plain) === 0 ? null : refusalOf(plain, policy)
+  if (why !== null) throw blocked(plain, plain, why)
+  if (isIP(plain) !== 0) return plain
+  return new Promise((done, fail) =>
+    guardedLookup(policy, resolve)(plain, {}, (error, address) =>
+      error || typeof address !== 'string' ? fail(error ?? new Error(`no address of ${plain}`)) : done(address),
+    ),
+  )
 }
 
 /** A lookup that gives no address which may not be called. One bad answer spoils the name: who mixes them means harm. */
@@ -100,7 +118,15 @@ export function guardedLookup(policy: EgressPolicy, resolve: Resolve): LookupFun
 
 type Send = (url: string, init: RequestInit) => Promise<UndiciResponse>
 
-async function follow({ url, ...init }: RequestInit & { url: string }, policy: EgressPolicy, send: Send) {
+/** Redirects after which the request is another one than it was: only what merely reads is led on by them. */
+const isRedirect = (status: number, method: string): boolean =>
+  status === 307 || status === 308 || (/^(GET|HEAD)$/i.test(method) && [301, 302, 303].includes(status))
+
+async function follow(
+  { url, ...init }: RequestInit & { url: string },
+  policy: EgressPolicy,
+  { send, credentials }: { send: Send; credentials: readonly string[] },
+) {
   let at = url
   let headers = new Headers(init.headers)
   for (let redirects = 0; ; redirects++) {
@@ -111,15 +137,14 @@ async function follow({ url, ...init }: RequestInit & { url: string }, policy: E
     const location = response.headers.get('location')
     // Who asks for it looks at redirects itself, and calls anew where it wants to.
     if (init.redirect === 'manual') return bounded(response)
-    // Other redirects turn the request into one without a body, which no model answers.
-    if ((response.status !== 307 && response.status !== 308) || location === null) return bounded(response)
+    if (!isRedirect(response.status, init.method ?? 'GET') || location === null) return bounded(response)
     const next = URL.parse(location, at)
     if (redirects >= LIMITS.redirectsMax || next === null) return bounded(response)
     await response.body?.cancel()
     if (!/^https?:$/.test(next.protocol)) throw blocked(next.host, location.slice(0, 200), 'is no address of HTTP')
     if (next.origin !== new URL(at).origin) {
       headers = new Headers(headers)
-      for (const name of CREDENTIALS) headers.delete(name)
+      for (const name of credentials) headers.delete(name)
     }
     at = next.href
   }

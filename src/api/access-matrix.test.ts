@@ -193,6 +193,7 @@ const SPECS: Record<KindName, (text: string) => JsonObject> = {
   Memory: (text) => ({ scope: 'shared', description: text }),
   McpServer: (text) => ({ transport: 'stdio', stdio: { command: 'true', args: [text] } }),
   Budget: () => ({ window: 'day', limits: { tokens: 1 } }),
+  Tool: (text) => ({ type: 'command', description: text, command: { argv: ['true'] } }),
   PriceTable: () => ({ currency: 'USD', rows: [{ model: '*', input: 1, output: 2 }] }),
   Policy: (text) => ({ description: text, models: { localOnly: true } }),
   Role: (text) => ({ description: text, permissions: [{ tools: ['slack'], operations: ['read'] }] }),

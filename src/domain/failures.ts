@@ -868,6 +868,14 @@ export const FAILURES = {
     FAILED,
     'Status, exit code and the last lines of what it said stand with the failure.',
   ),
+  'tool.auth_failed': row(
+    'A tool does not take who calls it',
+    424,
+    'after-change',
+    'operator',
+    CONFIG,
+    'Look at spec.auth of the tool and at the secret that it names: it may have ended, or lack a permission.',
+  ),
 
   // Rules
   'tool.permission_denied': row(

@@ -52,6 +52,8 @@ export const LIMITS = {
   inlineOutputBytes: 8 * 1024,
   /** The most that a tool may be let give, as JSON. */
   toolOutputMaxBytes: 16 * 1024 * 1024,
+  /** The text of a .proto file of a tool. */
+  protoChars: 200_000,
   /** One line of why a tool failed. */
   toolReasonChars: 500,
   /** Evidence of one failure, as JSON. */

@@ -116,8 +116,15 @@ const MEMORY = {
   spec: { scope: 'shared' },
 }
 
+const TOOL = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Tool',
+  metadata: { name: 'fuzzed' },
+  spec: { type: 'http', description: 'Looks.', http: { url: 'https://api.example/', method: 'GET' } },
+}
+
 /** One of each kind. */
-const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS, MEMORY, BUDGET]
+const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS, MEMORY, BUDGET, TOOL]
 
 /** Runs and approvals that one request may use up: of each there are several. */
 const OF_EACH = 6

@@ -1,10 +1,12 @@
 import { tmpdir } from 'node:os'
 import { systemClock } from '../../base/clock.ts'
 import type { JsonObject } from '../../base/json.ts'
+import { seededRandom } from '../../base/random.ts'
 import type { ToolCallEnvelope } from '../../domain/agents/tool-envelope.ts'
 import { Failure } from '../../domain/failure.ts'
 import { readTool, type ToolSpec } from '../../domain/kinds/tool.ts'
 import { createEgress } from '../egress.ts'
+import { createToolRunner, type ToolRunnerDeps } from '../tools/create-tool-runner.ts'
 import type { ToolEnv } from '../tools/tool-driver.ts'
 
 /** A spec as it is stored, read as calls use it. */
@@ -45,4 +47,22 @@ export function envOf(secrets: Record<string, string> = {}, more: Partial<ToolEn
     ...more,
   }
   return { env, lines }
+}
+
+/** One call of a tool by the drivers that there are; tests call on this machine. */
+export async function callTool(
+  spec: JsonObject,
+  input: JsonObject = {},
+  given: { secrets?: Record<string, string>; env?: Partial<ToolEnv>; deps?: Partial<ToolRunnerDeps> } = {},
+) {
+  const { env, lines } = envOf(given.secrets, given.env)
+  const runner = createToolRunner({ clock: env.clock, random: seededRandom(1), ...given.deps })
+  const isNear = typeof spec['type'] === 'string' && ['http', 'external', 'callback', 'grpc'].includes(spec['type'])
+  const tool = toolOf({
+    ...(isNear ? { allowPrivateAddresses: true } : {}),
+    retry: { max: 2, initial: '1ms' },
+    ...spec,
+  })
+  const ran = await runner.call('it', tool, callOf(input, { operation: tool.operation }), env)
+  return { ...ran, lines }
 }

@@ -10,6 +10,10 @@ import { FAILURES } from '../../domain/failures.ts'
 import { validateJson } from '../../domain/json-schema.ts'
 import { isRepeatable, type ToolSpec } from '../../domain/kinds/tool.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { createCallbackDriver } from './callback-driver.ts'
+import { createExternalDriver } from './external-driver.ts'
+import { createHttpDriver } from './http-driver.ts'
+import { createToolAuth } from './tool-auth.ts'
 import type { ToolDriver, ToolEnv, TryResult } from './tool-driver.ts'
 
 /** Tools of these types are runs below the step: the turn loop parks for them. */
@@ -35,7 +39,15 @@ export interface ToolRunnerDeps {
   drivers?: Partial<Record<DrivenType, ToolDriver>>
 }
 
-export function createToolRunner(deps: ToolRunnerDeps): ToolRunner {
+export function createToolRunner(given: ToolRunnerDeps): ToolRunner {
+  const auth = createToolAuth(given.clock)
+  const drivers: ToolRunnerDeps['drivers'] = {
+    http: createHttpDriver(auth),
+    external: createExternalDriver(auth),
+    callback: createCallbackDriver(auth),
+    ...given.drivers,
+  }
+  const deps = { ...given, drivers }
   return {
     async call(tool, spec, envelope, env) {
       env.signal.throwIfAborted()

@@ -10,6 +10,7 @@ import { policyKind } from './policy.ts'
 import { priceTableKind } from './price-table.ts'
 import { roleKind } from './role.ts'
 import { secretKind } from './secret.ts'
+import { toolKind } from './tool.ts'
 import { workflowKind } from './workflow.ts'
 
 /** Every kind of resource there is: routes, commands, checks and descriptions are made from these rows. */
@@ -25,6 +26,7 @@ export const KINDS = [
   policyKind,
   roleKind,
   budgetKind,
+  toolKind,
 ] as const
 
 export type KindName = (typeof KINDS)[number]['kind']
