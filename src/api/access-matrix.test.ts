@@ -103,6 +103,8 @@ const registration = {
   held: [],
 }
 
+const HANDED_OVER = { kind: 'handed_over', turn: 1, from: 'a', to: 'b' }
+
 /** One for each route: a new route does not compile, and does not pass, without its line. */
 const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   createDefinition: { body: () => ({ workflow: WORKFLOW }), status: 201 },
@@ -127,6 +129,10 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   files: { body: ofAttempt, status: 200 },
   content: { body: (t) => ({ ...ofAttempt(t), sha256: FILE.sha256, index: 0 }), status: 200 },
   exports: { body: (t) => ({ ...ofAttempt(t), env: { A: 'b' } }), status: 400 },
+  journal: { body: (t) => ({ ...ofAttempt(t), from: 1 }), status: 200 },
+  // No agent's step: who is let in is told that.
+  append: { body: (t) => ({ ...ofAttempt(t), n: 1, entries: [HANDED_OVER] }), status: 400 },
+  showJournal: { params: (t) => ({ id: t.run, step: 'a' }), status: 200 },
   listWorkers: { status: 200 },
   nudgeRun: { params: (t) => ({ id: t.run }), state: 'live', status: 200 },
   sendEvent: { params: (t) => ({ id: t.run, event: 'go' }), body: () => ({}), state: 'live', status: 200 },
@@ -323,6 +329,8 @@ const isAboutOne = (route: Route): boolean =>
         'exports',
         'files',
         'content',
+        'journal',
+        'append',
       ].includes(route.id)
 
 const roleOf = (who: Who): Role | null => (who === 'none' ? null : TOKENS[who].role)

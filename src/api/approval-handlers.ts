@@ -38,14 +38,21 @@ export async function getApproval(x: Exchange): Promise<Answer> {
   return x.respondJson(200, shown(x.caller, await x.deps.engine.getApproval(x.caller, x.param('approval'))))
 }
 
+interface ApproveBody {
+  comment?: string
+  inputs?: JsonObject
+  input?: JsonObject
+  output?: Json
+}
+
 export async function approve(x: Exchange): Promise<Answer> {
-  const { comment = null, inputs = null } = x.body as { comment?: string; inputs?: JsonObject }
-  const wish = { approved: true, comment, inputs }
+  const { comment = null, inputs = null, input = null, output = null } = x.body as ApproveBody
+  const wish = { approved: true, comment, inputs, input, output }
   return x.respondJson(200, shown(x.caller, await x.deps.engine.decideApproval(x.caller, x.param('approval'), wish)))
 }
 
 export async function deny(x: Exchange): Promise<Answer> {
   const { comment = null } = x.body as { comment?: string }
-  const wish = { approved: false, comment, inputs: null }
+  const wish = { approved: false, comment, inputs: null, input: null, output: null }
   return x.respondJson(200, shown(x.caller, await x.deps.engine.decideApproval(x.caller, x.param('approval'), wish)))
 }

@@ -121,9 +121,15 @@ describe.each(['in process', 'over a socket'])('every route through the client, 
     expect(await client.approve(APPROVAL_ID, { comment: 'good', inputs: { a: 1 } })).toMatchObject({
       state: 'approved',
     })
-    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ approved: true, comment: 'good', inputs: { a: 1 } })
+    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({
+      approved: true,
+      comment: 'good',
+      inputs: { a: 1 },
+      input: null,
+      output: null,
+    })
     expect(await client.deny(APPROVAL_ID)).toMatchObject({ state: 'denied' })
-    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ approved: false, comment: null, inputs: null })
+    expect(rig.engine.calls.at(-1)?.args[2]).toMatchObject({ approved: false, comment: null, inputs: null })
     expect(await client.listWorkers()).toEqual([])
     const kept = await client.putSecret('default', 'github', { values: { token: 'hunter2' } })
     expect(kept).toMatchObject({ name: 'github', keys: ['token'] })

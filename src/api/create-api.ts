@@ -19,6 +19,7 @@ import * as artifacts from './artifact-handlers.ts'
 import * as approvals from './approval-handlers.ts'
 import { AT_HOME, createEdge } from './edge.ts'
 import * as exchange from './exchange-handlers.ts'
+import * as journals from './journal-handlers.ts'
 import * as models from './model-handlers.ts'
 import { observeRequest } from './observe-request.ts'
 import { RequestContext } from './request-context.ts'
@@ -80,6 +81,9 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> 
   exports: artifacts.exports,
   files: artifacts.files,
   content: artifacts.content,
+  journal: journals.journal,
+  append: journals.append,
+  showJournal: journals.showJournal,
   health: server.health,
   ready: server.ready,
   metrics: server.metrics,

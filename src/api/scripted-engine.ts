@@ -52,6 +52,7 @@ function approvalOf(id: string): ApprovalView {
     approvers: null,
     inputs: null,
     onExpiry: 'deny',
+    call: null,
     createdAt: NOW,
     expiresAt: null,
     decidedAt: null,
@@ -269,6 +270,22 @@ export class ScriptedEngine implements Engine {
   async listWanted(...args: Parameters<Engine['listWanted']>): ReturnType<Engine['listWanted']> {
     this.#note('listWanted', ...args)
     return { state: 'stale', files: [] }
+  }
+
+  async readJournal(...args: Parameters<Engine['readJournal']>): ReturnType<Engine['readJournal']> {
+    this.#note('readJournal', ...args)
+    return { state: 'stale', entries: [], next: null }
+  }
+
+  async append(...args: Parameters<Engine['append']>): ReturnType<Engine['append']> {
+    this.#note('append', ...args)
+    return { state: 'stale', verdicts: {}, refused: null, contextVersion: '' }
+  }
+
+  async showJournal(...args: Parameters<Engine['showJournal']>): ReturnType<Engine['showJournal']> {
+    this.#note('showJournal', ...args)
+    this.#requireRun(args[1].runId)
+    return { items: [], next: null, countsFrom: 0 }
   }
 
   async readWanted(...args: Parameters<Engine['readWanted']>): ReturnType<Engine['readWanted']> {

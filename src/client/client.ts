@@ -27,6 +27,7 @@ import type {
   SecretDetail,
   SecretView,
   SentEventView,
+  StepJournal,
   StepView,
   TokenCreated,
   TokenView,
@@ -98,7 +99,11 @@ export interface Client {
     limit?: number
   }): Promise<Page<ApprovalView>>
   getApproval(id: string): Promise<ApprovalView>
-  approve(id: string, decision?: { comment?: string; inputs?: JsonObject }): Promise<ApprovalView>
+  /** Of a call of a tool: `input` changes its arguments, `output` says what a call gave whose outcome is not known. */
+  approve(
+    id: string,
+    decision?: { comment?: string; inputs?: JsonObject; input?: JsonObject; output?: Json },
+  ): Promise<ApprovalView>
   deny(id: string, decision?: { comment?: string }): Promise<ApprovalView>
   /** Follows events from `afterSeq`; reconnects with `Last-Event-ID`; ends after the terminal event. */
   followEvents(
@@ -106,6 +111,8 @@ export interface Client {
     options?: { afterSeq?: number; signal?: AbortSignal },
   ): AsyncIterable<RunEvent & { terminal: boolean }>
   followLogs(runId: string, options?: { step?: string; follow?: boolean; signal?: AbortSignal }): AsyncIterable<LogLine>
+  /** What the attempts of an agent's step wrote down, from a `seq` on. */
+  showJournal(runId: string, step: string, query?: { from?: number; limit?: number }): Promise<StepJournal>
   listArtifacts(runId: string, query?: { cursor?: string; limit?: number }): Promise<Page<ArtifactView>>
   /** The bytes of one file as they come. */
   openArtifact(

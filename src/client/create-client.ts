@@ -88,6 +88,8 @@ export function createClient(options: ClientOptions): Client {
     deny: (id, decision = {}) => post(`${approvalPath(id)}:deny`, decision),
     followEvents: (runId, follow = {}) => followEvents(deps, runId, follow),
     followLogs: (runId, follow = {}) => followLogs(deps, runId, follow),
+    showJournal: (runId, step, { from, limit } = {}) =>
+      get(`${runPath(runId)}/steps/${encodeURIComponent(step)}/journal${queryText({ from, limit })}`),
     listArtifacts: (runId, { cursor, limit } = {}) => get(`${runPath(runId)}/artifacts${queryText({ cursor, limit })}`),
     openArtifact: async (runId, { step, name }, { signal } = {}) => {
       const path = `${runPath(runId)}/artifacts/content${queryText({ step, name })}`

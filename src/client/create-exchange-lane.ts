@@ -25,6 +25,8 @@ export function createExchangeLane(options: { transport: Transport; token: Secre
     exports: (request, signal) => send(EXCHANGE_PATHS.exports, request, signal, { repeatable: true }),
     wantedFiles: (request, signal) => send(EXCHANGE_PATHS.files, request, signal, { repeatable: true }),
     wantedContent: (request, signal) => send(EXCHANGE_PATHS.content, request, signal, { repeatable: true }),
+    journal: (request, signal) => send(EXCHANGE_PATHS.journal, request, signal, { repeatable: true }),
+    append: (request, signal) => send(EXCHANGE_PATHS.append, request, signal, { repeatable: true }),
     // A heartbeat that hangs must fail while the lease can still be kept by another one.
     heartbeat: (request, signal) =>
       send(EXCHANGE_PATHS.heartbeat, request, signal, { repeatable: true, silenceMs: LIMITS.leaseMs / 2 }),

@@ -68,6 +68,7 @@ test('every route that is not for workers is asked by a method of the client', a
   await client.deny('apr_1')
   await first(client.followEvents('run_1', gone))
   await first(client.followLogs('run_1', gone))
+  await client.showJournal('run_1', 'a[1]')
   await client.listArtifacts('run_1')
   await client.openArtifact('run_1', { step: 'a', name: 'b' })
   await first(client.askModel('default', 'a', { prompt: 'b' }))

@@ -1,5 +1,6 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type { FailureCode } from '../domain/failures.ts'
+import type { StoredEntry } from '../domain/agents/journal.ts'
 import type { FailureRecord, Problem } from '../domain/failure.ts'
 import type { Reason } from '../domain/reasons/reason.ts'
 
@@ -75,6 +76,15 @@ export interface RunSummary {
   parent: { run: string; step: string } | null
 }
 
+/** What the attempts of an agent's step wrote down. */
+export interface StepJournal {
+  items: StoredEntry[]
+  /** `from` of the next page; null on the last one. */
+  next: number | null
+  /** Entries of attempts up to this fence were of tries that failed, and count no more. 0: all of them count. */
+  countsFrom: number
+}
+
 export interface StepView {
   /** Name with indices: `measure[3]`. */
   name: string
@@ -107,7 +117,7 @@ export interface StepView {
 
 /** What a step waits for that holds nothing but a row. */
 export interface WaitsOn {
-  kind: 'backoff' | 'activations' | 'timer' | 'event' | 'approval' | 'child'
+  kind: 'backoff' | 'activations' | 'timer' | 'event' | 'approval' | 'child' | 'budget'
   /** Name of the event, or id of the approval or of the run below. */
   on: string | null
   /** When the wait ends by itself. */
@@ -146,6 +156,24 @@ export interface ApprovalView {
   decidedBy: string | null
   comment: string | null
   given: JsonObject | null
+  /** What an agent wants to call; null of a step that asks. */
+  call: CallView | null
+}
+
+export interface CallView {
+  /** May it be made; or was it made, which is not known (tool.outcome_unknown). */
+  about: 'call' | 'outcome'
+  /** Names the call in the step's journal. */
+  id: string
+  agent: string | null
+  tool: string
+  operation: string | null
+  /** The arguments, exactly. */
+  input: JsonObject
+  /** The arguments as whoever decided changed them; null: as they were asked. */
+  edited: JsonObject | null
+  /** About an outcome: what whoever decided says that it gave. */
+  output: Json
 }
 
 /** POST /v1/runs/{id}:nudge. */

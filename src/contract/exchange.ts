@@ -12,7 +12,8 @@ import type { MemoryGrant } from '../domain/kinds/agent.ts'
  * The worker exchange: POSTs under /v1/exchange, all sent by the worker. `register` opens a session; `poll` is parked by
  * the server until there is something to say; `report` is never parked; `heartbeat` keeps the session's lease from a thread
  * of its own. Reports are idempotent by (step, fence, seq). What a step leaves (`artifacts`, `chunk`, `exports`) is sent before its end is reported; what it is
- * given of others (`files`, `content`) is fetched before it begins.
+ * given of others (`files`, `content`) is fetched before it begins. An agent's attempt reads what its activation has journaled (`journal`), and writes
+ * down what it is about to do before it does it (`append`).
  */
 export const EXCHANGE_PATHS = {
   register: '/v1/exchange/register',
@@ -24,6 +25,8 @@ export const EXCHANGE_PATHS = {
   exports: '/v1/exchange/exports',
   files: '/v1/exchange/files',
   content: '/v1/exchange/content',
+  journal: '/v1/exchange/journal',
+  append: '/v1/exchange/append',
 } as const
 
 /** `<run id>.<node>` or `<run id>.<node>.<index>[.<index>…]`: the identity of one activation. */
@@ -204,6 +207,8 @@ export type Report = ReportCommon &
     | { kind: 'canceled' }
     /** The worker gives the step back without a result (drain); it does not count as a try. */
     | { kind: 'returned' }
+    /** The attempt of an agent's step ended because the step has to wait; it does not count as a try. */
+    | { kind: 'parked'; on: ParkedOn }
   )
 
 export interface ReportRequest {
@@ -388,4 +393,6 @@ export interface ExchangeLane {
   exports(request: ExportsRequest, signal?: AbortSignal): Promise<ExportsResponse>
   wantedFiles(request: FilesRequest, signal?: AbortSignal): Promise<FilesResponse>
   wantedContent(request: ContentRequest, signal?: AbortSignal): Promise<ContentResponse>
+  journal(request: JournalRequest, signal?: AbortSignal): Promise<JournalResponse>
+  append(request: AppendRequest, signal?: AbortSignal): Promise<AppendResponse>
 }

@@ -29,7 +29,23 @@ const segment = fc.record({
 })
 const ago = fc.oneof(fc.constant(null), number)
 const common = { step: word, fence: number, seq: number, startedAgoMs: ago, endedAgoMs: ago }
+const names = fc.oneof(fc.array(word, { maxLength: 3 }), fc.constant(['a', 'b']))
+const object = fc.oneof(fc.object(), fc.constant(1))
+const parkedOn = fc.oneof(
+  fc.record({ type: fc.constant('approvals'), approvals: names }),
+  fc.record({ type: fc.constant('outcome'), call: word, tool: word, input: object }),
+  fc.record({
+    type: fc.constant('child'),
+    call: word,
+    of: fc.constantFrom('agent', 'workflow', 'x'),
+    name: word,
+    inputs: object,
+  }),
+  fc.record({ type: fc.constant('budget'), budgets: names, retryAfterMs: ago, failure: record }),
+  fc.constant(null),
+)
 const report = fc.oneof(
+  fc.record({ ...common, kind: fc.constant('parked'), on: parkedOn }),
   fc.record({ ...common, kind: fc.constantFrom('started', 'canceled', 'returned', 'unknown') }),
   fc.record({ ...common, kind: fc.constant('succeeded'), output: fc.jsonValue() }),
   fc.record({ ...common, kind: fc.constant('failed'), failure: record }),
@@ -59,6 +75,17 @@ const good = {
     draining: false,
     reports: [
       { step: 'run_1.0', fence: 1, seq: 1, startedAgoMs: 1.5, endedAgoMs: null, kind: 'started' },
+      ...[
+        { type: 'approvals', approvals: ['apr_1'] },
+        { type: 'outcome', call: 'c', tool: 't', input: {} },
+        { type: 'child', call: 'c', of: 'agent', name: 'n', inputs: {} },
+        {
+          type: 'budget',
+          budgets: ['default/b'],
+          retryAfterMs: null,
+          failure: { code: 'step.signaled', message: 'm', remediation: 'r', retryable: false },
+        },
+      ].map((on) => ({ step: 'run_1.0', fence: 1, seq: 1, startedAgoMs: 1, endedAgoMs: 0, kind: 'parked', on })),
       { step: 'run_1.0', fence: 1, seq: 2, startedAgoMs: 1, endedAgoMs: 0, kind: 'succeeded', output: null },
       {
         step: 'run_1.0',

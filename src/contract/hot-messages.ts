@@ -115,6 +115,8 @@ function isReport(v: unknown): boolean {
       return members === 7 && Object.hasOwn(v, 'output')
     case 'failed':
       return members === 7 && isFailureRecord(v['failure'])
+    case 'parked':
+      return members === 7 && isParkedOn(v['on'])
     case 'log':
       return members === 7 && isSegments(v['segments'])
     default:
@@ -130,6 +132,32 @@ function isSegments(v: unknown): boolean {
     if (typeof s['text'] !== 'string' || s['text'].length > LIMITS.logSegmentBytes) return false
   }
   return true
+}
+
+const isNamed = (v: unknown): boolean =>
+  Array.isArray(v) && v.length >= 1 && v.length <= LIMITS.parkedOnMax && (v as unknown[]).every(isId)
+const isName = (v: unknown): boolean => typeof v === 'string' && v.length >= 1 && v.length <= 256
+
+function isParkedOn(v: unknown): boolean {
+  if (!isMembers(v)) return false
+  const members = Object.keys(v).length
+  switch (v['type']) {
+    case 'approvals':
+      return members === 2 && isNamed(v['approvals'])
+    case 'outcome':
+      return members === 4 && isId(v['call']) && isName(v['tool']) && isMembers(v['input'])
+    case 'child': {
+      const isOf = v['of'] === 'agent' || v['of'] === 'workflow'
+      return members === 5 && isOf && isId(v['call']) && isName(v['name']) && isMembers(v['inputs'])
+    }
+    case 'budget': {
+      const again = v['retryAfterMs']
+      const isAgain = again === null || (typeof again === 'number' && again >= 0 && again <= LIMITS.parkedMs)
+      return members === 4 && isAgain && isNamed(v['budgets']) && isFailureRecord(v['failure'])
+    }
+    default:
+      return false
+  }
 }
 
 /** Recursion is bounded by the nesting limit of parsed JSON. */

@@ -2,6 +2,14 @@ import type { z } from 'zod'
 import { LIMITS } from '../domain/limits.ts'
 import type { Access } from '../domain/roles.ts'
 import * as access from './access-schemas.ts'
+import {
+  AppendResponseSchema,
+  AppendSchema,
+  JournalResponseSchema,
+  JournalSchema,
+  StepJournalQuerySchema,
+  StepJournalSchema,
+} from './agent-schemas.ts'
 import { EXCHANGE_PATHS } from './exchange.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
 import { AskModelSchema, ModelResultSchema } from './model-schemas.ts'
@@ -62,6 +70,9 @@ export type RouteId =
   | 'exports'
   | 'files'
   | 'content'
+  | 'journal'
+  | 'append'
+  | 'showJournal'
   | 'listWorkers'
   | 'getStatus'
   | 'doctor'
@@ -271,6 +282,14 @@ export const ROUTES: readonly Route[] = [
   },
   {
     ...get,
+    id: 'showJournal',
+    path: '/v1/runs/{id}/steps/{step}/journal',
+    summary: "What the attempts of an agent's step wrote down: calls of models and tools with their answers, in order.",
+    query: StepJournalQuerySchema,
+    responses: [ok(StepJournalSchema)],
+  },
+  {
+    ...get,
     id: 'listArtifacts',
     path: '/v1/runs/{id}/artifacts',
     summary: 'Files that the steps of a run left.',
@@ -455,6 +474,24 @@ export const ROUTES: readonly Route[] = [
     body: s.ContentSchema,
     bodyBytes: LIMITS.bodyBytes,
     responses: [ok(s.ContentResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'journal',
+    path: EXCHANGE_PATHS.journal,
+    summary: 'Give what the activation of an attempt has journaled, by page.',
+    body: JournalSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    responses: [ok(JournalResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'append',
+    path: EXCHANGE_PATHS.append,
+    summary: 'Journal what an attempt is about to do or has done; the rules answer for the calls.',
+    body: AppendSchema,
+    bodyBytes: LIMITS.bulkBodyBytes,
+    responses: [ok(AppendResponseSchema)],
   },
   {
     ...get,

@@ -6,6 +6,8 @@ import { LIMITS } from '../domain/limits.ts'
 import { SECRET_KEY } from '../domain/secrets.ts'
 import { isPathBelow } from '../domain/wanted-files.ts'
 import { cursor, flag, limit, numberText } from './page-schemas.ts'
+import { ParkedOnSchema } from './agent-schemas.ts'
+import { FailureRecordSchema } from './failure-schema.ts'
 import { isAgoMs, isClock, isCount, isId, isJson, isLabels, isMembers, isSlots } from './hot-messages.ts'
 
 /** Strict schemas of everything that arrives, and of what is answered. OpenAPI is made from them. */
@@ -91,6 +93,12 @@ const comment = z.string().max(LIMITS.commentChars).optional().describe('Why; ke
 export const ApproveSchema = z.strictObject({
   comment,
   inputs: jsonObject.optional().meta({ description: 'What the approval asks for along with it.' }),
+  input: jsonObject
+    .optional()
+    .meta({ description: 'Of a call of a tool: other arguments than those that were asked.' }),
+  output: json.optional().meta({
+    description: 'Of a call whose outcome is not known: what it gave. Left out, the call is made again.',
+  }),
 })
 export const DenySchema = z.strictObject({ comment })
 
@@ -186,19 +194,6 @@ export const RegisterSchema = z.strictObject({
 export const PollSchema = z.strictObject({ session: id, free: slots, held, draining: z.boolean() })
 export const HeartbeatSchema = z.strictObject({ session: id, clock })
 
-export const FailureRecordSchema = z
-  .strictObject({
-    code,
-    message: z.string(),
-    get cause() {
-      return z.union([FailureRecordSchema, z.strictObject({ message: z.string() })]).optional()
-    },
-    evidence: jsonObject.optional(),
-    remediation: z.string(),
-    retryable: z.boolean(),
-  })
-  .meta({ id: 'FailureRecord' })
-
 const common = {
   step: id,
   fence: count,
@@ -222,6 +217,7 @@ export const ReportSchema = z.strictObject({
         z.strictObject({ ...common, kind: z.literal('failed'), failure: FailureRecordSchema }),
         z.strictObject({ ...common, kind: z.literal('canceled') }),
         z.strictObject({ ...common, kind: z.literal('returned') }),
+        z.strictObject({ ...common, kind: z.literal('parked'), on: ParkedOnSchema }),
       ]),
     )
     .max(LIMITS.reportsMax),
@@ -430,7 +426,7 @@ const ReasonSchema = z
   })
   .meta({ id: 'Reason' })
 const waitsOn = {
-  kind: z.enum(['backoff', 'activations', 'timer', 'event', 'approval', 'child']),
+  kind: z.enum(['backoff', 'activations', 'timer', 'event', 'approval', 'child', 'budget']),
   on: z.string().nullable().meta({ description: 'Name of the event, or id of the approval or of the run below.' }),
   until: time.nullable().meta({ description: 'When the wait ends by itself.' }),
 }
@@ -532,6 +528,21 @@ export const ApprovalViewSchema = z
     decidedBy: z.string().nullable(),
     comment: z.string().nullable(),
     given: jsonObject.nullable(),
+    call: z
+      .object({
+        about: z.enum(['call', 'outcome']).meta({
+          description: 'May the call be made; or was it made, which is not known (tool.outcome_unknown).',
+        }),
+        id: z.string(),
+        agent: z.string().nullable(),
+        tool: z.string(),
+        operation: z.string().nullable(),
+        input: jsonObject.meta({ description: 'The arguments, exactly.' }),
+        edited: jsonObject.nullable().meta({ description: 'The arguments as whoever decided changed them.' }),
+        output: json.meta({ description: 'About an outcome: what whoever decided says that it gave.' }),
+      })
+      .nullable()
+      .meta({ description: 'What an agent wants to call; null of a step that asks.' }),
   })
   .meta({ id: 'Approval' })
 

@@ -221,6 +221,11 @@ export const LIMITS = {
   /** Entries that an agent's worker writes into the journal at once, and approvals or budgets that it waits for at once. */
   journalAppendMax: 200,
   parkedOnMax: 64,
+  /** Longest time that a budget may be waited for before it is asked again. */
+  parkedMs: 400 * 24 * 3_600_000,
+  /** Entries of one page of a journal, and about how many bytes of them. */
+  journalPageMax: 500,
+  journalPageBytes: 4 * 1024 * 1024,
   /** Names in one list of an agent. */
   agentNamesMax: 128,
   /** Agents that one run can reach, and what it keeps of all that its steps refer to. */

@@ -40,12 +40,12 @@ export const STEP_EDGES: Edges<StepState> = {
   running: {
     succeeded: 'reported',
     failed: 'reported, out of retries',
-    waiting: 'reported, back-off',
+    waiting: 'reported: back-off, or an agent waits for approvals, a run below or a budget',
     queued: 'lost or given back',
     canceled: 'cancel confirmed',
   },
   waiting: {
-    queued: 'back-off over',
+    queued: 'back-off over, or what the agent waited for came',
     waiting: 'a child run failed, or begins anew',
     succeeded: 'what it waited for came',
     failed: 'what it waited for failed, or too late',

@@ -200,7 +200,13 @@ describe('a run below', () => {
   const endOf = (run: MemoryRun, state: 'succeeded' | 'failed' | 'canceled') => {
     const { node, path, fence } = run.children.at(-1) ?? { node: 0, path: '', fence: 0 }
     const failure = state === 'failed' ? failureRecord('step.function_threw', 'testing') : null
-    return run.happen({ type: 'child_ended', node, path, fence, end: { state, failure, output: { done: true } } })
+    return run.happen({
+      type: 'child_ended',
+      node,
+      path,
+      fence,
+      end: { state, failure, output: { done: true }, definition: 'h' },
+    })
   }
 
   test('is started with its inputs, under an id that follows from the step and its try', () => {
@@ -221,8 +227,12 @@ describe('a run below', () => {
     run.due()
     expect(run.children.at(-1)?.runId).not.toBe(first)
     expect(
-      run.happen({ type: 'child_ended', ...key(0), fence: 1, end: { state: 'succeeded', failure: null, output: 1 } })
-        .stale,
+      run.happen({
+        type: 'child_ended',
+        ...key(0),
+        fence: 1,
+        end: { state: 'succeeded', failure: null, output: 1, definition: 'h' },
+      }).stale,
     ).toHaveLength(1)
     endOf(run, 'failed')
     expect(run.named('sub')).toMatchObject({

@@ -4,8 +4,8 @@ import type { StepChange } from './advance/result.ts'
 import type { FailureRecord } from './failure.ts'
 import { isStepTerminal } from './machines.ts'
 import { endsWell, ringOf } from './rings.ts'
-import { isJoinImpossible, isJoinMet, keyText, type Step, type StepKey } from './step.ts'
-import { type Definition, isDecided, isWork, needOf } from './workflow.ts'
+import { isJoinImpossible, isJoinMet, keyOf, keyText, type Step, type StepKey } from './step.ts'
+import { type Definition, isDecided, isJournaled, isWork, needOf } from './workflow.ts'
 
 export interface ReopenInput {
   definition: Definition
@@ -83,6 +83,8 @@ const bare = (s: Step) => ({
   tries: 0,
   losses: 0,
   released: s.released,
+  // What a try wrote down that is repeated by hand counts no more.
+  journalFrom: s.fence,
   dueAt: null,
   item: s.item,
 })
@@ -266,7 +268,9 @@ function summary(
   const beside = nothingBeside()
   for (const step of changed) {
     const former = before.get(keyText(step))
-    if (former) letGo(former, beside)
+    if (!former) continue
+    letGo(former, beside)
+    if (isJournaled(definition.nodes[step.node]) && former.fence > 0) beside.closed.push(keyOf(step))
   }
   const failed = all.find(
     (s): s is Step & { state: 'failed'; failure: FailureRecord } => s.state === 'failed' && isBad(s),

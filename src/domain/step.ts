@@ -9,6 +9,7 @@ export interface StepKey {
   path: string
 }
 
+export const keyOf = ({ node, path }: StepKey): StepKey => ({ node, path })
 export const keyText = (key: StepKey): string => `${key.node}/${key.path}`
 
 /** Path of activation `index`; sorts as text. */
@@ -35,15 +36,17 @@ interface StepCommon extends StepKey, JoinCounts {
   losses: number
   /** Activations that were let go; of a step that takes turns those whose `next` was followed, and 1 of such a turn itself. */
   released: number
+  /** Entries of its journal count from the attempts above this fence; those before were of a try that failed. */
+  journalFrom: number
   /** The engine owes this step a look at this time (ms, database clock); null when it does not. */
   dueAt: number | null
   item: Json
 }
 
-/** What a waiting step waits for: its next try, its own activations, a time, an event, a person, a run below it. */
-export const WAITS = ['backoff', 'children', 'timer', 'event', 'approval', 'child'] as const
+/** What a waiting step waits for: its next try, its own activations, a time, an event, a person, a run below it, a budget. */
+export const WAITS = ['backoff', 'children', 'timer', 'event', 'approval', 'child', 'budget'] as const
 export type Waits = (typeof WAITS)[number]
-/** Those that hold nothing but a row: the engine itself begins and ends them. */
+/** Those that hold nothing but a row. */
 export type Parked = Exclude<Waits, 'backoff' | 'children'>
 
 /** A step's row as the pure functions see it. A field exists only in the states that have it. */
@@ -52,7 +55,7 @@ export type Step = StepCommon &
     | { state: 'pending' | 'queued' | 'succeeded' | 'skipped' }
     /** `stopping`: nobody needs it any more, and its worker has to be told. */
     | { state: 'running'; session: string; stopping: boolean }
-    /** `on`: the name of the event, or the id of the approval or of the run below. */
+    /** `on`: the name of the event, the id of the run below, or the ids of approvals or names of budgets, with blanks between them. */
     | { state: 'waiting'; waits: Waits; on: string | null }
     | { state: 'failed' | 'blocked'; failure: FailureRecord }
     | { state: 'canceled'; failure: FailureRecord | null }
@@ -71,6 +74,7 @@ export function newStep(key: StepKey, needs: number, item: Json = null, need = n
     tries: 0,
     losses: 0,
     released: 0,
+    journalFrom: 0,
     dueAt: null,
     item,
   }
@@ -87,6 +91,7 @@ const commonOf = (step: Step): StepCommon => ({
   tries: step.tries,
   losses: step.losses,
   released: step.released,
+  journalFrom: step.journalFrom,
   dueAt: null,
   item: step.item,
 })
@@ -102,7 +107,7 @@ export type StepEvent =
   | { type: 'failed'; failure: FailureRecord }
   /** The failure is to be tried again, at `at`. */
   | { type: 'backed_off'; at: number }
-  /** Lost with its session, or given back; `loss` counts toward quarantine. */
+  /** Lost with its session, given back, or what its attempt waited for has come; `loss` counts toward quarantine. */
   | { type: 'requeued'; loss: boolean; expiresAt: number | null }
   | { type: 'skipped' }
   | { type: 'blocked'; failure: FailureRecord }
@@ -119,6 +124,9 @@ export function applyToStep(step: Step, event: StepEvent): Step | null {
 }
 
 const isWaitingFor = (step: Step, waits: Waits): boolean => step.state === 'waiting' && step.waits === waits
+
+/** What an attempt may end for though its step has not: a worker goes on when it has come. */
+const RESUMABLE = ['approval', 'child', 'budget'] as const
 
 /** Something is under way that can fail and be tried again: an attempt of a worker, or a run below. */
 export const isTry = (step: Step): boolean => step.state === 'running' || isWaitingFor(step, 'child')
@@ -156,14 +164,14 @@ function moved(step: Step, event: StepEvent): Step | null {
         released: 0,
       }
     case 'parked':
-      if (step.state !== 'pending' && !isWaitingFor(step, 'backoff')) return null
-      // The fence counts here what an attempt is elsewhere: the approval or the child run of each try is another.
+      if (step.state !== 'pending' && step.state !== 'running' && !isWaitingFor(step, 'backoff')) return null
+      // Where no worker has it, the fence counts here what an attempt is elsewhere: the approval or the child run of each try is another.
       return {
         ...base,
         state: 'waiting',
         waits: event.waits,
         on: event.on,
-        fence: step.fence + 1,
+        fence: step.state === 'running' ? step.fence : step.fence + 1,
         dueAt: event.until,
       }
     case 'leased':
@@ -189,9 +197,17 @@ function moved(step: Step, event: StepEvent): Step | null {
       }
     case 'backed_off':
       if (!isTry(step)) return null
-      return { ...base, state: 'waiting', waits: 'backoff', on: null, tries: step.tries + 1, dueAt: event.at }
+      return {
+        ...base,
+        state: 'waiting',
+        waits: 'backoff',
+        on: null,
+        tries: step.tries + 1,
+        journalFrom: step.fence,
+        dueAt: event.at,
+      }
     case 'requeued':
-      if (step.state !== 'running') return null
+      if (step.state !== 'running' && !RESUMABLE.some((waits) => isWaitingFor(step, waits))) return null
       return { ...base, state: 'queued', losses: step.losses + (event.loss ? 1 : 0), dueAt: event.expiresAt }
     case 'skipped':
       if (

@@ -1,5 +1,6 @@
-import type { JsonObject } from '../base/json.ts'
-import type { ApprovalView, Page } from '../contract/api-types.ts'
+import type { Json, JsonObject } from '../base/json.ts'
+import type { Happening } from '../domain/advance/happenings.ts'
+import type { ApprovalView, CallView, Page } from '../contract/api-types.ts'
 import { Failure, failureOfProblems } from '../domain/failure.ts'
 import { validateJson } from '../domain/json-schema.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -23,6 +24,10 @@ export interface DecisionWish {
   comment: string | null
   /** What the approval asks for along with it. */
   inputs: JsonObject | null
+  /** Of a call of a tool: other arguments than those that were asked. */
+  input?: JsonObject | null
+  /** Of a call whose outcome is not known: what it gave; null: it is made again. */
+  output?: Json
 }
 
 const iso = (date: Date | null): string | null => date?.toISOString() ?? null
@@ -44,7 +49,14 @@ const viewOf = (row: ApprovalRow): ApprovalView => ({
   decidedBy: row.decided_by,
   comment: row.comment,
   given: row.given,
+  call: callOf(row),
 })
+
+function callOf(row: ApprovalRow): CallView | null {
+  const { about, call, tool, agent, operation, input, edited, output } = row
+  if (about === null || call === null || tool === null || input === null) return null
+  return { about, id: call, agent, tool, operation, input, edited, output }
+}
 
 export async function getApproval(ctx: EngineContext, caller: Caller, id: string): Promise<ApprovalView> {
   const row = await findApproval(ctx.db, id, reach(caller))
@@ -78,13 +90,26 @@ export async function decideApproval(
   if (row.approvers && caller.actor !== EMBEDDED && !row.approvers.some((approver) => known.includes(approver)))
     throw new Failure('approval.not_eligible', doing, { evidence: { approvers: row.approvers, you: name } })
   if (row.state !== 'pending') throw decided(row, doing)
-  const fields = wish.approved ? checkFields(row, wish.inputs, doing) : null
-  const decision = { approved: wish.approved, by: name, comment: wish.comment, fields }
-  const { run_id: runId, node, path, fence } = row
-  const settled = await settleRun(ctx, runId, [{ type: 'decided', node, path, fence, decision }])
+  const happening = happeningOf(row, { wish, by: name, doing })
+  const settled = await settleRun(ctx, row.run_id, [happening])
   const after = (await findApproval(ctx.db, id, null)) ?? row
   if (!settled || settled.stale.length > 0) throw decided(after, doing)
   return { view: viewOf(after), settled }
+}
+
+function happeningOf(
+  row: ApprovalRow,
+  { wish, by, doing }: { wish: DecisionWish; by: string; doing: string },
+): Happening {
+  const { id, node, path, fence, about } = row
+  const { approved, comment, input = null, output = null } = wish
+  const refuse = (what: string) => new Failure('input.invalid', `${doing}: ${what}`)
+  if (input !== null && about !== 'call') throw refuse('only the arguments of a call that was not made can be changed')
+  if (output !== null && about !== 'outcome')
+    throw refuse('only of a call whose outcome is not known it can be said what it gave')
+  const fields = approved ? checkFields(row, wish.inputs, doing) : null
+  if (about === null) return { type: 'decided', node, path, fence, decision: { approved, by, comment, fields } }
+  return { type: 'call_decided', node, path, approval: id, decision: { approved, by, comment, input, output } }
 }
 
 const decided = (row: ApprovalRow, doing: string): Failure =>

@@ -60,10 +60,10 @@ export async function startChildren(
 /** What the parent of a run that has ended is told. */
 export async function endOfChild(ctx: EngineContext, child: EndedChild): Promise<Happening> {
   const key = { node: child.parent_node, path: child.parent_path, fence: child.parent_fence }
-  return { type: 'child_ended', ...key, end: await endOf(ctx, child) }
+  return { type: 'child_ended', ...key, end: { ...(await endOf(ctx, child)), definition: child.definition } }
 }
 
-async function endOf(ctx: EngineContext, child: EndedChild): Promise<ChildEnd> {
+async function endOf(ctx: EngineContext, child: EndedChild): Promise<Omit<ChildEnd, 'definition'>> {
   const failure = child.failure as FailureRecord | null // written by this very engine
   if (child.state !== 'succeeded') return { state: child.state, failure, output: null }
   const { definition, dependents } = await ctx.definitions.get(child.definition)

@@ -10,6 +10,8 @@ import { putDefinition } from '../store/definitions/put-definition.ts'
 import { askedBy, createAccess, entryIn } from './access.ts'
 import { listRunArtifacts, openRunArtifact, takeArtifacts, takeChunk } from './artifacts.ts'
 import { takeExports } from './exports.ts'
+import { Appender } from './agents/append.ts'
+import { readJournal, showJournal } from './agents/read-journal.ts'
 import { listWanted, readWanted } from './wanted-files.ts'
 import { decideApproval, getApproval, listApprovals } from './approvals.ts'
 import { cancelRun, skipStep } from './by-hand.ts'
@@ -97,6 +99,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const dispatcher: Dispatcher = new Dispatcher(ctx)
   const creator = new Creator(ctx, dispatcher)
   const reporter = new Reporter(ctx, dispatcher)
+  const appender = new Appender(ctx, dispatcher)
   const tokens = new TokenCache(deps.db, deps.clock)
   const refused = new RefusedTokens(deps.ids)
   const ticker = new Ticker(ctx, dispatcher, tokens, refused)
@@ -288,13 +291,16 @@ export function createEngine(deps: EngineDeps): RunningEngine {
       const { view, settled } = await decideApproval(ctx, caller, id, wish)
       pass(settled)
       const action = wish.approved ? 'approvals.approve' : 'approvals.deny'
-      await noted(caller, view.namespace, { action, object: id, details: { run: view.run, step: view.step } })
+      const about = view.call ? { tool: view.call.tool, call: view.call.id, edited: view.call.edited !== null } : {}
+      const details = { run: view.run, step: view.step, ...about }
+      await noted(caller, view.namespace, { action, object: id, details })
       return view
     },
     followEvents: (caller, runId, afterSeq, signal) => reads.followEvents(runId, reach(caller), afterSeq, signal),
     waitForRun: async (caller, runId, waitMs, signal) =>
       secrets.tellElsewhere(caller, await reads.waitForRun(runId, reach(caller), waitMs, signal)),
     followLogs: (caller, runId, filter, signal) => reads.followLogs(runId, reach(caller), filter, signal),
+    showJournal: (caller, at, page) => showJournal(ctx, reach(caller), at, page),
     listArtifacts: (caller, runId, page) => listRunArtifacts(ctx, reach(caller), runId, page),
     openArtifact: (caller, runId, file) => openRunArtifact(ctx, reach(caller), runId, file),
     async putSecret(caller, at, body) {
@@ -351,6 +357,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     takeExports: (caller, request) => takeExports(ctx, dispatcher, caller, request),
     listWanted: (caller, request) => listWanted(ctx, dispatcher, caller, request),
     readWanted: (caller, request) => readWanted(ctx, dispatcher, caller, request),
+    readJournal: (caller, request) => readJournal(ctx, dispatcher, caller, request),
+    append: (caller, request) => appender.append(caller, request),
 
     access: createAccess(ctx, tokens, refused),
     async authenticate(token) {

@@ -10,6 +10,10 @@ import type {
   ExportsResponse,
   FilesRequest,
   FilesResponse,
+  AppendRequest,
+  AppendResponse,
+  JournalRequest,
+  JournalResponse,
   HeartbeatRequest,
   HeartbeatResponse,
   PollRequest,
@@ -33,6 +37,7 @@ import type {
   RunView,
   StatusView,
   StepView,
+  StepJournal,
   RotateSecretsResponse,
   SecretDetail,
   SecretView,
@@ -162,6 +167,12 @@ export interface Engine {
     filter: { step: string | null; cursor: string | null; follow: boolean },
     signal: AbortSignal,
   ): AsyncIterable<LogLine & { cursor: string }>
+  /** What the attempts of an agent's step wrote down, by `seq`. */
+  showJournal(
+    caller: Caller,
+    at: { runId: string; step: string },
+    page: { from: number; limit: number },
+  ): Promise<StepJournal>
   listArtifacts(
     caller: Caller,
     runId: string,
@@ -212,6 +223,8 @@ export interface Engine {
   takeExports(caller: Caller, request: ExportsRequest): Promise<ExportsResponse>
   listWanted(caller: Caller, request: FilesRequest): Promise<FilesResponse>
   readWanted(caller: Caller, request: ContentRequest): Promise<ContentResponse>
+  readJournal(caller: Caller, request: JournalRequest): Promise<JournalResponse>
+  append(caller: Caller, request: AppendRequest): Promise<AppendResponse>
 
   /** Tokens and the audit log. */
   readonly access: Access

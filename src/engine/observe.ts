@@ -3,7 +3,7 @@ import { spanIdOf } from '../base/trace.ts'
 import type { EngineContext } from './context.ts'
 import type { Settled } from './settle.ts'
 
-export type FlushKind = 'create' | 'complete' | 'start' | 'log'
+export type FlushKind = 'create' | 'complete' | 'start' | 'log' | 'journal'
 
 /** Told of each flush of a batcher. */
 export interface FlushWatch {

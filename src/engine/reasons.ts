@@ -30,6 +30,9 @@ const PLACES_MAX = 20
 /** forEach steps of one page whose places are looked up: a query each. */
 const GROUPS_MAX = 20
 
+/** Approvals that a step waits for. */
+const idsOf = (row: Pick<StepReadRow, 'waits_on'>): string[] => row.waits_on?.split(' ') ?? []
+
 type QueuedRow = Pick<StepReadRow, 'queue_id' | 'node' | 'path' | 'queued_ms'>
 
 /**
@@ -68,7 +71,7 @@ export class ReasonFinder {
     const running = await this.#sessionsOf(open)
     const asked = await findQuestions(
       this.#ctx.db,
-      open.flatMap((r) => (r.waits === 'approval' ? (r.waits_on ?? []) : [])),
+      open.flatMap((r) => (r.waits === 'approval' ? idsOf(r) : [])),
     )
     const found: (Reason | null)[] = []
     for (const row of rows) {
@@ -92,7 +95,7 @@ export class ReasonFinder {
       states: ReadonlyMap<number, StepState>
       groups: ReadonlyMap<number, string[]>
       running: ReadonlyMap<string, SessionRow>
-      asked: ReadonlyMap<string, string>
+      asked: ReadonlyMap<string, StepFacts['asks'][number]>
     },
   ): StepFacts {
     const node = this.#definition.nodes[row.node]
@@ -105,7 +108,7 @@ export class ReasonFinder {
       state: row.state,
       waits: row.waits,
       on: row.waits_on,
-      asks: asked.get(row.waits_on ?? '') ?? null,
+      asks: row.waits === 'approval' ? idsOf(row).flatMap((id) => asked.get(id) ?? []) : [],
       tries: row.tries,
       stop: this.#run.stop,
       runCreatedAt: this.#run.created_at.toISOString(),

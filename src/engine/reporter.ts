@@ -2,6 +2,8 @@ import type { Report, ReportAck, ReportRequest, ReportResponse } from '../contra
 import type { Happening } from '../domain/advance/happenings.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { isJournaled } from '../domain/workflow.ts'
+import { closeCallApprovals } from '../store/approvals/call-approvals.ts'
 import { appendSegments, type NewSegment } from '../store/logs/logs.ts'
 import { findOrigins, type RunOrigin } from '../store/runs/read-runs.ts'
 import { type CompletedRows, type Completion, completeSteps, type SessionRoom } from '../store/steps/complete-steps.ts'
@@ -223,7 +225,18 @@ export class Reporter {
       for (const [session, { spare }] of rooms) session.reserved -= spare
     }
     this.#after(items, rows)
+    await this.#closeCalls([...unique.values()].filter((item) => rows.done.has(heldKey(item))))
     return items.map((item) => rows.done.has(heldKey(item)))
+  }
+
+  /** Nobody has to decide any more about the calls of agents that have ended. Should it be cut short, a tick makes up for it. */
+  async #closeCalls(done: readonly Completion[]): Promise<void> {
+    const nodeOf = ({ definition, node }: Completion) => this.#ctx.definitions.peek(definition)?.definition.nodes[node]
+    const ended = done.filter((item) => isJournaled(nodeOf(item)))
+    if (ended.length === 0) return
+    await closeCallApprovals(this.#ctx.db, ended).catch((error: unknown) =>
+      this.#ctx.log.warn('approvals of calls left open for now', { error: String(error) }),
+    )
   }
 
   /** Slots of each reporting session: what its reports free, and what is free already. */
@@ -299,6 +312,8 @@ export class Reporter {
           return { ...common, type: 'attempt_failed', failure: report.failure }
         case 'canceled':
           return { ...common, type: 'attempt_canceled' }
+        case 'parked':
+          return { ...common, type: 'attempt_parked', on: report.on }
         case 'succeeded':
           return { ...common, type: 'attempt_succeeded', output: report.output }
         default:

@@ -2,6 +2,7 @@ import type { Anything } from '../domain/advance/happenings.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { findMissingApprovals } from '../store/approvals/approvals.ts'
+import { closeCallApprovals, findForgottenCalls } from '../store/approvals/call-approvals.ts'
 import {
   findEndedChildren,
   findOverdue,
@@ -64,6 +65,12 @@ export class RunTicks {
     await this.#settleEach([...byRun.keys()], (run) =>
       (byRun.get(run) ?? []).map(({ node, path }) => ({ type: 'approval_missing', node, path })),
     )
+  }
+
+  /** Approvals of calls whose steps have ended. */
+  async closeForgotten(): Promise<void> {
+    const forgotten = await findForgottenCalls(this.#ctx.db, LIMITS.tickItemsMax)
+    if (forgotten.length > 0) await closeCallApprovals(this.#ctx.db, forgotten)
   }
 
   /** Those that could be settled; one that fails is told of in the log and comes again. */

@@ -6,9 +6,12 @@ import type { JsonObject } from '../base/json.ts'
 import type { Scope } from '../domain/expression.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { displayName, type Step, type StepKey } from '../domain/step.ts'
+import { lockCallApprovals } from '../store/approvals/call-approvals.ts'
 import type { Queryable } from '../store/db.ts'
+import { findCallOfChild } from '../store/journal/read-entries.ts'
 import { listKept } from '../store/runs/sent-events.ts'
 import { areLive } from '../store/sessions/sessions.ts'
+import { areBudgetsWoken } from '../store/steps/budget-waits.ts'
 import { type LockedRun, lockRun, type NamedChange, saveAdvance } from '../store/steps/save-advance.ts'
 import { saveBeside } from '../store/steps/save-beside.ts'
 import {
@@ -61,7 +64,7 @@ const NOTHING: Settled = {
   tellsParent: false,
 }
 
-export type AttemptOutcome = 'succeeded' | 'failed' | 'lost' | 'returned' | 'canceled'
+export type AttemptOutcome = 'succeeded' | 'failed' | 'lost' | 'returned' | 'canceled' | 'parked'
 
 const CONFLICT_TRIES = 5
 
@@ -125,7 +128,8 @@ async function settleIn(
     result.created.length === 0 &&
     result.run.stop === run.stop &&
     result.outputs.length === 0 &&
-    result.beside.asked.length === 0
+    result.beside.asked.length === 0 &&
+    result.beside.journaled.length === 0
   ) {
     return { ...NOTHING, stale, stopping: run.stop !== null }
   }
@@ -220,6 +224,14 @@ async function give(
       return { events: await listKept(tx, run.id, need.name) }
     case 'workflow':
       return { workflow: await findWorkflowBelow(ctx, tx, run, need.ref) }
+    case 'approvals':
+      return { approvals: await lockCallApprovals(tx, run.id, need.ids) }
+    case 'child_call': {
+      const call = await findCallOfChild(tx, { runId: run.id, ...need, child: need.run })
+      return call === null ? {} : { call }
+    }
+    case 'budgets_woken':
+      return { isWoken: await areBudgetsWoken(tx, { runId: run.id, ...need }) }
     case 'scope': {
       const rows = await loadOutputs(
         tx,

@@ -305,6 +305,7 @@ export class Ticker {
       limit: STILL_PAGE,
     })
     await this.#runs.askAgain()
+    await this.#runs.closeForgotten()
     this.#stillCursor = page.length === STILL_PAGE ? (page.at(-1)?.id ?? '') : ''
     for (const run of page) {
       const armed = await rearmRun(this.#ctx, run)

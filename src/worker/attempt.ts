@@ -1,5 +1,6 @@
 import { type Json, Redactor } from '../base/index.ts'
 import type { Assignment, LogSegment } from '../contract/exchange.ts'
+import type { ParkedOn } from '../domain/agents/journal.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 
 /** `<step id>@<fence>`: names an attempt for ever. */
@@ -90,6 +91,8 @@ export type Outcome =
   | { kind: 'failed'; failure: FailureRecord }
   | { kind: 'canceled' }
   | { kind: 'returned' }
+  /** The step has to wait; the next attempt goes on where the journal ends. */
+  | { kind: 'parked'; on: ParkedOn }
 
 /** A log segment with the monotonic time of its first byte. */
 export interface TimedSegment extends Omit<LogSegment, 'agoMs'> {
@@ -102,6 +105,7 @@ export type EndBody =
   | { kind: 'failed'; failure: FailureRecord }
   | { kind: 'canceled' }
   | { kind: 'returned' }
+  | { kind: 'parked'; on: ParkedOn }
 
 /** A report until it is acknowledged. Times are monotonic: how long ago is worked out each time it is sent. */
 export interface PendingReport {

@@ -236,6 +236,8 @@ function wireReport({ attempt, seq, startedAt, endedAt, body }: PendingReport, n
       return { ...common, kind: 'succeeded', output: body.output }
     case 'failed':
       return { ...common, kind: 'failed', failure: body.failure }
+    case 'parked':
+      return { ...common, kind: 'parked', on: body.on }
     case 'started':
     case 'canceled':
     case 'returned':

@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto'
+import type { Json } from '../base/index.ts'
+import type { Bound } from '../domain/agents/bound.ts'
+import type { JournalEntry, ParkedOn, StoredEntry, WorkerEntry } from '../domain/agents/journal.ts'
 import type { ArtifactRule } from '../domain/workflow.ts'
 import type {
+  AppendRequest,
+  AppendResponse,
+  JournalRequest,
+  JournalResponse,
   ArtifactsRequest,
   ArtifactsResponse,
   Assignment,
@@ -41,12 +48,25 @@ export interface ServerStep {
   starts: number
   logs: Map<number, LogSegment>
   cancel: CancelOrder['reason'] | null
+  journal: (StoredEntry & { n: number })[]
+  /** What it waited for; it goes on at once. */
+  parks: ParkedOn[]
 }
 
 /** What happens to a request: `lose` handles it and loses the answer, `cut` never lets it arrive. */
 export type Fate = 'ok' | 'lose' | 'cut' | Error
 type Call =
-  'register' | 'poll' | 'report' | 'heartbeat' | 'artifacts' | 'chunk' | 'exports' | 'wantedFiles' | 'wantedContent'
+  | 'register'
+  | 'poll'
+  | 'report'
+  | 'heartbeat'
+  | 'artifacts'
+  | 'chunk'
+  | 'exports'
+  | 'wantedFiles'
+  | 'wantedContent'
+  | 'journal'
+  | 'append'
 
 /** A server for tests, in memory: keeps strictly to what `contract/exchange.ts` promises, over a link that a script may break. */
 export class ScriptedServer implements ExchangeLane {
@@ -66,7 +86,14 @@ export class ScriptedServer implements ExchangeLane {
   add(...assignments: Omit<Assignment, 'fence'>[]): void {
     for (const assignment of assignments) {
       const fresh = { fence: 0, state: 'queued', session: null, end: null, ends: 0, starts: 0, cancel: null } as const
-      this.steps.set(assignment.step, { ...fresh, assignment, seqs: new Set(), logs: new Map() })
+      this.steps.set(assignment.step, {
+        ...fresh,
+        assignment,
+        seqs: new Set(),
+        logs: new Map(),
+        journal: [],
+        parks: [],
+      })
     }
     this.wake()
   }
@@ -212,6 +239,55 @@ export class ScriptedServer implements ExchangeLane {
     })
   }
 
+  /** Entries of one page of a journal. */
+  journalPage = 100
+  /** The word on calls of tools, and why a model may not be asked. */
+  verdictOf: (entry: Extract<WorkerEntry, { kind: 'tool_asked' }>) => AppendResponse['verdicts'][string] = () => ({
+    verdict: { verdict: 'allow', rule: 'default' },
+    approval: null,
+  })
+  refuses: (entry: Extract<WorkerEntry, { kind: 'model_asked' }>) => AppendResponse['refused'] = () => null
+
+  journal(request: JournalRequest): Promise<JournalResponse> {
+    return this.#answer('journal', request, async () => {
+      const step = this.#held(request)
+      if (!step) return { state: 'stale', entries: [], next: null }
+      const left = step.journal.filter((e) => e.seq >= request.from)
+      const entries = left.slice(0, this.journalPage).map(({ n: _, ...entry }) => entry)
+      const next = left[this.journalPage]?.seq ?? null
+      return { state: 'held', entries, next }
+    })
+  }
+
+  append(request: AppendRequest): Promise<AppendResponse> {
+    return this.#answer('append', request, async () => {
+      const step = this.#held(request)
+      if (!step) return { state: 'stale', verdicts: {}, refused: null, contextVersion: '' }
+      const { fence, n } = request
+      const write = (entry: JournalEntry) =>
+        step.journal.push({ seq: step.journal.length + 1, fence, n, at: '2026-01-01T00:00:00.000Z', entry })
+      let refused: AppendResponse['refused'] = null
+      const isThere = step.journal.some((e) => e.fence === fence && e.n === n)
+      for (const entry of isThere ? [] : request.entries) {
+        refused = entry.kind === 'model_asked' ? this.refuses(entry) : null
+        if (refused === null) write(entry)
+        if (entry.kind === 'tool_asked') write({ kind: 'verdict', call: entry.call, ...this.verdictOf(entry) })
+      }
+      const written = step.journal.filter((e) => e.fence === fence && e.n === n)
+      const verdicts = Object.fromEntries(
+        written.flatMap(({ entry }) =>
+          entry.kind === 'verdict' ? [[entry.call, { verdict: entry.verdict, approval: entry.approval }]] : [],
+        ),
+      )
+      return { state: 'recorded', verdicts, refused, contextVersion: '1' }
+    })
+  }
+
+  #held({ session, step: id, fence }: { session: string; step: string; fence: number }): ServerStep | null {
+    const step = this.steps.get(id)
+    return step?.state === 'leased' && step.session === session && step.fence === fence ? step : null
+  }
+
   heartbeat(request: { session: string }): Promise<HeartbeatResponse> {
     return this.#answer('heartbeat', request, async () => ({
       sessionState: this.sessions.get(request.session) ?? 'ended',
@@ -272,8 +348,10 @@ export class ScriptedServer implements ExchangeLane {
     step.seqs.add(seq)
     if (report.kind === 'started') step.starts++
     else if (report.kind === 'log') for (const segment of report.segments) step.logs.set(segment.index, segment)
-    else if (report.kind === 'returned') requeue(step)
-    else {
+    else if (report.kind === 'returned' || report.kind === 'parked') {
+      if (report.kind === 'parked') step.parks.push(report.on)
+      requeue(step)
+    } else {
       step.state = 'ended'
       step.end = report
       step.ends++
@@ -309,6 +387,22 @@ export function functionStep(
   const { input = null, files, ...rest } = more
   const work = { kind: 'function' as const, function: fn, input, ...(files ? { files } : {}) }
   return { ...COMMON, step: `run_1.${name}`, runId: 'run_1', name, work, ...rest }
+}
+
+export function agentStep(
+  name: string,
+  more: Partial<Omit<Assignment, 'work'>> & { agent?: string; input?: Json; bound?: Bound } = {},
+): Omit<Assignment, 'fence'> {
+  const nothing = { agents: {}, tools: {}, mcpServers: {}, memories: {}, workflows: {} }
+  const { agent = 'writer', input = null, bound = nothing, ...rest } = more
+  return {
+    ...COMMON,
+    step: `run_1.${name}`,
+    runId: 'run_1',
+    name,
+    work: { kind: 'agent', agent, input, bound },
+    ...rest,
+  }
 }
 
 export function commandStep(

@@ -95,6 +95,7 @@ export function approvalView(over: Partial<ApprovalView> = {}): ApprovalView {
     approvers: null,
     inputs: null,
     onExpiry: 'deny',
+    call: null,
     createdAt: at(0),
     expiresAt: null,
     decidedAt: null,
@@ -213,6 +214,7 @@ export class ScriptedClient implements Client {
   retryStep = (runId: string, step: string) =>
     this.#answer('retryStep', [runId, step], { ...runView(), epoch: 2, state: 'running' } as RunSummary)
   skipStep = (...args: unknown[]) => this.#answer('skipStep', args, { ...runView(), state: 'running' } as RunSummary)
+  showJournal = (...args: unknown[]) => this.#answer('showJournal', args, { items: [], next: null, countsFrom: 0 })
   listArtifacts = (runId: string, query: object = {}) =>
     this.#answer('listArtifacts', [runId, query], { items: this.artifacts, next: null })
   openArtifact = (runId: string, file: { step: string; name: string }) => {

@@ -20,7 +20,7 @@ export function* advance(input: AdvanceInput): Generator<Need, AdvanceResult, Gi
 function* go(round: Round): Generator<Need, AdvanceResult, Given> {
   const keyed = round.input.happenings.filter(isKeyed)
   yield* round.load(keyed)
-  for (const happening of keyed) happen(round, happening)
+  for (const happening of keyed) yield* happen(round, happening)
   for (const h of round.input.happenings) if (h.type === 'stop') yield* stopRun(round, h.why)
   for (const h of round.input.happenings) if (h.type === 'event_sent') yield* eventSent(round, h.name)
   yield* settle(round)

@@ -1,20 +1,28 @@
 import { failureOfProblems, failureRecord } from '../failure.ts'
 import { checkSchema } from '../inputs.ts'
 import { keyText, type Step } from '../step.ts'
+import { isJournaled } from '../workflow.ts'
 import { failStep } from './attempts.ts'
 import type { ChildEnd, Decision, Happening } from './happenings.ts'
+import type { Given, Need } from './needs.ts'
+import { belowEnded, waitOfAgentIsOver } from './parking.ts'
 import type { Round } from './round.ts'
 
 /** What a step waited for outside has come to its end: an approval or a run below. */
-export function answer(
+export function* answer(
   round: Round,
   step: Step,
   h: Extract<Happening, { type: 'decided' | 'child_ended' | 'approval_missing' }>,
-): void {
+): Generator<Need, void, Given> {
   const waits = h.type === 'child_ended' ? 'child' : 'approval'
   const isWanted = step.state === 'waiting' && step.waits === waits
   if (!isWanted || (h.type !== 'approval_missing' && h.fence !== step.fence)) return void round.result.stale.push(h)
-  if (h.type === 'approval_missing') round.owed.set(keyText(step), step)
+  if (isJournaled(round.node(step.node))) {
+    // Of an agent's step: what it waits for is looked at anew, or the call has its answer. A decision about a call comes otherwise.
+    if (h.type === 'approval_missing') yield* waitOfAgentIsOver(round, step)
+    else if (h.type === 'child_ended') yield* belowEnded(round, step, h.end)
+    else round.result.stale.push(h)
+  } else if (h.type === 'approval_missing') round.owed.set(keyText(step), step)
   else if (h.type === 'decided') decided(round, step, h.decision)
   else childEnded(round, step, h.end)
 }

@@ -4,10 +4,10 @@ import { beginWait, childInputs, isMatch, questionOf } from '../begin.ts'
 import type { Scope } from '../expression.ts'
 import { Failure } from '../failure.ts'
 import { checkInputs } from '../inputs.ts'
-import { keyText, type Step } from '../step.ts'
+import { keyOf, keyText, type Step } from '../step.ts'
 import { type ChildNode, isWork, type ParkedNode, type WaitNode } from '../workflow.ts'
 import type { Given, Need, StoredWorkflow } from './needs.ts'
-import { keyOf, type Round } from './round.ts'
+import type { Round } from './round.ts'
 import { bareScope, scopeOf, scopeOfStep } from './scope.ts'
 
 /** Lets a step go: into its queue, or to wait for what it waits for. `scope` is that of its node. */

@@ -1,19 +1,22 @@
 import { type FailureRecord, failureRecord } from '../failure.ts'
 import { keyText, type Step } from '../step.ts'
-import { isWork } from '../workflow.ts'
+import { isJournaled, isWork } from '../workflow.ts'
 import { expire } from './answers.ts'
 import { failStep } from './attempts.ts'
+import type { Given, Need } from './needs.ts'
+import { waitOfAgentIsOver } from './parking.ts'
 import type { Round } from './round.ts'
 import { notNeeded } from './stopping.ts'
 
 /** The time has come that was owed to a step. */
-export function comeDue(round: Round, step: Step, waitedFor: FailureRecord | null): void {
+export function* comeDue(round: Round, step: Step, waitedFor: FailureRecord | null): Generator<Need, void, Given> {
   if (step.dueAt === null || step.dueAt > round.input.now) return
   if (step.state === 'waiting' && step.waits === 'backoff') {
     if (isWork(round.node(step.node))) round.put(step, { type: 'ready', expiresAt: round.expiry(step) })
     else round.owed.set(keyText(step), step)
   } else if (step.state === 'waiting' && step.waits !== 'children') {
-    waitIsOver(round, step)
+    if (isJournaled(round.node(step.node))) yield* waitOfAgentIsOver(round, step)
+    else waitIsOver(round, step)
   } else if (step.state === 'queued') {
     const failure: FailureRecord = {
       ...failureRecord('dispatch.expired', `waiting for a worker to take ${round.nameOf(step)}`, {

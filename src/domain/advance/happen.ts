@@ -3,15 +3,19 @@ import { answer } from './answers.ts'
 import { failStep, lose } from './attempts.ts'
 import { comeDue } from './due.ts'
 import type { Happening } from './happenings.ts'
+import type { Given, Need } from './needs.ts'
+import { callDecided, parkAttempt } from './parking.ts'
 import type { Round } from './round.ts'
 import { notNeeded } from './stopping.ts'
 
 /** What a report, a person, a run below or the clock says of one step. */
-export function happen(round: Round, h: Happening): void {
+export function* happen(round: Round, h: Happening): Generator<Need, void, Given> {
   const step = round.rows.get(keyText(h))
   if (!step) return void round.result.stale.push(h)
-  if (h.type === 'due') return comeDue(round, step, h.waitedFor ?? null)
-  if (h.type === 'decided' || h.type === 'child_ended' || h.type === 'approval_missing') return answer(round, step, h)
+  if (h.type === 'due') return yield* comeDue(round, step, h.waitedFor ?? null)
+  if (h.type === 'call_decided') return yield* callDecided(round, step, h)
+  if (h.type === 'decided' || h.type === 'child_ended' || h.type === 'approval_missing')
+    return yield* answer(round, step, h)
   if (step.state !== 'running' || step.fence !== h.fence || step.session !== h.session)
     return void round.result.stale.push(h)
   // While the run is being stopped nothing revives it: what comes late is kept as evidence and the step is canceled. A step that only
@@ -36,6 +40,8 @@ export function happen(round: Round, h: Happening): void {
       return
     case 'attempt_lost':
       return lose(round, step, h.failure)
+    case 'attempt_parked':
+      return yield* parkAttempt(round, step, h.on)
     case 'attempt_returned':
     case 'attempt_canceled':
     case 'attempt_left':

@@ -1,4 +1,5 @@
 import type { Json, JsonObject } from '../../base/json.ts'
+import type { ParkedOn } from '../agents/journal.ts'
 import type { FailureRecord } from '../failure.ts'
 import type { StepKey } from '../step.ts'
 
@@ -29,6 +30,10 @@ export type Happening = StepKey &
     | { type: 'due'; waitedFor?: FailureRecord }
     /** A person decided. The fence names the approval: each try of the step asks anew. */
     | { type: 'decided'; fence: number; decision: Decision }
+    /** A worker ended the attempt because its step has to wait. */
+    | { type: 'attempt_parked'; fence: number; session: string; on: ParkedOn }
+    /** A person decided about a call of a tool. The step may run, or wait. */
+    | { type: 'call_decided'; approval: string; decision: CallDecision }
     /** The run below has ended. */
     | { type: 'child_ended'; fence: number; end: ChildEnd }
     /** The row of the approval that it waits for is gone. */
@@ -42,7 +47,19 @@ export interface Decision {
   fields: JsonObject | null
 }
 
+export interface CallDecision {
+  approved: boolean
+  by: string
+  comment: string | null
+  /** The arguments as the person changed them; null: as they were asked. */
+  input: JsonObject | null
+  /** What the person says that the call gave; null: nothing. */
+  output: Json
+}
+
 export interface ChildEnd {
+  /** Hash of what it ran. */
+  definition: string
   state: 'succeeded' | 'failed' | 'canceled'
   failure: FailureRecord | null
   /** Outputs of its last steps by name. */

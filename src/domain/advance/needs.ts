@@ -25,6 +25,12 @@ export type Need =
   | { type: 'events'; name: string }
   /** The workflow that a step wants to run. */
   | { type: 'workflow'; ref: ChildNode['ref'] }
+  /** Approvals of calls, held until the end. */
+  | { type: 'approvals'; ids: string[] }
+  /** The call of an agent that a run below answers. */
+  | { type: 'child_call'; node: number; path: string; run: string }
+  /** Whether one of these budgets has let go of those who wait for it since the step was leased; from now on it waits with that. */
+  | { type: 'budgets_woken'; node: number; path: string; budgets: string[] }
   /** Scope of expressions: outputs and states of these nodes, and the run's inputs. */
   | { type: 'scope'; nodes: number[] }
 
@@ -34,6 +40,20 @@ export interface Given {
   outputs?: (StepKey & { output: Json; state: StepState })[]
   events?: KeptEvent[]
   workflow?: StoredWorkflow | Failure
+  approvals?: CallApproval[]
+  call?: string
+  isWoken?: boolean
+}
+
+/** An approval of a call as it stands. */
+export interface CallApproval extends StepKey {
+  id: string
+  fence: number
+  state: 'pending' | 'approved' | 'denied' | 'expired' | 'canceled'
+  about: 'call' | 'outcome'
+  call: string
+  /** ms. */
+  expiresAt: number | null
 }
 
 export interface KeptEvent {

@@ -2,9 +2,19 @@ import type { Json } from '../../base/json.ts'
 import type { FailureRecord, Failure } from '../failure.ts'
 import { isStepTerminal } from '../machines.ts'
 import { endsWell } from '../rings.ts'
-import { applyToStep, displayName, keyText, newStep, pathOf, type Step, type StepEvent, type StepKey } from '../step.ts'
+import {
+  applyToStep,
+  displayName,
+  keyOf,
+  keyText,
+  newStep,
+  pathOf,
+  type Step,
+  type StepEvent,
+  type StepKey,
+} from '../step.ts'
 import type { Random } from '../../base/random.ts'
-import type { Definition, WorkflowNode } from '../workflow.ts'
+import { type Definition, isJournaled, type WorkflowNode } from '../workflow.ts'
 import { letGo, nothingBeside } from './beside-rows.ts'
 import type { Anything, RunCore } from './happenings.ts'
 import type { Given, KeptEvent, Need, StoredWorkflow } from './needs.ts'
@@ -70,6 +80,8 @@ export class Round {
     const after = applyToStep(before, event)
     if (!after) return null
     if (!note.answered) letGo(before, this.beside)
+    const isOver = isStepTerminal(after.state) || event.type === 'backed_off'
+    if (isOver && before.fence > 0 && isJournaled(this.node(after.node))) this.beside.closed.push(keyOf(after))
     const key = keyText(after)
     this.rows.set(key, after)
     if (this.created.has(key)) this.created.set(key, after)
@@ -145,7 +157,5 @@ export class Round {
     })
   }
 }
-
-export const keyOf = ({ node, path }: StepKey): StepKey => ({ node, path })
 
 const activeOf = (step: Step): number => (step.state === 'queued' || step.state === 'running' ? 1 : 0)

@@ -34,6 +34,7 @@ export const WAITS = {
   event: 'Waits for an event that somebody sends to the run',
   approval: 'Waits for a person to decide',
   child: 'Waits for a run below it to end',
+  budget: 'Waits for a budget that is used up',
   waiting: 'Waits for something that the workflow names',
 } as const
 

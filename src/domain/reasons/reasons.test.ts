@@ -19,7 +19,7 @@ const facts = (over: Partial<StepFacts>): StepFacts => ({
   state: 'pending',
   waits: null,
   on: null,
-  asks: null,
+  asks: [],
   tries: 0,
   stop: null,
   runCreatedAt: AT,
@@ -74,7 +74,12 @@ describe('every step that has not ended has a reason', () => {
     state: fc.constantFrom(...STEP_STATES),
     waits: maybe(fc.constantFrom('backoff', 'children', 'timer', 'event', 'approval', 'child')),
     on: maybe(fc.constant('x')),
-    asks: maybe(fc.constant('Go on?')),
+    asks: fc.array(
+      fc.record({ approval: fc.constant('apr_1'), message: fc.constant('Go on?'), isCall: fc.boolean() }),
+      {
+        maxLength: 3,
+      },
+    ),
     tries: fc.nat(5),
     stop: maybe(fc.constantFrom('cancel', 'fail_fast', 'timeout')),
     runCreatedAt: fc.constant(AT),

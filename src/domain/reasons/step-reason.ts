@@ -10,10 +10,10 @@ export interface StepFacts {
   name: string
   state: StepState
   waits: string | null
-  /** Name of the event, or id of the approval or of the run below, that it waits for. */
+  /** Name of the event, or id of the run below, that it waits for; ids of approvals or names of budgets, with blanks between them. */
   on: string | null
-  /** What the approval asks that it waits for; null when there is none, or its row is gone. */
-  asks: string | null
+  /** What approvals ask that it waits for and that are not decided; empty when there are none, or their rows are gone. */
+  asks: readonly { approval: string; message: string; isCall: boolean }[]
   tries: number
   /** A stop of the whole run was asked for. */
   stop: 'cancel' | 'fail_fast' | 'timeout' | null
@@ -177,18 +177,43 @@ function parkedReason(f: StepFacts, since: string): Reason | null {
         ...when,
       })
     case 'approval': {
-      if (f.asks !== null)
-        return waitReason('approval', `waiting for approval ${on}: ${f.asks}`, {
-          evidence: { approval: on },
-          remediation: `Decide it: orrery runs approve ${f.runId} '${f.name}', or orrery runs deny ${f.runId} '${f.name}'.`,
-          ...when,
-        })
+      const [first] = f.asks
+      if (first) return approvalReason(f, first, when)
       const doing = `looking for ${on} of run ${f.runId}`
       return reasonOfFailure(failureRecord('approval.missing', doing, { evidence: { approval: on } }), since)
+    }
+    case 'budget': {
+      const budgets = on.split(' ')
+      const again = f.dueAt === null ? 'when its limit is raised' : 'when its window moves, or its limit is raised'
+      return waitReason('budget', `waiting for ${list(budgets)}: it is used up`, {
+        evidence: { budgets },
+        remediation: `It goes on by itself ${again}. Look at it: orrery get budget ${(budgets[0] ?? '').split('/').at(-1)}`,
+        ...when,
+      })
     }
     default:
       return null
   }
+}
+
+function approvalReason(
+  f: StepFacts,
+  first: StepFacts['asks'][number],
+  when: { since: string; until: string | null },
+): Reason {
+  const { approval, message, isCall } = first
+  if (!isCall)
+    return waitReason('approval', `waiting for approval ${approval}: ${message}`, {
+      evidence: { approval },
+      remediation: `Decide it: orrery runs approve ${f.runId} '${f.name}', or orrery runs deny ${f.runId} '${f.name}'.`,
+      ...when,
+    })
+  const more = f.asks.length > 1 ? `, and ${f.asks.length - 1} more` : ''
+  return waitReason('approval', `waiting for approval ${approval}: ${message}${more}`, {
+    evidence: { approval, approvals: f.asks.slice(0, NAMES_SHOWN).map((a) => a.approval), open: f.asks.length },
+    remediation: `Look at what it would call: orrery approvals show ${approval}. Decide it: orrery approvals approve ${approval}, or orrery approvals deny ${approval}.`,
+    ...when,
+  })
 }
 
 function waitingReason(f: StepFacts): Reason {

@@ -1,5 +1,14 @@
+import type { Bound } from '../agents/bound.ts'
 import { beginnersOf, joinedBy } from '../rings.ts'
-import type { ApprovalNode, ChildNode, Definition, FunctionNode, RetryPolicy, WaitNode } from '../workflow.ts'
+import type {
+  AgentNode,
+  ApprovalNode,
+  ChildNode,
+  Definition,
+  FunctionNode,
+  RetryPolicy,
+  WaitNode,
+} from '../workflow.ts'
 
 export const NO_RETRY: RetryPolicy = { max: 0, initialMs: 1_000, maxMs: 60_000, factor: 2, jitter: 0, on: null }
 
@@ -20,7 +29,28 @@ type Common = Partial<Omit<FunctionNode, keyof Named | 'kind' | 'function' | 'wi
 type Own<N> = Omit<N, Exclude<keyof FunctionNode, 'kind' | 'with'>>
 /** A node that waits in rows. */
 export type ParkedSpec = Named & Common & (Own<WaitNode> | Own<ApprovalNode> | Own<ChildNode>)
-export type AnySpec = NodeSpec | ParkedSpec
+/** A node of an agent: see `AgentNode`. */
+export type AgentSpecOfNode = Named & Common & Own<AgentNode>
+export type AnySpec = NodeSpec | ParkedSpec | AgentSpecOfNode
+
+/** A step of an agent called `writer`. */
+export const agentNode = (name: string, extra: Partial<Named> & Common = {}): AgentSpecOfNode => ({
+  ...extra,
+  name,
+  kind: 'agent',
+  agent: 'writer',
+  with: null,
+})
+
+/** What definitions with agents refer to: nothing but what is given. */
+export const boundOf = (given: Partial<Bound> = {}): Bound => ({
+  agents: {},
+  tools: {},
+  mcpServers: {},
+  memories: {},
+  workflows: {},
+  ...given,
+})
 
 /** A definition of function steps, as if compiled from a manifest. */
 export function definitionOf(specs: readonly AnySpec[], extra: Partial<Omit<Definition, 'nodes'>> = {}): Definition {

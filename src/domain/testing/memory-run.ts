@@ -4,7 +4,7 @@ import { type Random, seededRandom } from '../../base/random.ts'
 import { advance } from '../advance/advance.ts'
 import { dependentsOf } from '../advance/dependents.ts'
 import type { Anything, Happening, RunCore } from '../advance/happenings.ts'
-import type { Given, KeptEvent, Need, StoredWorkflow } from '../advance/needs.ts'
+import type { CallApproval, Given, KeptEvent, Need, StoredWorkflow } from '../advance/needs.ts'
 import type { AdvanceResult } from '../advance/result.ts'
 import type { Scope } from '../expression.ts'
 import { failureRecord } from '../failure.ts'
@@ -27,13 +27,19 @@ export class MemoryRun {
   random: Random = seededRandom(1)
   ended: AdvanceResult['ended'] = null
   /** Approvals by id, as they stand. */
-  readonly approvals = new Map<string, AdvanceResult['beside']['asked'][number] & { state: string }>()
+  readonly approvals = new Map<string, AdvanceResult['beside']['asked'][number] & { state: CallApproval['state'] }>()
+  /** What the server added to journals. */
+  readonly journal: AdvanceResult['beside']['journaled'] = []
+  /** Budgets that have let go of those who wait since the last attempt began. */
+  readonly woken = new Set<string>()
   /** Runs below that were started, and those that are to be stopped. */
   readonly children: AdvanceResult['beside']['children'] = []
   readonly orphans: string[] = []
   readonly kept: (KeptEvent & { name: string })[] = []
   /** What may be run below this one, by name. */
   readonly workflows = new Map<string, StoredWorkflow>()
+  /** The same by hash. */
+  readonly byHash = new Map<string, StoredWorkflow>()
   #sent = 0
   /** What `advance` asked for, in order. */
   readonly needs: Need['type'][] = []
@@ -144,7 +150,7 @@ export class MemoryRun {
     return result
   }
 
-  #takeBeside({ asked, answered, taken, children, orphans }: AdvanceResult['beside']): void {
+  #takeBeside({ asked, answered, taken, children, orphans, journaled, closed }: AdvanceResult['beside']): void {
     for (const a of asked) this.approvals.set(a.id, { ...a, state: 'pending' })
     for (const { id, state } of answered) {
       const known = this.approvals.get(id)
@@ -157,6 +163,9 @@ export class MemoryRun {
       )
     this.children.push(...children)
     this.orphans.push(...orphans)
+    this.journal.push(...journaled)
+    for (const a of this.approvals.values())
+      if (a.about && a.state === 'pending' && closed.some((key) => keyText(key) === keyText(a))) a.state = 'canceled'
   }
 
   #give(need: Need): Given {
@@ -214,9 +223,22 @@ export class MemoryRun {
       case 'events':
         return { events: this.kept.filter((e) => e.name === need.name).map(({ id, payload }) => ({ id, payload })) }
       case 'workflow': {
-        const found = 'name' in need.ref ? this.workflows.get(need.ref.name) : undefined
+        const found = 'name' in need.ref ? this.workflows.get(need.ref.name) : this.byHash.get(need.ref.hash)
         return found ? { workflow: found } : {}
       }
+      case 'approvals':
+        return {
+          approvals: need.ids.flatMap((id) => {
+            const a = this.approvals.get(id)
+            return a?.about ? [{ ...a, about: a.about.about, call: a.about.call }] : []
+          }),
+        }
+      case 'child_call': {
+        const started = this.journal.findLast(({ entry }) => entry.kind === 'child_started' && entry.run === need.run)
+        return started && 'call' in started.entry ? { call: started.entry.call } : {}
+      }
+      case 'budgets_woken':
+        return { isWoken: need.budgets.some((budget) => this.woken.has(budget)) }
       case 'scope':
         return { scope: { inputs: this.inputs, steps: Object.fromEntries(need.nodes.map((n) => this.#scopeOf(n))) } }
     }

@@ -1,4 +1,4 @@
-import type { JsonObject } from '../../base/json.ts'
+import type { Json, JsonObject } from '../../base/json.ts'
 import type { Queryable } from '../db.ts'
 
 export const APPROVAL_STATES = ['pending', 'approved', 'denied', 'expired', 'canceled'] as const
@@ -24,6 +24,15 @@ export interface ApprovalRow {
   decided_by: string | null
   comment: string | null
   given: JsonObject | null
+  /** Of a call of a tool; null of a step that asks. */
+  about: 'call' | 'outcome' | null
+  call: string | null
+  agent: string | null
+  tool: string | null
+  operation: string | null
+  input: JsonObject | null
+  edited: JsonObject | null
+  output: Json
 }
 
 /** An approval, or null when there is none in these namespaces (null: all). */
@@ -71,7 +80,7 @@ export async function findMissingApprovals(
   return db.query(
     `select s.run_id as "runId", s.node, s.path from step s
       where s.waits in ('event', 'approval') and s.waits = 'approval' and s.state = 'waiting'
-        and not exists (select 1 from approval a where a.id = s.waits_on)
+        and not exists (select 1 from approval a where a.id = any(string_to_array(s.waits_on, ' ')))
       order by s.run_id, s.node, s.path limit $1`,
     [limit],
     { name: 'find_missing_approvals' },
@@ -86,13 +95,16 @@ export async function findTokenName(db: Queryable, id: string): Promise<string |
   return rows[0]?.name ?? null
 }
 
-/** What approvals ask, by id; those that are not there are left out. */
-export async function findQuestions(db: Queryable, ids: readonly string[]): Promise<Map<string, string>> {
+/** What approvals ask that are not decided, by id; those that are not there are left out. */
+export async function findQuestions(
+  db: Queryable,
+  ids: readonly string[],
+): Promise<Map<string, { approval: string; message: string; isCall: boolean }>> {
   if (ids.length === 0) return new Map()
-  const rows = await db.query<{ id: string; message: string }>(
-    `select id, message from approval where id = any($1::text[])`,
+  const rows = await db.query<{ approval: string; message: string; isCall: boolean }>(
+    `select id as approval, message, about is not null as "isCall" from approval where id = any($1::text[]) and state = 'pending'`,
     [ids],
     { name: 'find_questions' },
   )
-  return new Map(rows.map((r) => [r.id, r.message]))
+  return new Map(rows.map((r) => [r.approval, r]))
 }

@@ -167,13 +167,13 @@ async function updateSteps(tx: Queryable, runId: string, steps: readonly Step[])
   await tx.query(
     `update step s
         set state = c.state::step_state, need = c.need, ok = c.ok, bad = c.bad, total = c.total, fence = c.fence, tries = c.tries, losses = c.losses,
-            released = c.released, session = case when c.state in ('succeeded', 'failed') and s.state = c.state::step_state then s.session else c.session end, stopping = c.stopping, waits_on = case when c.state in ('succeeded', 'failed', 'canceled') then s.waits_on else c.waits_on end, waits = c.waits::step_waits, due_at = c.due_at ${MS}, failure = c.failure::jsonb,
+            released = c.released, journal_from = c.journal_from, session = case when c.state in ('succeeded', 'failed') and s.state = c.state::step_state then s.session else c.session end, stopping = c.stopping, waits_on = case when c.state in ('succeeded', 'failed', 'canceled') then s.waits_on else c.waits_on end, waits = c.waits::step_waits, due_at = c.due_at ${MS}, failure = c.failure::jsonb,
             queued_at = case when c.state = 'queued' and s.state <> 'queued' then clock_now() else s.queued_at end,
             started_at = case when c.state in ('queued', 'pending', 'waiting') then null else s.started_at end,
             ended_at = case when c.state in ('succeeded', 'failed', 'skipped', 'blocked', 'canceled') then coalesce(s.ended_at, clock_now()) end
        from unnest($2::int[], $3::text[], $4::text[], $5::int[], $6::int[], $7::int[], $8::int[], $9::int[], $10::int[], $11::int[],
-                   $12::int[], $13::text[], $14::text[], $15::float8[], $16::text[], $17::boolean[], $18::text[], $1::text[])
-            as c(node, path, state, need, ok, bad, total, fence, tries, losses, released, session, waits, due_at, failure, stopping, waits_on, run_id)
+                   $12::int[], $13::text[], $14::text[], $15::float8[], $16::text[], $17::boolean[], $18::text[], $19::int[], $1::text[])
+            as c(node, path, state, need, ok, bad, total, fence, tries, losses, released, session, waits, due_at, failure, stopping, waits_on, journal_from, run_id)
       where s.run_id = c.run_id and s.node = c.node and s.path = c.path`,
     [
       steps.map(() => runId),
@@ -194,6 +194,7 @@ async function updateSteps(tx: Queryable, runId: string, steps: readonly Step[])
       steps.map(failureOf),
       steps.map((s) => s.state === 'running' && s.stopping),
       steps.map((s) => (s.state === 'waiting' ? s.on : null)),
+      steps.map((s) => s.journalFrom),
     ],
     { name: 'update_steps' },
   )

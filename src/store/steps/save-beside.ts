@@ -1,5 +1,7 @@
 import type { BesideRows } from '../../domain/advance/beside-rows.ts'
+import { closeCallApprovals } from '../approvals/call-approvals.ts'
 import type { Queryable } from '../db.ts'
+import { appendServerEntries } from '../journal/append-entries.ts'
 import type { LockedRun } from './save-advance.ts'
 
 const MS = `* interval '1 ms' + timestamptz 'epoch'`
@@ -15,6 +17,12 @@ export async function saveBeside(
   if (beside.answered.length > 0) await answerApprovals(tx, beside.answered)
   if (beside.taken.length > 0) await takeEvents(tx, run.id, beside.taken)
   if (beside.orphans.length > 0) await askForStops(tx, beside.orphans)
+  if (beside.journaled.length > 0) await appendServerEntries(tx, run.id, beside.journaled)
+  if (beside.closed.length > 0)
+    await closeCallApprovals(
+      tx,
+      beside.closed.map(({ node, path }) => ({ runId: run.id, node, path })),
+    )
 }
 
 async function insertApprovals(
@@ -24,11 +32,14 @@ async function insertApprovals(
   nameOf: (key: { node: number; path: string }) => string,
 ): Promise<void> {
   await tx.query(
-    `insert into approval (id, run_id, node, path, fence, step, namespace, workflow, message, approvers, fields, on_expiry, state, created_at, expires_at)
+    `insert into approval (id, run_id, node, path, fence, step, namespace, workflow, message, approvers, fields, on_expiry, state, created_at, expires_at,
+                           about, call, agent, tool, operation, input)
      select a.id, $1, a.node, a.path, a.fence, a.step, $2, $3, a.message,
-            (select array_agg(x) from jsonb_array_elements_text(a.approvers::jsonb) as x), a.fields::jsonb, a.on_expiry, 'pending', clock_now(), a.expires_at ${MS}
-       from unnest($4::text[], $5::int[], $6::text[], $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::float8[])
-            as a(id, node, path, fence, step, message, approvers, fields, on_expiry, expires_at)
+            (select array_agg(x) from jsonb_array_elements_text(a.approvers::jsonb) as x), a.fields::jsonb, a.on_expiry, 'pending', clock_now(), a.expires_at ${MS},
+            a.about, a.call, a.agent, a.tool, a.operation, a.input::jsonb
+       from unnest($4::text[], $5::int[], $6::text[], $7::int[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::float8[],
+                   $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
+            as a(id, node, path, fence, step, message, approvers, fields, on_expiry, expires_at, about, call, agent, tool, operation, input)
      on conflict do nothing`,
     [
       run.id,
@@ -44,6 +55,12 @@ async function insertApprovals(
       asked.map((a) => (a.fields === null ? null : JSON.stringify(a.fields))),
       asked.map((a) => a.onExpiry),
       asked.map((a) => a.expiresAt),
+      asked.map((a) => a.about?.about ?? null),
+      asked.map((a) => a.about?.call ?? null),
+      asked.map((a) => a.about?.agent ?? null),
+      asked.map((a) => a.about?.tool ?? null),
+      asked.map((a) => a.about?.operation ?? null),
+      asked.map((a) => (a.about ? JSON.stringify(a.about.input) : null)),
     ],
     { name: 'insert_approvals' },
   )
@@ -51,8 +68,9 @@ async function insertApprovals(
 
 async function answerApprovals(tx: Queryable, answered: BesideRows['answered']): Promise<void> {
   await tx.query(
-    `update approval p set state = a.state::approval_state, decided_at = clock_now(), decided_by = a.by, comment = a.comment, given = a.given::jsonb
-       from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) as a(id, state, by, comment, given)
+    `update approval p set state = a.state::approval_state, decided_at = clock_now(), decided_by = a.by, comment = a.comment, given = a.given::jsonb,
+                         edited = a.edited::jsonb, output = a.output::jsonb
+       from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) as a(id, state, by, comment, given, edited, output)
       where p.id = a.id and p.state = 'pending'`,
     [
       answered.map((a) => a.id),
@@ -60,6 +78,8 @@ async function answerApprovals(tx: Queryable, answered: BesideRows['answered']):
       answered.map((a) => a.decision?.by ?? null),
       answered.map((a) => a.decision?.comment ?? null),
       answered.map((a) => (a.decision?.fields ? JSON.stringify(a.decision.fields) : null)),
+      answered.map((a) => (a.edited ? JSON.stringify(a.edited) : null)),
+      answered.map((a) => (a.output === undefined || a.output === null ? null : JSON.stringify(a.output))),
     ],
     { name: 'answer_approvals' },
   )

@@ -18,6 +18,7 @@ interface StepRow {
   tries: number
   losses: number
   released: number
+  journal_from: number
   session: string | null
   stopping: boolean
   waits: Waits | null
@@ -27,7 +28,7 @@ interface StepRow {
   failure: FailureRecord | null
 }
 
-const COLUMNS = `node, path, state, need, ok, bad, total, fence, tries, losses, released, session, stopping, waits, waits_on, due_at, item, failure`
+const COLUMNS = `node, path, state, need, ok, bad, total, fence, tries, losses, released, journal_from, session, stopping, waits, waits_on, due_at, item, failure`
 
 /** A row as the pure functions want it. Parsed once, here. */
 export function stepOfRow(row: StepRow): Step {
@@ -42,6 +43,7 @@ export function stepOfRow(row: StepRow): Step {
     tries: row.tries,
     losses: row.losses,
     released: row.released,
+    journalFrom: row.journal_from,
     dueAt: row.due_at === null ? null : row.due_at.getTime(),
     item: row.item,
   }

@@ -1,0 +1,296 @@
+import { describe, expect, test } from 'vitest'
+import type { Json } from '../base/json.ts'
+import type { AgentSpec } from './kinds/agent.ts'
+import type { ParkedOn } from './agents/journal.ts'
+import { failureRecord } from './failure.ts'
+import { reopen } from './reopen.ts'
+import { agentNode, boundOf, definitionOf, NO_RETRY } from './testing/definitions.ts'
+import { MemoryRun } from './testing/memory-run.ts'
+import { keyOf, type Step } from './step.ts'
+
+const key = { node: 0, path: '' }
+// No field of it is looked at here.
+const spec = {} as AgentSpec
+const bound = boundOf({
+  agents: {
+    writer: { spec, instructions: '', definition: null },
+    reader: { spec, instructions: '', definition: 'h-reader' },
+  },
+  workflows: { report: { hash: 'h-report', inputs: null, description: null } },
+})
+
+function started(extra: Parameters<typeof agentNode>[1] = {}): MemoryRun {
+  const run = new MemoryRun(definitionOf([agentNode('write', extra), { name: 'after', needs: ['write'] }], { bound }))
+  return run
+}
+
+/** An attempt that ends because the step has to wait. */
+function park(run: MemoryRun, on: ParkedOn): Step {
+  run.happen({ ...run.lease(key), type: 'attempt_parked', on })
+  return run.named('write')
+}
+
+/** An approval of a call, as an append makes it. */
+function ask(run: MemoryRun, id: string, { expiresAt = null as number | null, fence = 1 } = {}): string {
+  run.approvals.set(id, {
+    ...key,
+    id,
+    fence,
+    expiresAt,
+    message: '',
+    approvers: null,
+    onExpiry: 'deny',
+    fields: null,
+    state: 'pending',
+    about: { about: 'call', call: `c-${id}`, agent: 'writer', tool: 't', operation: 'write', input: {} },
+  })
+  return id
+}
+
+const decide = (run: MemoryRun, approval: string, more: { approved?: boolean; input?: { n: number } } = {}) =>
+  run.happen({
+    ...key,
+    type: 'call_decided',
+    approval,
+    decision: { approved: more.approved ?? true, by: 'ann', comment: null, input: more.input ?? null, output: null },
+  })
+
+const decidedIn = (run: MemoryRun): Json =>
+  run.journal.flatMap(({ entry }) => (entry.kind === 'decided' ? [`${entry.approval} ${entry.state}`] : []))
+
+describe('an attempt that parks on approvals', () => {
+  test('frees its slot, keeps its fence and counts as no try', () => {
+    const run = started()
+    const step = park(run, { type: 'approvals', approvals: [ask(run, 'a'), ask(run, 'b')] })
+    expect(step).toMatchObject({ state: 'waiting', waits: 'approval', on: 'a b', fence: 1, tries: 0, dueAt: null })
+    expect(run.run.active).toBe(0)
+  })
+
+  test('goes on when the last of them is decided, each decision written down', () => {
+    const run = started()
+    park(run, { type: 'approvals', approvals: [ask(run, 'a'), ask(run, 'b')] })
+    decide(run, 'a')
+    expect(run.named('write').state).toBe('waiting')
+    decide(run, 'b', { approved: false })
+    expect(run.named('write')).toMatchObject({ state: 'queued', fence: 1 })
+    expect(decidedIn(run)).toEqual(['a approved', 'b denied'])
+    expect(run.lease(key).fence).toBe(2)
+  })
+
+  test('goes on at once when they were decided while it ran', () => {
+    const run = started()
+    const id = ask(run, 'a')
+    const attempt = run.lease(key)
+    decide(run, id, { input: { n: 1 } })
+    expect(run.named('write').state).toBe('running')
+    run.happen({ ...attempt, type: 'attempt_parked', on: { type: 'approvals', approvals: [id] } })
+    expect(run.named('write').state).toBe('queued')
+    expect(run.journal).toMatchObject([{ fence: 1, entry: { kind: 'decided', input: { n: 1 }, state: 'approved' } }])
+  })
+
+  test('the second decision changes nothing', () => {
+    const run = started()
+    park(run, { type: 'approvals', approvals: [ask(run, 'a'), ask(run, 'b')] })
+    decide(run, 'a')
+    expect(decide(run, 'a', { approved: false }).stale).toHaveLength(1)
+    expect(decidedIn(run)).toEqual(['a approved'])
+  })
+
+  test('those nobody decides on expire, each at its time', () => {
+    const run = started()
+    const [soon, later] = [run.now + 1_000, run.now + 5_000]
+    park(run, {
+      type: 'approvals',
+      approvals: [ask(run, 'a', { expiresAt: soon }), ask(run, 'b', { expiresAt: later })],
+    })
+    expect(run.named('write').dueAt).toBe(soon)
+    run.now = soon
+    run.due()
+    expect(run.named('write')).toMatchObject({ state: 'waiting', dueAt: later })
+    expect(decide(run, 'a').stale).toHaveLength(1)
+    run.now = later
+    expect(decide(run, 'b').stale).toHaveLength(1)
+    expect(run.named('write').state).toBe('queued')
+    expect(decidedIn(run)).toEqual(['a expired', 'b expired'])
+  })
+
+  test('fails when an approval is not there any more', () => {
+    const run = started()
+    expect(park(run, { type: 'approvals', approvals: ['gone'] })).toMatchObject({
+      state: 'failed',
+      failure: { code: 'approval.missing' },
+    })
+  })
+
+  test('one of a try that failed is not that of the next', () => {
+    const run = started({ retry: { ...NO_RETRY, max: 1 } })
+    const id = ask(run, 'a')
+    run.fail(key)
+    expect(run.approvals.get(id)?.state).toBe('canceled')
+    expect(run.named('write').journalFrom).toBe(1)
+    run.now += 10_000
+    run.due()
+    expect(park(run, { type: 'approvals', approvals: [id] })).toMatchObject({ state: 'failed' })
+  })
+})
+
+describe('a step whose approvals are open', () => {
+  test('that ends closes them', () => {
+    const run = started()
+    park(run, { type: 'approvals', approvals: [ask(run, 'a')] })
+    run.happen({ type: 'stop', why: 'cancel' })
+    expect(run.named('write').state).toBe('canceled')
+    expect(run.approvals.get('a')?.state).toBe('canceled')
+    expect(decide(run, 'a').stale).toHaveLength(1)
+  })
+
+  test('that is lost keeps them', () => {
+    const run = started()
+    ask(run, 'a')
+    run.lose(key)
+    expect(run.approvals.get('a')?.state).toBe('pending')
+    decide(run, 'a')
+    expect(decidedIn(run)).toEqual(['a approved'])
+  })
+
+  test('that is skipped by hand closes them, and begins a journal of its own when it is retried', () => {
+    const run = started()
+    park(run, { type: 'approvals', approvals: [ask(run, 'a')] })
+    const skipped = reopen({ ...run, steps: [...run.steps.values()], what: { type: 'skip', ...key } })
+    expect(skipped.beside.closed).toEqual([key])
+    run.happen({ type: 'stop', why: 'cancel' })
+    const retried = reopen({ ...run, steps: [...run.steps.values()], what: { type: 'retry', step: null } })
+    expect(retried.changed.find((s) => s.node === 0)).toMatchObject({ fence: 1, journalFrom: 1 })
+  })
+})
+
+describe('a call whose outcome is not known', () => {
+  const on: ParkedOn = { type: 'outcome', call: 'c', tool: 'pay', input: { to: 'x' } }
+
+  test('is asked of a person, and goes on with what the person says', () => {
+    const run = started()
+    const step = park(run, on)
+    const [asked] = run.approvals.values()
+    expect(step).toMatchObject({ state: 'waiting', waits: 'approval', on: asked?.id })
+    expect(asked).toMatchObject({ about: { about: 'outcome', call: 'c', tool: 'pay', input: { to: 'x' } } })
+    decide(run, asked?.id ?? '')
+    expect(run.journal.at(-1)).toMatchObject({ entry: { about: 'outcome', state: 'approved', call: 'c' } })
+    expect(run.named('write').state).toBe('queued')
+  })
+
+  test('is asked anew when it is lost again', () => {
+    const run = started()
+    park(run, on)
+    decide(run, [...run.approvals.keys()][0] ?? '')
+    park(run, on)
+    expect(run.approvals.size).toBe(2)
+    expect(run.named('write').state).toBe('waiting')
+  })
+})
+
+describe('a run below that an agent asked for', () => {
+  const on = (of: 'agent' | 'workflow', name: string): ParkedOn => {
+    return { type: 'child', call: 'c', of, name, inputs: { q: 1 } }
+  }
+  function below(of: 'agent' | 'workflow', name: string, hash: string): MemoryRun {
+    const run = started()
+    run.byHash.set(hash, { hash, name, inputs: null, labels: {}, note: null })
+    park(run, on(of, name))
+    return run
+  }
+  const end = (run: MemoryRun, state: 'succeeded' | 'failed' | 'canceled', output: Json = null) => {
+    const child = run.children.at(-1)
+    const failure = state === 'failed' ? failureRecord('step.function_threw', 'testing') : null
+    const of = { ...keyOf(run.named('write')), fence: child?.fence ?? 0 }
+    return run.happen({
+      ...of,
+      type: 'child_ended',
+      end: { state, failure, output, definition: child?.workflow.hash ?? '' },
+    })
+  }
+
+  test('is started with what it was given, and what it gives answers the call', () => {
+    const run = below('workflow', 'report', 'h-report')
+    expect(run.children).toMatchObject([{ inputs: { q: 1 }, fence: 1, workflow: { hash: 'h-report' } }])
+    expect(run.named('write')).toMatchObject({ state: 'waiting', waits: 'child', on: run.children[0]?.runId })
+    end(run, 'succeeded', { last: 3 })
+    expect(run.named('write').state).toBe('queued')
+    expect(run.journal.map((j) => j.entry)).toMatchObject([
+      { kind: 'child_started', call: 'c' },
+      { kind: 'child_ended', call: 'c', result: { ok: true, output: { last: 3 } } },
+    ])
+  })
+
+  test('of an agent gives what that agent gave', () => {
+    const run = below('agent', 'reader', 'h-reader')
+    end(run, 'succeeded', { reader: { text: 'read' } })
+    expect(run.journal.at(-1)).toMatchObject({ entry: { result: { ok: true, output: { text: 'read' } } } })
+  })
+
+  test.each(['failed', 'canceled'] as const)('that %s is told to the model and does not end the agent', (state) => {
+    const run = below('workflow', 'report', 'h-report')
+    end(run, state)
+    expect(run.named('write').state).toBe('queued')
+    expect(run.journal.at(-1)).toMatchObject({ entry: { result: { ok: false, code: `child.${state}` } } })
+  })
+
+  test('that cannot be started is told to the model at once', () => {
+    const run = started()
+    park(run, on('agent', 'nobody'))
+    expect(run.named('write').state).toBe('queued')
+    expect(run.journal).toMatchObject([
+      { entry: { kind: 'child_ended', call: 'c', result: { ok: false, code: 'child.definition_not_found' } } },
+    ])
+  })
+
+  test('is stopped with its step', () => {
+    const run = below('workflow', 'report', 'h-report')
+    run.happen({ type: 'stop', why: 'cancel' })
+    expect(run.orphans).toEqual([run.children[0]?.runId])
+    expect(end(run, 'succeeded').stale).toHaveLength(1)
+  })
+})
+
+describe('a step that waits for a budget', () => {
+  const failure = failureRecord('step.function_threw', 'testing')
+  const on = (retryAfterMs: number | null): ParkedOn => {
+    return { type: 'budget', budgets: ['default/team'], retryAfterMs, failure }
+  }
+
+  test('asks again when the window has moved', () => {
+    const run = started()
+    const from = run.now
+    expect(park(run, on(60_000))).toMatchObject({ state: 'waiting', waits: 'budget', on: 'default/team' })
+    expect(run.named('write').dueAt).toBe(from + 60_000)
+    run.now += 60_000
+    run.due()
+    expect(run.named('write')).toMatchObject({ state: 'queued', tries: 0 })
+  })
+
+  test('waits for ever when only a higher limit helps, and never turns in circles', () => {
+    const run = started()
+    expect(park(run, on(null)).dueAt).toBeNull()
+    const other = started()
+    expect(park(other, on(0)).dueAt).toBeGreaterThan(other.now)
+  })
+
+  test('goes on at once when the budget let go since the attempt began', () => {
+    const run = started()
+    run.woken.add('default/team')
+    expect(park(run, on(null)).state).toBe('queued')
+  })
+})
+
+test('a park in a run that is being stopped is a cancel', () => {
+  const run = started()
+  const attempt = run.lease(key)
+  run.happen({ type: 'stop', why: 'cancel' })
+  run.happen({ ...attempt, type: 'attempt_parked', on: { type: 'approvals', approvals: [ask(run, 'a')] } })
+  expect(run.named('write').state).toBe('canceled')
+  expect(run.approvals.get('a')?.state).toBe('canceled')
+})
+
+test('a park of what is no agent is a step given back', () => {
+  const run = new MemoryRun(definitionOf([{ name: 'write' }]))
+  expect(park(run, { type: 'approvals', approvals: ['a'] }).state).toBe('queued')
+})

@@ -1,0 +1,293 @@
+import { derivedId } from '../../base/ids.ts'
+import type { AppendRequest, AppendResponse } from '../../contract/exchange.ts'
+import type { JournalEntry, WorkerEntry } from '../../domain/agents/journal.ts'
+import type { AskedCall, Verdict } from '../../domain/agents/verdict.ts'
+import { Failure } from '../../domain/failure.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import { displayName } from '../../domain/step.ts'
+import { type Definition, isJournaled } from '../../domain/workflow.ts'
+import { askForCalls, type NewCallApproval } from '../../store/approvals/call-approvals.ts'
+import type { Queryable } from '../../store/db.ts'
+import { appendEntries } from '../../store/journal/append-entries.ts'
+import { type HeldActivation, holdSteps, type JournalAttempt } from '../../store/journal/hold-steps.ts'
+import { findAppended, findAskedModels } from '../../store/journal/read-entries.ts'
+import { readResourceClock } from '../../store/resources/resource-clock.ts'
+import { isRetryableConflict } from '../../store/storage-failure.ts'
+import { type Batcher, createBatcher } from '../batcher.ts'
+import type { EngineContext } from '../context.ts'
+import type { Dispatcher } from '../dispatcher.ts'
+import type { Caller } from '../engine.ts'
+import { heldStep } from '../held-step.ts'
+import { watchFlushes } from '../observe.ts'
+import { stepIdOf } from '../step-id.ts'
+import { openBudgets, type ReserveWish, type Spent } from './budgets.ts'
+import { openGate } from './gate.ts'
+
+/** One append whose attempt held its step a moment ago. */
+interface Item extends JournalAttempt {
+  n: number
+  entries: readonly WorkerEntry[]
+  definition: Definition
+}
+
+type Answers = Map<Item, AppendResponse>
+type Entry<K extends WorkerEntry['kind']> = Extract<WorkerEntry, { kind: K }>
+
+const STALE: AppendResponse = { state: 'stale', verdicts: {}, refused: null, contextVersion: '' }
+
+/**
+ * Writes journals: what many attempts are about to do is recorded together, after the rules were asked about the calls and the budgets about the models,
+ * all in one transaction. What an attempt was told to be recorded is recorded; what it was not told may be.
+ */
+export class Appender {
+  readonly #ctx: EngineContext
+  readonly #dispatcher: Dispatcher
+  readonly #appends: Batcher<Item, AppendResponse>
+
+  constructor(ctx: EngineContext, dispatcher: Dispatcher) {
+    this.#ctx = ctx
+    this.#dispatcher = dispatcher
+    this.#appends = createBatcher({
+      maxItems: LIMITS.flushItemsMax,
+      maxInFlight: 2,
+      maxQueued: LIMITS.batchQueueMax,
+      isConflict: isRetryableConflict,
+      watch: watchFlushes(ctx, 'journal'),
+      flush: (items: Item[]) => this.#flush(items),
+    })
+  }
+
+  /** Throws `request.invalid` for a step that journals nothing. */
+  async append(caller: Caller, request: AppendRequest): Promise<AppendResponse> {
+    const { session, step, fence, n, entries } = request
+    const held = await heldStep(this.#ctx, this.#dispatcher, caller, request)
+    if (!held) return STALE
+    const { at, definition } = held
+    if (!isJournaled(definition.nodes[at.node]))
+      throw new Failure('request.invalid', `journaling for step ${step}, which is no agent's`)
+    return this.#appends.add({ ...at, session, fence, n, entries, definition })
+  }
+
+  async #flush(items: Item[]): Promise<AppendResponse[]> {
+    const answers = await this.#ctx.db.transaction(async (tx) => {
+      const all: Answers = new Map()
+      // Of one activation one after the other: what the second may do depends on the first.
+      for (const turn of inTurns(items))
+        for (const [item, answer] of await this.#record(tx, turn)) all.set(item, answer)
+      return all
+    })
+    for (const run of new Set(items.map((i) => i.runId))) this.#ctx.watch.notify(run)
+    return items.map((item) => answers.get(item) ?? STALE)
+  }
+
+  async #record(tx: Queryable, items: readonly Item[]): Promise<Answers> {
+    const held = new Map((await holdSteps(tx, items)).map((h) => [keyOfAttempt(h), h]))
+    const live = items.flatMap((item) => {
+      const activation = held.get(keyOfAttempt(item))
+      return activation ? [{ item, activation }] : []
+    })
+    if (live.length === 0) return new Map()
+    const verdicts = await this.#judge(tx, live)
+    await this.#settle(tx, live)
+    const refusals = await this.#refuse(tx, live)
+    const contextVersion = String((await readResourceClock(tx)).version)
+    const drafts = live.map(({ item, activation }) => {
+      const refused = refusals.get(item) ?? null
+      return { item, activation, refused, ...draftOf(item, { activation, isRefused: refused !== null, verdicts }) }
+    })
+    const written = await appendEntries(
+      tx,
+      drafts.map(({ item, entries }) => ({ ...item, entries })),
+    )
+    const asked: NewCallApproval[] = []
+    const answers: Answers = new Map()
+    for (const [i, { item, entries, approvals, refused }] of drafts.entries()) {
+      const isNew = written[i] === entries.length
+      if (isNew) asked.push(...approvals)
+      const said = isNew ? entries : await findAppended(tx, item)
+      // What was written under this number before was not refused then.
+      const isThere = !isNew && said.some((entry) => entry.kind === 'model_asked')
+      answers.set(item, {
+        state: 'recorded',
+        verdicts: verdictsIn(said),
+        refused: isThere ? null : refused,
+        contextVersion,
+      })
+    }
+    if (asked.length > 0) await askForCalls(tx, asked)
+    return answers
+  }
+
+  /** The rules' word on each call that is asked. */
+  async #judge(tx: Queryable, live: readonly { item: Item }[]): Promise<Map<WorkerEntry, Verdict>> {
+    const { gate = openGate } = this.#ctx
+    const asked = live.flatMap(({ item }) =>
+      item.entries.flatMap((entry) => (entry.kind === 'tool_asked' ? [{ item, entry }] : [])),
+    )
+    if (asked.length === 0) return new Map()
+    const calls = asked.map(({ item: { definition }, entry }): AskedCall => {
+      const { agent, tool, operation, input } = entry
+      return { namespace: definition.namespace, workflow: definition.name, agent, tool, operation, input }
+    })
+    const verdicts = await gate.calls(tx, calls)
+    return new Map(asked.map(({ entry }, i) => [entry, verdicts[i] ?? noWord(entry)]))
+  }
+
+  /** Counts what calls of models that have ended took. */
+  async #settle(tx: Queryable, live: readonly { item: Item; activation: HeldActivation }[]): Promise<void> {
+    const { budgets = openBudgets } = this.#ctx
+    const ended = live.flatMap(({ item, activation }) =>
+      item.entries.flatMap((entry) =>
+        entry.kind === 'model_answered' || entry.kind === 'model_failed' ? [{ item, activation, entry }] : [],
+      ),
+    )
+    if (ended.length === 0) return
+    const intents = await findAskedModels(
+      tx,
+      ended.map(({ item, entry }) => ({ runId: item.runId, node: item.node, path: item.path, call: entry.call })),
+    )
+    const spent = ended.flatMap(({ item, activation, entry }, i): Spent[] => {
+      const intent = intents[i]
+      if (!intent) return []
+      const result = entry.kind === 'model_answered' ? entry.result : null
+      const at = { ...keyOf(item, activation, entry.call), ...whoSpends(item, intent) }
+      return [
+        {
+          ...at,
+          endpoint: result?.endpoint ?? intent.endpoint,
+          usage: result?.usage ?? null,
+          cost: result?.cost ?? null,
+        },
+      ]
+    })
+    if (spent.length > 0) await budgets.settle(tx, spent)
+  }
+
+  /** Why the models that are asked may not be: by the rules, then by the budgets. */
+  async #refuse(
+    tx: Queryable,
+    live: readonly { item: Item; activation: HeldActivation }[],
+  ): Promise<Map<Item, NonNullable<AppendResponse['refused']>>> {
+    const { gate = openGate, budgets = openBudgets } = this.#ctx
+    const refusals = new Map<Item, NonNullable<AppendResponse['refused']>>()
+    const asked = live.flatMap(({ item, activation }) => {
+      const entry = item.entries.at(-1)
+      return entry?.kind === 'model_asked' ? [{ item, activation, entry }] : []
+    })
+    if (asked.length === 0) return refusals
+    const word = await gate.models(
+      tx,
+      asked.map(({ item, entry }) => whoSpends(item, entry)),
+    )
+    const allowed = asked.filter(({ item }, i) => {
+      const failure = word[i]
+      if (failure) refusals.set(item, { failure, park: null })
+      return !failure
+    })
+    if (allowed.length === 0) return refusals
+    const wishes = allowed.map(({ item, activation, entry }): ReserveWish => {
+      return { ...keyOf(item, activation, entry.call), ...whoSpends(item, entry), tokens: entry.tokens }
+    })
+    const answers = await budgets.reserve(tx, wishes)
+    for (const [i, { item }] of allowed.entries()) {
+      const no = answers[i]
+      if (no) refusals.set(item, no)
+    }
+    return refusals
+  }
+}
+
+const keyOfAttempt = (a: JournalAttempt): string => `${a.session} ${stepIdOf(a)}@${a.fence}`
+
+/** Appends in groups in which every activation is named once; those of one attempt in the order of their numbers. */
+function inTurns(items: readonly Item[]): Item[][] {
+  const turns: Item[][] = []
+  const taken = new Map<string, number>()
+  for (const item of items.toSorted((a, b) => a.n - b.n)) {
+    const key = stepIdOf(item)
+    const at = taken.get(key) ?? 0
+    taken.set(key, at + 1)
+    ;(turns[at] ??= []).push(item)
+  }
+  return turns
+}
+
+const keyOf = ({ runId, node, path }: Item, { journalFrom }: HeldActivation, call: string) => {
+  return { runId, node, path, generation: journalFrom, call }
+}
+
+const whoSpends = ({ definition }: Item, { agent, endpoint }: Entry<'model_asked'>) => {
+  return { namespace: definition.namespace, workflow: definition.name, agent, endpoint }
+}
+
+/** A gate that says nothing of a call has not allowed it. */
+const noWord = ({ tool }: Entry<'tool_asked'>): Verdict => ({
+  verdict: 'deny',
+  code: 'policy.denied',
+  rule: 'default',
+  reason: `the rules gave no word on ${tool}`,
+  remediation: 'Look at the log of the server.',
+})
+
+/** What is written: each call that is asked is followed by the word on it, and a model that is refused is left out. */
+function draftOf(
+  item: Item,
+  {
+    activation,
+    isRefused,
+    verdicts,
+  }: { activation: HeldActivation; isRefused: boolean; verdicts: ReadonlyMap<WorkerEntry, Verdict> },
+): { entries: JournalEntry[]; approvals: NewCallApproval[] } {
+  const entries: JournalEntry[] = []
+  const approvals: NewCallApproval[] = []
+  for (const entry of isRefused ? item.entries.slice(0, -1) : item.entries) {
+    entries.push(entry)
+    if (entry.kind !== 'tool_asked') continue
+    const verdict = verdicts.get(entry) ?? noWord(entry)
+    const approval = verdict.verdict === 'approval' ? approvalOf(item, { activation, entry, verdict }) : null
+    if (approval) approvals.push(approval)
+    entries.push({ kind: 'verdict', call: entry.call, verdict, approval: approval?.id ?? null })
+  }
+  return { entries, approvals }
+}
+
+function approvalOf(
+  item: Item,
+  {
+    activation,
+    entry,
+    verdict,
+  }: {
+    activation: HeldActivation
+    entry: Entry<'tool_asked'>
+    verdict: Extract<Verdict, { verdict: 'approval' }>
+  },
+): NewCallApproval {
+  const { definition, runId, node, path, fence } = item
+  const { call, agent, tool, operation, input } = entry
+  return {
+    id: derivedId('approval', `${stepIdOf(item)}/${fence}/${call}/call`, activation.now),
+    runId,
+    node,
+    path,
+    fence,
+    step: displayName(definition.nodes[node]?.name ?? '', path),
+    namespace: definition.namespace,
+    workflow: definition.name,
+    message: `${agent} wants to call ${tool} (${operation}); ${verdict.rule} asks a person.`,
+    approvers: verdict.approvers,
+    expiresMs: verdict.expiresMs,
+    call,
+    agent,
+    tool,
+    operation,
+    input,
+  }
+}
+
+const verdictsIn = (entries: readonly JournalEntry[]): AppendResponse['verdicts'] =>
+  Object.fromEntries(
+    entries.flatMap((entry) =>
+      entry.kind === 'verdict' ? [[entry.call, { verdict: entry.verdict, approval: entry.approval }]] : [],
+    ),
+  )
