@@ -253,7 +253,8 @@ export const isWork = (node: WorkflowNode): node is WorkNode => BACKENDS[node.ki
 export const isOfAgents = (node: WorkflowNode): node is AgentNode | ToolNode | RouteNode =>
   BACKENDS[node.kind] === 'agent'
 /** Nodes whose attempts write down what they do before they act on it, and may end for a while when they have to wait. */
-export const isJournaled = (node: WorkflowNode | undefined): node is AgentNode => node?.kind === 'agent'
+export const isJournaled = (node: WorkflowNode | undefined): node is AgentNode | ToolNode | RouteNode =>
+  node !== undefined && BACKENDS[node.kind] === 'agent'
 
 /** Nodes that may be given files of earlier steps. */
 export const takesFiles = (node: WorkflowNode): node is FunctionNode | CommandNode =>
