@@ -252,9 +252,10 @@ export const isWork = (node: WorkflowNode): node is WorkNode => BACKENDS[node.ki
 /** Nodes that ask models or call tools. */
 export const isOfAgents = (node: WorkflowNode): node is AgentNode | ToolNode | RouteNode =>
   BACKENDS[node.kind] === 'agent'
+
 /** Nodes whose attempts write down what they do before they act on it, and may end for a while when they have to wait. */
 export const isJournaled = (node: WorkflowNode | undefined): node is AgentNode | ToolNode | RouteNode =>
-  node !== undefined && BACKENDS[node.kind] === 'agent'
+  node !== undefined && isOfAgents(node)
 
 /** Nodes that may be given files of earlier steps. */
 export const takesFiles = (node: WorkflowNode): node is FunctionNode | CommandNode =>

@@ -125,9 +125,17 @@ export class Appender {
       item.entries.flatMap((entry) => (entry.kind === 'tool_asked' ? [{ item, entry }] : [])),
     )
     if (asked.length === 0) return new Map()
-    const calls = asked.map(({ item: { definition }, entry }): AskedCall => {
+    const calls = asked.map(({ item, entry }): AskedCall => {
+      const { definition } = item
       const { agent, tool, operation, input } = entry
-      return { namespace: definition.namespace, workflow: definition.name, agent, tool, operation, input }
+      return {
+        namespace: definition.namespace,
+        workflow: definition.name,
+        agent: agentIn(item, agent),
+        tool,
+        operation,
+        input,
+      }
     })
     const verdicts = await gate.calls(tx, calls)
     return new Map(asked.map(({ entry }, i) => [entry, verdicts[i] ?? noWord(entry)]))
@@ -220,6 +228,10 @@ const whoSpends = ({ definition }: Item, { agent, endpoint }: Entry<'model_asked
   return { namespace: definition.namespace, workflow: definition.name, agent, endpoint }
 }
 
+/** Null when a step calls the tool by itself. */
+const agentIn = ({ definition, node }: Item, agent: string): string | null =>
+  definition.nodes[node]?.kind === 'agent' ? agent : null
+
 /** A gate that says nothing of a call has not allowed it. */
 const noWord = ({ tool }: Entry<'tool_asked'>): Verdict => ({
   verdict: 'deny',
@@ -264,17 +276,20 @@ function approvalOf(
   },
 ): NewCallApproval {
   const { definition, runId, node, path, fence } = item
-  const { call, agent, tool, operation, input } = entry
+  const { call, tool, operation, input } = entry
+  const agent = agentIn(item, entry.agent)
+  const step = displayName(definition.nodes[node]?.name ?? '', path)
+  const who = agent ?? `Step ${step}`
   return {
     id: derivedId('approval', `${stepIdOf(item)}/${fence}/${call}/call`, activation.now),
     runId,
     node,
     path,
     fence,
-    step: displayName(definition.nodes[node]?.name ?? '', path),
+    step,
     namespace: definition.namespace,
     workflow: definition.name,
-    message: `${agent} wants to call ${tool} (${operation}); ${verdict.rule} asks a person.`,
+    message: `${who} wants to call ${tool} (${operation}); ${verdict.rule} asks a person.`,
     approvers: verdict.approvers,
     expiresMs: verdict.expiresMs,
     call,
