@@ -253,7 +253,7 @@ export class ScriptedServer implements ExchangeLane {
       const step = this.#held(request)
       if (!step) return { state: 'stale', entries: [], next: null }
       const left = step.journal.filter((e) => e.seq >= request.from)
-      const entries = left.slice(0, this.journalPage).map(({ n: _, ...entry }) => entry)
+      const entries = left.slice(0, this.journalPage).map(({ seq, fence, at, entry }) => ({ seq, fence, at, entry }))
       const next = left[this.journalPage]?.seq ?? null
       return { state: 'held', entries, next }
     })

@@ -125,19 +125,10 @@ export class Appender {
       item.entries.flatMap((entry) => (entry.kind === 'tool_asked' ? [{ item, entry }] : [])),
     )
     if (asked.length === 0) return new Map()
-    const calls = asked.map(({ item, entry }): AskedCall => {
-      const { definition } = item
-      const { agent, tool, operation, input } = entry
-      return {
-        namespace: definition.namespace,
-        workflow: definition.name,
-        agent: agentIn(item, agent),
-        tool,
-        operation,
-        input,
-      }
-    })
-    const verdicts = await gate.calls(tx, calls)
+    const verdicts = await gate.calls(
+      tx,
+      asked.map(({ item, entry }) => askedOf(item, entry)),
+    )
     return new Map(asked.map(({ entry }, i) => [entry, verdicts[i] ?? noWord(entry)]))
   }
 
@@ -231,6 +222,32 @@ const whoSpends = ({ definition }: Item, { agent, endpoint }: Entry<'model_asked
 /** Null when a step calls the tool by itself. */
 const agentIn = ({ definition, node }: Item, agent: string): string | null =>
   definition.nodes[node]?.kind === 'agent' ? agent : null
+
+/** What the rules are asked: who gave the agent its tools is looked up in what its run is bound to, not taken from the worker. */
+function askedOf(item: Item, { agent, tool, operation, input }: Entry<'tool_asked'>): AskedCall {
+  const { namespace, name: workflow, bound } = item.definition
+  const own = agentIn(item, agent)
+  const spec = own === null ? undefined : bound?.agents[own]?.spec
+  return {
+    namespace,
+    workflow,
+    runId: item.runId,
+    agent: own,
+    tool,
+    operation,
+    input,
+    own: spec
+      ? {
+          roles: spec.roles ?? [],
+          approval: spec.approval,
+          approvers: spec.approvers ?? null,
+          approvalExpiresMs: spec.approvalExpires ?? null,
+          given: null,
+        }
+      : null,
+    target: null,
+  }
+}
 
 /** A gate that says nothing of a call has not allowed it. */
 const noWord = ({ tool }: Entry<'tool_asked'>): Verdict => ({

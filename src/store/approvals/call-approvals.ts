@@ -14,7 +14,7 @@ export interface NewCallApproval extends StepKey {
   namespace: string
   workflow: string
   message: string
-  approvers: string[] | null
+  approvers: readonly string[] | null
   expiresMs: number | null
   call: string
   agent: string | null
