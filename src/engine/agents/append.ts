@@ -156,6 +156,7 @@ export class Appender {
           endpoint: result?.endpoint ?? intent.endpoint,
           usage: result?.usage ?? null,
           cost: result?.cost ?? null,
+          ...(result ? { model: result.model } : {}),
         },
       ]
     })
