@@ -26,6 +26,16 @@ async function bringPromtool(): Promise<void> {
   if (!isThere()) say('There is no promtool: the metrics are checked by a parser of our own alone.')
 }
 
+/** `bwrap`, which tools are kept apart by, where it is ours to install. Without it the tests of sandboxes are skipped, by name. */
+async function bringBubblewrap(): Promise<void> {
+  const isThere = () => spawnSync('bwrap', ['--version']).status === 0
+  if (!isThere() && mayInstall()) {
+    say('Installing bubblewrap…')
+    await installPackage('bubblewrap', { tries: 2 })
+  }
+  if (!isThere()) say('There is no bwrap (package bubblewrap): tests of sandboxes are skipped, by name.')
+}
+
 /** Installs the PostgreSQL server where that is ours to do; elsewhere says what to install. */
 async function bringPostgres(): Promise<void> {
   if (findPostgres().kind === 'missing' && mayInstall()) {
@@ -57,6 +67,7 @@ if (checks.length + suites.length === 0) {
 }
 
 await bringPostgres()
+await bringBubblewrap()
 await bringPromtool()
 if (suites.some(({ name }) => name === 'real model')) bringRealModel()
 const results: StageResult[] = await runChecks(checks, values)

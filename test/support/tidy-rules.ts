@@ -36,6 +36,8 @@ const INSIDES = new Set(['store', 'delivery', 'engine', 'api'])
 const PROGRAMS: Record<string, RegExp> = {
   // Runs alone beside the command, with nothing but Node's own modules loaded, and outlives the worker that started it.
   'src/backends/process/shim-host.ts': /timer|clock|environment|console/,
+  // Runs one module of a tool alone in a process, whose environment is the module's.
+  'src/agents/tools/wasm-host.ts': /environment/,
   // Runs in a thread of its own, so that a step which blocks the event loop does not look dead.
   'src/worker/heartbeat-thread.ts': /timer|clock/,
 }

@@ -11,9 +11,11 @@ import { validateJson } from '../../domain/json-schema.ts'
 import { isRepeatable, type ToolSpec } from '../../domain/kinds/tool.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { createCallbackDriver } from './callback-driver.ts'
+import { createCommandDriver, NO_PROGRAMS, type ToolPrograms } from './command-driver.ts'
 import { createExternalDriver } from './external-driver.ts'
 import { createHttpDriver } from './http-driver.ts'
 import { createToolAuth } from './tool-auth.ts'
+import { createWasmDriver } from './wasm-driver.ts'
 import type { ToolDriver, ToolEnv, TryResult } from './tool-driver.ts'
 
 /** Tools of these types are runs below the step: the turn loop parks for them. */
@@ -35,6 +37,8 @@ export interface ToolRunner {
 export interface ToolRunnerDeps {
   clock: Clock
   random: Random
+  /** What the host has for tools that are programs; left out: nothing, and nothing runs without isolation. */
+  programs?: ToolPrograms
   /** Instead of those that there are, and those that only the worker has. */
   drivers?: Partial<Record<DrivenType, ToolDriver>>
 }
@@ -45,6 +49,8 @@ export function createToolRunner(given: ToolRunnerDeps): ToolRunner {
     http: createHttpDriver(auth),
     external: createExternalDriver(auth),
     callback: createCallbackDriver(auth),
+    command: createCommandDriver(given.programs ?? NO_PROGRAMS),
+    wasm: createWasmDriver(given.programs ?? NO_PROGRAMS),
     ...given.drivers,
   }
   const deps = { ...given, drivers }

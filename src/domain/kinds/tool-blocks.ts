@@ -131,7 +131,7 @@ export const commandBlock = z.strictObject({
         .int()
         .min(16 * 1024 * 1024)
         .default(512 * 1024 * 1024)
-        .describe('Address space of each of its processes.'),
+        .describe('Memory that each of its processes may write to.'),
       cpu: positiveDuration
         .default(60_000)
         .describe('Time of the processor, of each of its processes; at least a second.'),
