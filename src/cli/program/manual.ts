@@ -23,6 +23,7 @@ export const MANUAL: Readonly<Record<string, Entry>> = {
   'runs watch': { exits: { ...OF_RUN, ...OUT_OF_TIME }, see: ['runs wait', 'runs show', 'events'] },
   'runs wait': { exits: { ...OF_RUN, ...OUT_OF_TIME }, see: ['runs watch', 'runs list'] },
   'runs logs': { see: ['logs', 'runs show', 'artifacts list'] },
+  'runs transcript': { see: ['runs logs', 'runs show', 'approvals list'] },
   'runs cancel': { see: ['runs retry', 'runs show'] },
   'runs retry': { see: ['runs skip', 'runs show', 'explain'] },
   'runs skip': { see: ['runs retry', 'runs show'] },

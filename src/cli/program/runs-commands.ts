@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import type { GetArtifactFlags } from '../commands/artifacts.ts'
 import type { ListFlags, LogFlags, RetryFlags, ServerFlags, SkipFlags } from '../commands/runs.ts'
+import type { TranscriptFlags } from '../commands/transcript.ts'
 import type { EventFlags, TimedFlags, WaitFlags } from '../commands/watch.ts'
 import { examples, json, many, withConnection, withServer, type ProgramOptions } from './options.ts'
 
@@ -66,6 +67,18 @@ export function addRuns(program: Command, { deps, output, done }: ProgramOptions
     .addHelpText('after', examples('orrery runs logs RUN -f', "orrery runs logs RUN --step 'measure[3]'"))
     .action(async (id: string, flags: LogFlags) =>
       done(await (await import('../commands/runs.ts')).showLogs(deps, output, id, flags)),
+    )
+  withServer(
+    runs
+      .command('transcript')
+      .description('Prints what agents asked, were told and did: calls of models and tools, verdicts, decisions.'),
+  )
+    .argument('<run>', 'id of the run')
+    .argument('[step]', 'name of the step, such as write or review[2]; left out, every step of an agent')
+    .option('--full', 'whole texts and values')
+    .addHelpText('after', examples('orrery runs transcript RUN', 'orrery runs transcript RUN write --full'))
+    .action(async (id: string, step: string | undefined, flags: TranscriptFlags) =>
+      done(await (await import('../commands/transcript.ts')).showTranscript(deps, output, { id, step }, flags)),
     )
   withServer(runs.command('cancel').description('Stops a run; what succeeded stays.'))
     .argument('<run>', 'id of the run')

@@ -37,6 +37,7 @@ export const WORDS: Record<string, string[]> = {
   'runs watch': [RUN_ID],
   'runs wait': [RUN_ID],
   'runs logs': [RUN_ID],
+  'runs transcript': [RUN_ID, 'build'],
   'runs cancel': [RUN_ID],
   'runs retry': [RUN_ID],
   'runs skip': [RUN_ID, 'build'],
@@ -118,6 +119,9 @@ export function demoWorld(): CliHarness {
   client.steps = run.stepList
   client.emit(40, [{ of: 'run', to: 'succeeded' }], { terminal: true })
   client.logs = [{ step: 'build', at: at(5), stream: 'stdout', text: 'made\n' } as (typeof client.logs)[number]]
+  client.journal = [
+    { seq: 1, fence: 1, at: at(1), entry: { kind: 'handed_over', turn: 0, from: 'writer', to: 'editor' } },
+  ]
   client.artifacts = [
     { step: 'build', name: 'app.tar', bytes: 9, sha256: SHA_256, createdAt: at(0), expiresAt: at(60_000) },
   ]

@@ -1,3 +1,4 @@
+import type { StoredEntry } from '../../domain/agents/journal.ts'
 import type {
   ApprovalView,
   ArtifactView,
@@ -214,7 +215,14 @@ export class ScriptedClient implements Client {
   retryStep = (runId: string, step: string) =>
     this.#answer('retryStep', [runId, step], { ...runView(), epoch: 2, state: 'running' } as RunSummary)
   skipStep = (...args: unknown[]) => this.#answer('skipStep', args, { ...runView(), state: 'running' } as RunSummary)
-  showJournal = (...args: unknown[]) => this.#answer('showJournal', args, { items: [], next: null, countsFrom: 0 })
+  /** Given a page at a time, two entries each. */
+  journal: StoredEntry[] = []
+  countsFrom = 0
+  showJournal = (...args: [string, string, { from?: number }?]) => {
+    const items = this.journal.filter(({ seq }) => seq >= (args[2]?.from ?? 1)).slice(0, 2)
+    const last = items.at(-1)
+    return this.#answer('showJournal', args, { items, next: last ? last.seq + 1 : null, countsFrom: this.countsFrom })
+  }
   listArtifacts = (runId: string, query: object = {}) =>
     this.#answer('listArtifacts', [runId, query], { items: this.artifacts, next: null })
   openArtifact = (runId: string, file: { step: string; name: string }) => {
