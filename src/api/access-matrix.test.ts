@@ -72,6 +72,7 @@ interface Case {
   params?: (t: Things) => Record<string, string>
   body?: (t: Things) => unknown
   query?: string
+  accept?: string
   /** The state that the run has to be in. */
   state?: 'live' | 'canceled'
   status: number
@@ -167,6 +168,11 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   listTokens: { query: '?all=true&limit=500', status: 200 },
   revokeToken: { params: (t) => ({ token: t.token }), status: 200 },
   whoami: { status: 200 },
+  mcp: {
+    accept: 'application/json, text/event-stream',
+    body: () => ({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'list_runs', arguments: {} } }),
+    status: 200,
+  },
   canI: { body: () => ({ verb: 'list', resource: 'runs' }), status: 200 },
   listAudit: { query: '?limit=500', status: 200 },
 }
@@ -290,7 +296,7 @@ interface Reply {
 }
 
 async function ask(route: Route, who: Who, t: Things): Promise<Reply> {
-  const { params, body, query = '' } = caseOf(route)
+  const { params, body, accept, query = '' } = caseOf(route)
   // Who sees every organisation names the namespace with its own.
   const namespace = who === 'everything' ? encodeURIComponent(`acme/${NAMESPACE}`) : NAMESPACE
   const values: Record<string, string> = { namespace, ns: namespace, ...params?.(t) }
@@ -298,6 +304,7 @@ async function ask(route: Route, who: Who, t: Things): Promise<Reply> {
   for (const [name, value] of Object.entries(values)) path = path.replace(`{${name}}`, value)
   const headers: Record<string, string> = { 'x-request-id': 'same' }
   if (who !== 'none') headers['authorization'] = `Bearer ${secretOf(who)}`
+  if (accept !== undefined) headers['accept'] = accept
   if (body) headers['content-type'] = 'application/json'
   const init = { method: route.method, headers, ...(body ? { body: JSON.stringify(body(t)) } : {}) }
   const response = await api.fetch(new Request(`http://x${path}${query}`, init))

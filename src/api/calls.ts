@@ -4,7 +4,7 @@ import type { Answer, ApiEnv, Call } from './context.ts'
 
 /** A request of the web-standard handler. */
 export function callOfHono(c: Context<{ Bindings: ApiEnv }>): Call {
-  const { incoming, body, signal } = c.env
+  const { incoming, via, body, signal } = c.env
   const { raw } = c.req
   const start = raw.url.indexOf('?')
   return {
@@ -13,7 +13,7 @@ export function callOfHono(c: Context<{ Bindings: ApiEnv }>): Call {
     search: start < 0 ? null : raw.url.slice(start + 1),
     header: (name) => (incoming ? headerOf(incoming, name) : raw.headers.get(name)),
     rawParam: (name) => c.req.param(name) ?? '',
-    body: { request: raw, incoming, inMemory: body },
+    body: { request: raw, incoming: incoming ?? via, inMemory: body },
     get signal() {
       return signal ?? raw.signal
     },

@@ -37,6 +37,8 @@ export interface ApiDeps {
 /** What comes beside a request: from the socket server, or from a caller in the same process. */
 export interface ApiEnv {
   incoming?: IncomingMessage
+  /** The request that this one is asked for, in whose place it stands: it came from there. */
+  via?: IncomingMessage
   /** The body in memory, instead of the request's own. */
   body?: string
   /** Aborted when the caller gives up; instead of the request's own. */

@@ -20,6 +20,7 @@ import * as approvals from './approval-handlers.ts'
 import { AT_HOME, createEdge } from './edge.ts'
 import * as exchange from './exchange-handlers.ts'
 import * as journals from './journal-handlers.ts'
+import { createMcpRoute } from './mcp/serve-mcp.ts'
 import * as models from './model-handlers.ts'
 import { observeRequest } from './observe-request.ts'
 import { RequestContext } from './request-context.ts'
@@ -40,7 +41,7 @@ export interface Api {
 
 type Handler = (x: RequestContext) => Answer | Promise<Answer>
 
-const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}`>, Handler> = {
+const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}` | 'mcp'>, Handler> = {
   applyResources,
   createDefinition: runs.createDefinition,
   getDefinition: runs.getDefinition,
@@ -116,8 +117,9 @@ export function createApi(deps: ApiDeps): Api {
   const edge = createEdge(deps.clock, deps.edge ?? AT_HOME)
   const begin = (c: Context<{ Bindings: ApiEnv }>) => new RequestContext(deps, edge, callOfHono(c))
 
+  const mcp = createMcpRoute(deps.version, async (request, env) => app.fetch(request, env))
   for (const route of ROUTES) {
-    const handler = handlerOf(route)
+    const handler = route.id === 'mcp' ? mcp : handlerOf(route)
     app.on(route.method, honoPath(route.path), async (c) => toResponse(await answer(begin(c), route, handler)))
   }
   for (const path of new Set(ROUTES.map((route) => route.path))) {
@@ -305,7 +307,10 @@ async function takeBody(x: RequestContext, route: Route): Promise<void> {
     x.bodyText = text
     return
   }
-  if (!route.body) return
+  if (!route.body) {
+    x.bodyText = text
+    return
+  }
   checkContentHeaders(x.header('content-type'), x.header('content-encoding'))
   const parsed = parseJson(text)
   if (parsed.kind === 'refused') throw invalidRequest('reading the request', parsed.path, parsed.message)

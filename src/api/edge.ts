@@ -22,6 +22,8 @@ export interface Edge {
   addressOf(incoming: IncomingMessage | undefined): string | null
   /** Headers that depend on who asks and how. */
   headersFor(incoming: IncomingMessage | undefined, origin: string | null): Record<string, string>
+  /** Whether pages of an origin may ask where a token alone is not enough. */
+  mayAsk(origin: string): boolean
   /** Headers of the answer to a preflight. */
   preflight(origin: string | null, methods: string): Record<string, string>
 }
@@ -32,6 +34,8 @@ const HSTS = { 'strict-transport-security': 'max-age=31536000' }
 const ASKED_HEADERS =
   'authorization, content-type, idempotency-key, prefer, accept, last-event-id, x-request-id, if-match, if-none-match'
 const SHOWN_HEADERS = 'x-request-id, location, retry-after, preference-applied, www-authenticate, etag'
+/** Names of this machine that nobody else gives out. */
+const HERE = new Set(['localhost', '127.0.0.1', '[::1]'])
 const PREFLIGHT_SECONDS = 600
 
 export function createEdge(clock: Clock, options: EdgeOptions): Edge {
@@ -72,6 +76,9 @@ export function createEdge(clock: Clock, options: EdgeOptions): Edge {
           isTrusted(peerOf(incoming)) &&
           textOf(incoming, 'x-forwarded-proto').trim().toLowerCase() === 'https')
       return isSecure ? { ...HSTS, ...forOrigin(origin) } : forOrigin(origin)
+    },
+    mayAsk(origin) {
+      return origins.has(origin) || HERE.has(URL.parse(origin)?.hostname ?? '')
     },
     preflight(origin, methods) {
       if (origin === null || !origins.has(origin)) return NOTHING

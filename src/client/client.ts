@@ -110,6 +110,11 @@ export interface Client {
     runId: string,
     options?: { afterSeq?: number; signal?: AbortSignal },
   ): AsyncIterable<RunEvent & { terminal: boolean }>
+  /** Lines that are there now, up to a number of them and of their characters; `next` goes on behind the last one, also later. */
+  readLogs(
+    runId: string,
+    options: { lines: number; chars: number; step?: string; cursor?: string; signal?: AbortSignal },
+  ): Promise<{ lines: LogLine[]; next: string | null; isMore: boolean }>
   followLogs(runId: string, options?: { step?: string; follow?: boolean; signal?: AbortSignal }): AsyncIterable<LogLine>
   /** What the attempts of an agent's step wrote down, from a `seq` on. */
   showJournal(runId: string, step: string, query?: { from?: number; limit?: number }): Promise<StepJournal>

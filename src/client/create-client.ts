@@ -6,7 +6,7 @@ import type { WorkerView } from '../contract/api-types.ts'
 import { Asker } from './ask.ts'
 import { askModel } from './ask-model.ts'
 import type { Client } from './client.ts'
-import { followEvents, followLogs } from './follow.ts'
+import { followEvents, followLogs, readLogs } from './follow.ts'
 import { silenceFor } from './http-transport.ts'
 import { queryText } from './query-text.ts'
 import { createResourceClient } from './resource-client.ts'
@@ -90,6 +90,7 @@ export function createClient(options: ClientOptions): Client {
     followLogs: (runId, follow = {}) => followLogs(deps, runId, follow),
     showJournal: (runId, step, { from, limit } = {}) =>
       get(`${runPath(runId)}/steps/${encodeURIComponent(step)}/journal${queryText({ from, limit })}`),
+    readLogs: (runId, options) => readLogs(deps, runId, options),
     listArtifacts: (runId, { cursor, limit } = {}) => get(`${runPath(runId)}/artifacts${queryText({ cursor, limit })}`),
     openArtifact: async (runId, { step, name }, { signal } = {}) => {
       const path = `${runPath(runId)}/artifacts/content${queryText({ step, name })}`

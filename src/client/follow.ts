@@ -5,6 +5,7 @@ import type { FailureRecord } from '../domain/failure.ts'
 import { Absence, type AbsenceDeps } from './absence.ts'
 import type { Asker } from './ask.ts'
 import { STREAM_SILENCE_MS } from './http-transport.ts'
+import { queryText } from './query-text.ts'
 import { unreachable } from './unreachable.ts'
 
 export interface FollowDeps extends AbsenceDeps {
@@ -84,6 +85,48 @@ export function followEvents(
 
 type NdjsonLine = (LogLine & { cursor: string }) | { end: true } | { failure: FailureRecord }
 
+/** The lines of a log that are there now, up to a bound. */
+export async function readLogs(
+  deps: FollowDeps,
+  runId: string,
+  options: { lines: number; chars: number; step?: string; cursor?: string; signal?: AbortSignal },
+): Promise<{ lines: LogLine[]; next: string | null; isMore: boolean }> {
+  const query = queryText({ step: options.step, cursor: options.cursor })
+  const path = `/v1/runs/${encodeURIComponent(runId)}/logs${query}`
+  const { body } = await deps.asker.open(path, { headers: NDJSON, signal: options.signal })
+  const lines: LogLine[] = []
+  let next = options.cursor ?? null
+  let chars = 0
+  for await (const line of ndjsonLines(body)) {
+    if ('end' in line) return { lines, next, isMore: false }
+    const { cursor, ...item } = line
+    chars += item.text.length
+    // One line is given however long it is: else nobody would get past it.
+    if (lines.length >= options.lines || (lines.length > 0 && chars > options.chars))
+      return { lines, next, isMore: true }
+    lines.push(item)
+    next = cursor
+  }
+  return { lines, next, isMore: true }
+}
+
+const NDJSON = { accept: 'application/x-ndjson' }
+
+/** Throws the failure that the server told in the middle. */
+async function* ndjsonLines(body: AsyncIterable<string>): AsyncIterable<Exclude<NdjsonLine, { failure: unknown }>> {
+  let rest = ''
+  for await (const chunk of body) {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop() ?? ''
+    for (const text of lines) {
+      if (text === '') continue // a heartbeat
+      const line = JSON.parse(text) as NdjsonLine // as the server sent it
+      if ('failure' in line) throw errorOfRecord(line.failure)
+      yield line
+    }
+  }
+}
+
 export function followLogs(
   deps: FollowDeps,
   runId: string,
@@ -91,22 +134,14 @@ export function followLogs(
 ): AsyncIterable<LogLine> {
   let cursor: string | null = null
   async function* read(body: AsyncIterable<string>): AsyncIterable<Part<LogLine>> {
-    let rest = ''
-    for await (const chunk of body) {
-      const lines = (rest + chunk).split('\n')
-      rest = lines.pop() ?? ''
-      for (const text of lines) {
-        if (text === '') continue // a heartbeat
-        const line = JSON.parse(text) as NdjsonLine // as the server sent it
-        if ('failure' in line) throw errorOfRecord(line.failure)
-        if ('end' in line) {
-          yield { kind: 'ended' }
-          return
-        }
-        const { cursor: at, ...item } = line
-        cursor = at
-        yield { kind: 'item', item }
+    for await (const line of ndjsonLines(body)) {
+      if ('end' in line) {
+        yield { kind: 'ended' }
+        return
       }
+      const { cursor: at, ...item } = line
+      cursor = at
+      yield { kind: 'item', item }
     }
   }
   const connect = async () => {
@@ -115,8 +150,9 @@ export function followLogs(
     if (options.follow) query.set('follow', 'true')
     if (cursor !== null) query.set('cursor', cursor)
     const path = `/v1/runs/${encodeURIComponent(runId)}/logs?${query}`
-    const headers = { accept: 'application/x-ndjson' }
-    return read((await deps.asker.open(path, { headers, silenceMs: STREAM_SILENCE_MS, signal: options.signal })).body)
+    return read(
+      (await deps.asker.open(path, { headers: NDJSON, silenceMs: STREAM_SILENCE_MS, signal: options.signal })).body,
+    )
   }
   return reconnecting(deps, connect, options.signal)
 }

@@ -63,6 +63,7 @@ export const PERMISSIONS: Readonly<Record<Exclude<RouteId, ResourceRouteId>, Per
   revokeToken: { verb: 'revoke', resource: 'tokens' },
   whoami: null,
   canI: null,
+  mcp: null,
   listAudit: { verb: 'list', resource: 'audit' },
 }
 

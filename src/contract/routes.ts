@@ -95,6 +95,7 @@ export type RouteId =
   | 'revokeToken'
   | 'whoami'
   | 'canI'
+  | 'mcp'
   | 'listAudit'
 
 const JSON_TYPE = 'application/json'
@@ -567,6 +568,20 @@ export const ROUTES: readonly Route[] = [
     summary: 'Whether this token may do something: a verb and a resource, such as `cancel` and `runs`.',
     body: access.CanISchema,
     responses: [ok(access.CanIViewSchema)],
+  },
+  {
+    ...post,
+    auth: 'any',
+    id: 'mcp',
+    path: '/mcp',
+    summary:
+      'Orrery as an MCP server (streamable HTTP, revisions 2026-07-28 and 2025-11-25): JSON-RPC messages. Each tool does what the token may do.',
+    headers: { 'MCP-Protocol-Version': 'Revision of the protocol that the message is of.' },
+    responses: [
+      { status: 200, description: 'The answer.', type: JSON_TYPE },
+      { status: 200, description: 'The answer as it comes.', type: 'text/event-stream' },
+      { status: 202, description: 'Taken; there is nothing to answer.' },
+    ],
   },
   {
     ...get,

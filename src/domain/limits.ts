@@ -285,6 +285,9 @@ export const LIMITS = {
   /** One message of an MCP server over its standard output, and the largest output of a call that its spec may allow. */
   mcpMessageBytes: 16 * 1024 * 1024,
   mcpOutputBytes: 8 * 1024 * 1024,
+  /** One output that our own MCP server shows, and the lines of one page of a log. */
+  mcpValueChars: 16_384,
+  mcpLogChars: 65_536,
   /** Sessions with MCP servers that one worker holds. */
   mcpSessionsMax: 200,
   /** How long its program may take to end at each step: its input ends, TERM, KILL. */

@@ -231,6 +231,8 @@ export class ScriptedClient implements Client {
     }
     return this.#answer('openArtifact', [runId, file], read())
   }
+  readLogs = (runId: string, options: object) =>
+    this.#answer('readLogs', [runId, options], { lines: this.logs, next: null, isMore: false })
   nudgeRun = (runId: string) => this.#answer('nudgeRun', [runId], this.nudged)
   sendEvent = (runId: string, event: { name: string }, ...rest: unknown[]) =>
     this.#answer('sendEvent', [runId, event, ...rest], {
