@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 /** Unit tests that start processes. */
 const PROCESS_UNITS = [
   'src/agents/mcp/mcp-clients.test.ts',
-  'src/agents/tools/{command,wasm}-driver.test.ts',
+  'src/agents/tools/{command,grpc,wasm}-driver.test.ts',
   'src/backends/process/**/*.test.ts',
   'src/worker/command-attempt.test.ts',
 ]

@@ -13,6 +13,7 @@ import { LIMITS } from '../../domain/limits.ts'
 import { createCallbackDriver } from './callback-driver.ts'
 import { createCommandDriver, NO_PROGRAMS, type ToolPrograms } from './command-driver.ts'
 import { createExternalDriver } from './external-driver.ts'
+import { createGrpcDriver } from './grpc-driver.ts'
 import { createHttpDriver } from './http-driver.ts'
 import { createToolAuth } from './tool-auth.ts'
 import { createWasmDriver } from './wasm-driver.ts'
@@ -49,6 +50,7 @@ export function createToolRunner(given: ToolRunnerDeps): ToolRunner {
     http: createHttpDriver(auth),
     external: createExternalDriver(auth),
     callback: createCallbackDriver(auth),
+    grpc: createGrpcDriver(auth),
     command: createCommandDriver(given.programs ?? NO_PROGRAMS),
     wasm: createWasmDriver(given.programs ?? NO_PROGRAMS),
     ...given.drivers,

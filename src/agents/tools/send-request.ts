@@ -88,7 +88,7 @@ export const placeOf = (url: string): string => {
   return parsed ? `${parsed.origin}${parsed.pathname}`.slice(0, 300) : 'no address'
 }
 
-const withRemedy = (error: Failure): Failure =>
+export const withRemedy = (error: Failure): Failure =>
   error.code === 'model.address_blocked'
     ? new Failure(error.code, `${error.message}, which ${String(error.evidence?.['why'])}`, {
         ...(error.evidence ? { evidence: error.evidence } : {}),
