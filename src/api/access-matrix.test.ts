@@ -143,6 +143,7 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   approveApproval: { params: (t) => ({ approval: t.approval }), body: () => ({}), state: 'live', status: 409 },
   denyApproval: { params: (t) => ({ approval: t.approval }), body: () => ({}), state: 'live', status: 409 },
   askModel: { params: (t) => ({ model: t.name }), body: () => ({ prompt: 'hello' }), status: 200 },
+  checkAgent: { params: (t) => ({ agent: t.name }), body: () => ({ tool: 'slack', operation: 'read' }), status: 200 },
   setSecretValues: { params: () => ({ name: 'own' }), body: () => ({ values: { a: 'b' } }), status: 200 },
   listSecretValues: { status: 200 },
   showSecretValues: { params: (t) => ({ name: t.name }), status: 200 },

@@ -22,6 +22,7 @@ import * as exchange from './exchange-handlers.ts'
 import * as journals from './journal-handlers.ts'
 import { createMcpRoute } from './mcp/serve-mcp.ts'
 import * as models from './model-handlers.ts'
+import * as rules from './rule-handlers.ts'
 import { observeRequest } from './observe-request.ts'
 import { RequestContext } from './request-context.ts'
 import { networkOf, rateLimited } from './rate-limits.ts'
@@ -68,6 +69,7 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}` | 'mcp'>, H
   getStatus: server.getStatus,
   doctor: server.doctor,
   askModel: models.askModel,
+  checkAgent: rules.checkAgent,
   setSecretValues: secrets.putSecret,
   listSecretValues: secrets.listSecrets,
   showSecretValues: secrets.getSecret,
@@ -269,6 +271,8 @@ function checkParams(x: RequestContext, route: Route): void {
       throw new Failure('definition.not_found', `finding definition ${shorten(value)}`)
     if (name === 'model' && !isName(value))
       throw new Failure('resource.not_found', `looking for ModelEndpoint ${shorten(value)}`)
+    if (name === 'agent' && !isName(value))
+      throw new Failure('resource.not_found', `looking for Agent ${shorten(value)}`)
     if (route.resource && (name === 'name' || name === 'namespace') && !isName(value))
       throw new Failure('resource.not_found', `looking for ${name} ${shorten(value)}`)
     if (route.path.includes('/secret-values')) secrets.checkSecretParam(name ?? '', value)

@@ -388,6 +388,11 @@ export class ScriptedEngine implements Engine {
     throw new Failure('resource.not_found', 'holds no models; tests of them ask the real engine')
   }
 
+  async checkAgent(...args: Parameters<Engine['checkAgent']>): ReturnType<Engine['checkAgent']> {
+    this.#note('checkAgent', ...args)
+    throw new Failure('resource.not_found', 'holds no agents; tests of them ask the real engine')
+  }
+
   async listWorkers(...args: Parameters<Engine['listWorkers']>) {
     this.#note('listWorkers', ...args)
     return []

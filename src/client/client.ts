@@ -3,7 +3,9 @@ import type {
   ArtifactView,
   ApprovalState,
   ApprovalView,
+  AgentCheck,
   AskModelRequest,
+  CheckAgentRequest,
   AuditView,
   CanIRequest,
   CanIView,
@@ -132,6 +134,8 @@ export interface Client {
     request: AskModelRequest,
     options?: { signal?: AbortSignal },
   ): AsyncIterable<ModelEvent>
+  /** What the rules say of a call that an agent might make; nothing is called. */
+  checkAgent(namespace: string, name: string, request: CheckAgentRequest): Promise<AgentCheck>
   listWorkers(): Promise<WorkerView[]>
   getStatus(): Promise<StatusView>
   /** What the server finds when it looks at itself; for administrators. */

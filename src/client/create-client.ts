@@ -101,6 +101,8 @@ export function createClient(options: ClientOptions): Client {
       const path = `/v1/namespaces/${encodeURIComponent(namespace)}/modelendpoints/${encodeURIComponent(name)}:ask`
       return askModel(deps, path, { request, signal })
     },
+    checkAgent: (namespace, name, request) =>
+      post(`/v1/namespaces/${encodeURIComponent(namespace)}/agents/${encodeURIComponent(name)}:check`, request),
     listWorkers: async () => ((await get('/v1/workers')) as { items: WorkerView[] }).items,
     getStatus: () => get('/v1/status'),
     getDoctor: () => get('/v1/doctor'),

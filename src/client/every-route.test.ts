@@ -72,6 +72,7 @@ test('every route that is not for workers is asked by a method of the client', a
   await client.listArtifacts('run_1')
   await client.openArtifact('run_1', { step: 'a', name: 'b' })
   await first(client.askModel('default', 'a', { prompt: 'b' }))
+  await client.checkAgent('default', 'a', { tool: 'b' })
   await client.listWorkers()
   await client.getStatus()
   await client.getDoctor()

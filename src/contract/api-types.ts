@@ -1,3 +1,4 @@
+import type { OperationClass } from '../domain/agents/verdict.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import type { StoredEntry } from '../domain/agents/journal.ts'
@@ -455,4 +456,55 @@ export interface AskModelRequest {
   temperature?: number | undefined
   /** False: this endpoint alone is asked, whatever happens. */
   useFallbacks?: boolean | undefined
+}
+
+/** POST /v1/namespaces/{namespace}/agents/{agent}:check */
+export interface CheckAgentRequest {
+  /** As the agent calls it. */
+  tool: string
+  /** Left out: the class that the Tool of this name says. */
+  operation?: OperationClass | undefined
+  input?: JsonObject | undefined
+  /** In a run of this workflow, with these labels. */
+  workflow?: string | undefined
+  labels?: Record<string, string> | undefined
+  /** May it ask this endpoint, besides? */
+  model?: string | undefined
+}
+
+/** A rule that was looked at, with what it says. */
+export interface LookedAtRule {
+  rule: string
+  /** Which part of it speaks; null: none does. */
+  part: string | null
+  says: 'allow' | 'deny' | 'approval' | 'nothing' | 'not_applied'
+  why: string
+}
+
+export interface AgentCheck {
+  agent: string
+  tool: string
+  operation: OperationClass
+  verdict: 'allow' | 'deny' | 'approval'
+  /** The one that decided. */
+  rule: string
+  /** Of the failure that a denied call ends with. */
+  code: string | null
+  reason: string | null
+  /** What would let it pass. */
+  remediation: string | null
+  /** Who may decide; null: all who may decide approvals. */
+  approvers: string[] | null
+  expiresMs: number | null
+  /** In the order of precedence. */
+  looked: LookedAtRule[]
+  /** Null: no model was asked about. */
+  model: {
+    endpoint: string
+    allowed: boolean
+    rule: string | null
+    reason: string | null
+    remediation: string | null
+    looked: LookedAtRule[]
+  } | null
 }

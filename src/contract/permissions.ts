@@ -33,6 +33,7 @@ export const PERMISSIONS: Readonly<Record<Exclude<RouteId, ResourceRouteId>, Per
   approveApproval: { verb: 'approve', resource: 'approvals' },
   denyApproval: { verb: 'deny', resource: 'approvals' },
   askModel: { verb: 'ask', resource: 'modelendpoints' },
+  checkAgent: { verb: 'check', resource: 'agents' },
   setSecretValues: { verb: 'set', resource: 'secrets' },
   listSecretValues: { verb: 'list', resource: 'secrets' },
   showSecretValues: { verb: 'get', resource: 'secrets' },

@@ -12,6 +12,7 @@ import {
 } from './agent-schemas.ts'
 import { EXCHANGE_PATHS } from './exchange.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
+import { AgentCheckSchema, CheckAgentSchema } from './rule-schemas.ts'
 import { AskModelSchema, ModelResultSchema } from './model-schemas.ts'
 import { RESOURCE_ROUTES, type ResourceRouteId, type ResourceVerb } from './resource-routes.ts'
 import * as s from './schemas.ts'
@@ -77,6 +78,7 @@ export type RouteId =
   | 'getStatus'
   | 'doctor'
   | 'askModel'
+  | 'checkAgent'
   | 'setSecretValues'
   | 'listSecretValues'
   | 'showSecretValues'
@@ -342,6 +344,16 @@ export const ROUTES: readonly Route[] = [
       { status: 200, description: 'The answer as it comes.', type: 'text/event-stream' },
       { status: 200, description: 'The whole answer.', type: JSON_TYPE, schema: ModelResultSchema },
     ],
+  },
+  {
+    ...post,
+    auth: 'viewer',
+    id: 'checkAgent',
+    path: '/v1/namespaces/{namespace}/agents/{agent}:check',
+    summary:
+      'Say whether an agent may call a tool: the verdict, the rule that decided, and every rule that was looked at. Nothing is called.',
+    body: CheckAgentSchema,
+    responses: [ok(AgentCheckSchema, 'What the rules say now.')],
   },
   {
     ...get,

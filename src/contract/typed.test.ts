@@ -4,6 +4,7 @@ import type * as access from './access-schemas.ts'
 import type * as api from './api-types.ts'
 import type * as resource from './resource-schemas.ts'
 import type * as types from './resource-types.ts'
+import type * as rules from './rule-schemas.ts'
 import type * as s from './schemas.ts'
 
 /** What the types promise is what the schemas describe: the same members, each fitting. */
@@ -38,4 +39,6 @@ test('the types of answers are those of the schemas that describe them', () => {
   expectTypeOf<keyof types.ResourceView>().toEqualTypeOf<keyof z.output<typeof resource.ResourceViewSchema>>()
   expectTypeOf<types.ApplyResponse>().toExtend<z.output<typeof resource.ApplyResponseSchema>>()
   expectTypeOf<keyof types.ApplyResponse>().toEqualTypeOf<keyof z.output<typeof resource.ApplyResponseSchema>>()
+  expectTypeOf<api.AgentCheck>().toExtend<z.output<typeof rules.AgentCheckSchema>>()
+  expectTypeOf<keyof api.AgentCheck>().toEqualTypeOf<keyof z.output<typeof rules.AgentCheckSchema>>()
 })

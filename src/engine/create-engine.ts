@@ -24,6 +24,8 @@ import { Dispatcher } from './dispatcher.ts'
 import type { Caller, Engine } from './engine.ts'
 import { examineServer } from './examine-server.ts'
 import { type Hint, Hints } from './hints.ts'
+import { checkAgent } from './agents/check-agent.ts'
+import { RuleGate } from './agents/rule-gate.ts'
 import { Models } from './models.ts'
 import { listWorkers } from './list-workers.ts'
 import { nudgeRun } from './nudge.ts'
@@ -75,6 +77,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   let nextWithin = Infinity
   const deadlines = createDeadlines(deps.clock)
   const secrets = new Secrets(deps.db, deps.secrets)
+  const gate = new RuleGate(deps)
   const definitions = createDefinitionCache(deps.db, {
     refresh: (on) => ctx.queues.refresh(on),
     all: () => ctx.queues.all(),
@@ -82,6 +85,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   })
   const ctx: EngineContext = {
     ...deps,
+    gate: deps.gate ?? gate,
     queues: createQueueRegistry(deps.db, () => dispatcher.workers.resubscribe()),
     definitions,
     binder: createBinder({ db: deps.db, definitions }),
@@ -107,7 +111,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const reads = createReads(ctx)
   const runSpans = new RunSpans(ctx)
   const resources = createResources(ctx)
-  const models = new Models(ctx, { secrets, resources, egress: deps.egress })
+  const models = new Models(ctx, { secrets, resources, gate, egress: deps.egress })
   ctx.onRunEnded = (runId) => runSpans.add(runId)
   const watchSeen = new Map<string, number>()
 
@@ -189,6 +193,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   return {
     resources,
     askModel: (caller, at, ask, signal) => models.ask(caller, at, ask, signal),
+    checkAgent: (caller, at, ask) => checkAgent({ ctx, gate, resources }, caller, at, ask),
     tick,
     stats: createStats(ctx, dispatcher),
     async run(signal) {

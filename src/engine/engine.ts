@@ -26,7 +26,9 @@ import type {
 import type {
   ArtifactView,
   ApprovalState,
+  AgentCheck,
   AskModelRequest,
+  CheckAgentRequest,
   ApprovalView,
   LogLine,
   Nudged,
@@ -191,6 +193,8 @@ export interface Engine {
     ask: AskModelRequest,
     signal: AbortSignal,
   ): Promise<AsyncIterable<ModelEvent>>
+  /** What the rules say of a call that an agent might make. `resource.not_found`, or `request.invalid` for a tool whose class nobody says. */
+  checkAgent(caller: Caller, at: { namespace: string; name: string }, ask: CheckAgentRequest): Promise<AgentCheck>
   listWorkers(caller: Caller): Promise<WorkerView[]>
   /** What is under way, of what the caller may see. */
   getStatus(caller: Caller): Promise<StatusView>

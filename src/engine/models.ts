@@ -12,6 +12,7 @@ import { type AuditEntry, recordAudit } from '../store/audit/audit.ts'
 import { findResources, listResources } from '../store/resources/read-resources.ts'
 import type { ResourceRow } from '../store/resources/resource-rows.ts'
 import { entryIn } from './access.ts'
+import type { Gate } from './agents/gate.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
 import type { ResourceEngine } from './resources/resource-engine.ts'
@@ -26,11 +27,16 @@ export class Models {
   readonly #secrets: Secrets
   readonly #resources: ResourceEngine
   readonly #gateway: ModelGateway
+  readonly #gate: Gate
 
-  constructor(ctx: EngineContext, parts: { secrets: Secrets; resources: ResourceEngine; egress: Egress | undefined }) {
+  constructor(
+    ctx: EngineContext,
+    parts: { secrets: Secrets; resources: ResourceEngine; gate: Gate; egress: Egress | undefined },
+  ) {
     this.#ctx = ctx
     this.#secrets = parts.secrets
     this.#resources = parts.resources
+    this.#gate = parts.gate
     const egress = parts.egress ?? createEgress()
     this.#gateway = createModelGateway({ clock: ctx.clock, random: ctx.random, egress, source: sourceOf(ctx) })
   }
@@ -43,6 +49,7 @@ export class Models {
     signal: AbortSignal,
   ): Promise<AsyncIterable<ModelEvent>> {
     const { spec } = await this.#resources.get(caller, { kind: KIND, ...at })
+    await this.#pass(at.namespace, at.name)
     const useFallbacks = ask.useFallbacks ?? true
     // Written down before it is done: what cannot be written down is not done. The prompt is nobody else's business.
     await recordAudit(this.#ctx.db, [
@@ -54,6 +61,15 @@ export class Models {
       ...this.#uses(caller, at, spec),
     ])
     return this.#events(caller, at, ask, signal)
+  }
+
+  /** Policies hold for people too, as far as they are for no agent and no workflow: what may not leave does not leave. Throws `policy.denied`. */
+  async #pass(namespace: string, endpoint: string): Promise<void> {
+    const asked = { namespace, workflow: '', runId: null, agent: null, endpoint }
+    const [failure] = await this.#gate.models(this.#ctx.db, [asked])
+    if (!failure) return
+    const { code, message, evidence = {}, remediation } = failure
+    throw new Failure(code, message, { evidence, remediation })
   }
 
   #uses(caller: Caller, { namespace, name }: { namespace: string; name: string }, spec: JsonObject): AuditEntry[] {
@@ -90,6 +106,7 @@ export class Models {
       for await (const event of this.#gateway.call(request, { namespace, endpoint: name, useFallbacks, signal })) {
         if (event.type === 'retrying' && event.endpoint !== asked) {
           asked = event.endpoint
+          await this.#pass(namespace, asked)
           await this.#recordFallback(caller, namespace, asked)
         }
         yield event

@@ -159,6 +159,12 @@ export const METRICS = {
     help: 'What those statements recorded.',
     labels: { kind: FLUSHES },
   },
+  orrery_rule_verdicts_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'Verdicts of roles and policies on calls of tools and of models.',
+    labels: { about: ['tool', 'model'], verdict: ['allow', 'approval', 'deny'] },
+  },
   orrery_db_connections: {
     type: 'gauge',
     of: 'server',

@@ -1,4 +1,5 @@
 import type { JsonObject } from '../../base/json.ts'
+import { askToolOf, handoffToolOf } from '../../domain/agents/asked-call.ts'
 import type { Bound } from '../../domain/agents/bound.ts'
 import type { OfferedTool } from '../../domain/agents/tool-envelope.ts'
 import type { MemoryGrant } from '../../domain/kinds/agent.ts'
@@ -44,10 +45,6 @@ const REASON: JsonObject = {
 
 /** Longest wait for what has no time-out of its own. */
 const OTHER_TIMEOUT_MS = 60_000
-
-/** The tool that gives work to another agent, and the one that hands the conversation over. */
-export const askToolOf = (agent: string): string => `ask_${agent}`
-export const handoffToolOf = (agent: string): string => `hand_over_to_${agent}`
 
 /** Pure: all that an agent is offered. `found` are tools that are only known while it runs: those of MCP servers and of memories. */
 export function toolTableOf(bound: Bound, agent: string, found: readonly TableEntry[] = []): ToolTable {

@@ -1,4 +1,3 @@
-import { FAILURES } from '../../domain/failures.ts'
 import type { Failure } from '../../domain/failure.ts'
 import type { WhoamiView } from '../../contract/api-types.ts'
 import path from 'node:path'
@@ -87,23 +86,4 @@ function whoLines(who: WhoamiView, address: string): string[] {
     `  sees    ${reachText(who)}`,
     `  until   ${who.expiresAt ?? 'it is revoked'}`,
   ]
-}
-
-export interface CanIFlags extends ServerFlags {
-  namespace?: string
-}
-
-/** `orrery can-i`: exit code 0 for yes, 1 for no. */
-export async function canI(
-  deps: CliDeps,
-  output: Output,
-  what: { verb: string; resource: string },
-  flags: CanIFlags,
-): Promise<number> {
-  const client = await connect(deps, flags)
-  const { namespace } = flags
-  const answer = await client.canI({ ...what, ...(namespace === undefined ? {} : { namespace }) })
-  if (output.isData) output.printData(answer)
-  else output.print([span(answer.allowed ? 'yes' : 'no', answer.allowed ? 'good' : 'bad'), span(`  ${answer.reason}`)])
-  return answer.allowed ? 0 : FAILURES['run.failed'].exit
 }

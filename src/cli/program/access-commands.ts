@@ -1,7 +1,8 @@
 import type { Command } from 'commander'
 import { ADDRESS_ORDER, TOKEN_ORDER } from '../../client/unreachable.ts'
 import type { AuditFlags } from '../commands/audit.ts'
-import type { CanIFlags, LoginFlags } from '../commands/auth.ts'
+import type { LoginFlags } from '../commands/auth.ts'
+import type { CanIFlags } from '../commands/can-i.ts'
 import type { SetContextFlags } from '../commands/contexts.ts'
 import type { ServerFlags } from '../commands/runs.ts'
 import type { CreateTokenFlags, ListTokensFlags } from '../commands/tokens.ts'
@@ -88,15 +89,34 @@ function addAuth(program: Command, { deps, output, done }: ProgramOptions): void
   withServer(auth.command('whoami').description('Says whose the token is, its role, and what it sees.'))
     .addHelpText('after', examples('orrery auth whoami', 'orrery auth whoami --context prod'))
     .action(async (flags: ServerFlags) => done(await (await import('../commands/auth.ts')).whoami(deps, output, flags)))
-  withServer(program.command('can-i').summary('say whether you may do something'))
-    .description('Says whether the token may do VERB with RESOURCE; exit code 0 for yes, 1 for no.')
-    .argument('<verb>', 'such as get, list, create, cancel, revoke')
-    .argument('<resource>', 'such as runs, steps, workers, tokens')
-    .option('--namespace <name>', 'in this namespace')
-    .addHelpText('after', examples('orrery can-i cancel runs', 'orrery can-i create tokens --namespace team'))
-    .action(async (verb: string, resource: string, flags: CanIFlags) =>
-      done(await (await import('../commands/auth.ts')).canI(deps, output, { verb, resource }, flags)),
+  withServer(program.command('can-i').summary('say whether you, or an agent, may do something'))
+    .description(
+      'Says whether the token may do VERB with RESOURCE (exit code 0: yes, 1: no), or whether the agent VERB may call the tool RESOURCE for an OPERATION, with the rule that decided and every rule that was looked at (0: yes, 1: no, 3: a person decides).',
     )
+    .argument('<verb>', 'such as get, list, create, cancel, revoke; or the name of an agent')
+    .argument('<resource>', 'such as runs, steps, workers, tokens; or the name of a tool as the agent calls it')
+    .argument('[operation]', 'of a tool: read, write, delete or admin')
+    .option('-n, --namespace <name>', 'in this namespace')
+    .option('--workflow <name>', 'of an agent: in a run of this workflow')
+    .option('--input-json <json>', 'of an agent: what the tool would be called with')
+    .option('--model <name>', 'of an agent: may it ask this model endpoint, besides?')
+    .addHelpText(
+      'after',
+      examples(
+        'orrery can-i cancel runs',
+        'orrery can-i create tokens --namespace team',
+        'orrery can-i writer slack write',
+        'orrery can-i writer github.create_issue write --workflow report --model gpt',
+      ),
+    )
+    .action(async (verb: string, resource: string, operation: string | undefined, flags: CanIFlags) => {
+      const { canAgent, canI } = await import('../commands/can-i.ts')
+      done(
+        operation === undefined
+          ? await canI(deps, output, { verb, resource }, flags)
+          : await canAgent(deps, output, { agent: verb, tool: resource, operation }, flags),
+      )
+    })
 }
 
 function addContexts(program: Command, { deps, output, done }: ProgramOptions): void {

@@ -61,7 +61,7 @@ export const MANUAL: Readonly<Record<string, Entry>> = {
   'auth login': { see: ['auth whoami', 'auth logout', 'context list'] },
   'auth logout': { see: ['auth login', 'token revoke'] },
   'auth whoami': { see: ['can-i', 'context show'] },
-  'can-i': { exits: { 1: 'no' }, see: ['auth whoami', 'token create'] },
+  'can-i': { exits: { 1: 'no', 3: 'a person decides about the call' }, see: ['auth whoami', 'token create'] },
   'context list': { see: ['context use', 'auth login'] },
   'context use': { see: ['context list', 'context show'] },
   'context show': { see: ['context list', 'auth whoami'] },

@@ -1,5 +1,6 @@
 import type { StoredEntry } from '../../domain/agents/journal.ts'
 import type {
+  AgentCheck,
   ApprovalView,
   ArtifactView,
   DoctorView,
@@ -257,6 +258,21 @@ export class ScriptedClient implements Client {
     }
     return read()
   }
+  check: AgentCheck = {
+    agent: 'writer',
+    tool: 'slack',
+    operation: 'write',
+    verdict: 'allow',
+    rule: 'role/reporter',
+    code: null,
+    reason: null,
+    remediation: null,
+    approvers: null,
+    expiresMs: null,
+    looked: [{ rule: 'role/reporter', part: 'permissions[0]', says: 'allow', why: 'it permits the call' }],
+    model: null,
+  }
+  checkAgent = (...args: unknown[]) => this.#answer('checkAgent', args, this.check)
   listWorkers = () => this.#answer('listWorkers', [], this.workers)
   listEvents = (runId: string, { afterSeq = 0 } = {}) =>
     this.#answer('listEvents', [runId, afterSeq], this.#events.slice(afterSeq))

@@ -35,6 +35,8 @@ export interface OwnRules {
   approval: 'by-rule' | 'always'
   approvers: readonly string[] | null
   approvalExpiresMs: number | null
+  /** Whether its spec offers it a tool of this name at all. */
+  isOffered: boolean
   /** The field of the spec that gives it this very call: of a memory, of work for another agent. Null: it is a tool. */
   given: string | null
 }
@@ -50,13 +52,14 @@ export interface AskedCall {
   /** As it is stored. */
   namespace: string
   workflow: string
-  runId: string
+  /** Null when it is only asked what would be. */
+  runId: string | null
   /** Null when a step calls the tool by itself. */
   agent: string | null
   tool: string
   operation: OperationClass
   input: JsonObject
-  /** Null when a step calls the tool by itself. */
+  /** Null when a step calls the tool by itself, and of an agent that the definition does not have: it is denied. */
   own: OwnRules | null
   /** Null when no work is given away. */
   target: CallTarget | null
@@ -64,7 +67,10 @@ export interface AskedCall {
 
 /** What rules look at of a run. */
 export interface RunFacts {
+  /** Of the run, and of the one at the top where it has no others. */
   labels: Readonly<Record<string, string>>
+  /** Of the runs from the top down to this one: what holds for a workflow holds for the work that it gives away. */
+  workflows: readonly string[]
   /** How many runs it is below another; 0 for one that a person or a trigger started. */
   depth: number
   /** Runs right below it. */

@@ -1,14 +1,30 @@
-import { type DataRules, NO_DATA_RULES } from '../../domain/agents/data-rules.ts'
-import type { AskedCall, Verdict } from '../../domain/agents/verdict.ts'
+import type { DataRules } from '../../domain/agents/data-rules.ts'
+import type { AskedCall, RuleName, Verdict } from '../../domain/agents/verdict.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { Queryable } from '../../store/db.ts'
 
-/** A model that an agent is about to ask. */
-export interface AskedModel {
+/** For whom something is asked. */
+export interface AskedRun {
+  /** As it is stored. */
   namespace: string
   workflow: string
-  agent: string
+  /** Null when nobody runs yet: it is asked what would be. */
+  runId: string | null
+  /** Null when a step calls a tool by itself, or a person asks a model. */
+  agent: string | null
+}
+
+/** A model that is about to be asked. */
+export interface AskedModel extends AskedRun {
   endpoint: string
+}
+
+/** The most tokens that a run, and those below it, may use, as a rule has it. */
+export interface TokenCap {
+  rule: RuleName
+  /** Of the rule. */
+  uid: string
+  tokens: number
 }
 
 /**
@@ -19,12 +35,7 @@ export interface Gate {
   calls(on: Queryable, asked: readonly AskedCall[]): Promise<Verdict[]>
   /** Null where the model may be asked. */
   models(on: Queryable, asked: readonly AskedModel[]): Promise<(FailureRecord | null)[]>
-  dataRules(on: Queryable, at: { namespace: string; workflow: string; agent: string }): Promise<DataRules>
-}
-
-/** No rule: everything is allowed. */
-export const openGate: Gate = {
-  calls: (_, asked) => Promise.resolve(asked.map(() => ({ verdict: 'allow', rule: 'default' }))),
-  models: (_, asked) => Promise.resolve(asked.map(() => null)),
-  dataRules: () => Promise.resolve(NO_DATA_RULES),
+  dataRules(on: Queryable, at: AskedRun): Promise<DataRules>
+  /** The least first. */
+  tokenCaps(on: Queryable, asked: readonly AskedRun[]): Promise<TokenCap[][]>
 }

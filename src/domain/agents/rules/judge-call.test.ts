@@ -26,8 +26,15 @@ const rulesOf = (
     Object.entries(roles).map(([name, spec]) => readRoleRow(rowOf('Role', name, spec, namespace))),
   )
 
-const OWN: OwnRules = { roles: [], approval: 'by-rule', approvers: null, approvalExpiresMs: null, given: null }
-const RUN: RunFacts = { labels: {}, depth: 0, runsBelow: 0 }
+const OWN: OwnRules = {
+  roles: [],
+  approval: 'by-rule',
+  approvers: null,
+  approvalExpiresMs: null,
+  isOffered: true,
+  given: null,
+}
+const RUN: RunFacts = { labels: {}, workflows: ['report'], depth: 0, runsBelow: 0 }
 const callOf = ({
   own,
   ...more
@@ -114,6 +121,18 @@ describe('without any rule', () => {
     expect(short(verdictOf(rulesOf({ p: DENIES }), step))).toBe('deny by policy/p')
   })
 
+  test('a tool that the agent was not offered is denied, and so is an agent that the workflow does not have', () => {
+    const call = callOf({ operation: 'read', own: { isOffered: false } })
+    expect(verdictOf(rulesOf({}), call)).toMatchObject({
+      code: 'tool.permission_denied',
+      reason: 'agent writer is offered no tool slack',
+    })
+    expect(verdictOf(rulesOf({}), { ...callOf({ operation: 'read' }), own: null })).toMatchObject({
+      code: 'tool.permission_denied',
+      reason: 'the workflow has no agent writer',
+    })
+  })
+
   test('what the spec of the agent itself gives is allowed: its memories, delegates and handoffs', () => {
     expect(short(verdictOf(rulesOf({}), callOf({ tool: 'notes.write', own: { given: 'memories' } })))).toBe(
       'allow by agent/writer',
@@ -142,6 +161,7 @@ describe('a rule is about', () => {
         .verdict === 'deny'
     expect(denied({ workflows: ['rep*'] })).toBe(true)
     expect(denied({ workflows: ['other'] })).toBe(false)
+    expect(denied({ workflows: ['top'] }, {}, { workflows: ['top', 'middle', 'report'] })).toBe(true)
     expect(denied({ agents: ['writer', 'x'] })).toBe(true)
     expect(denied({ agents: ['reader'] })).toBe(false)
     expect(denied({ labels: 'tier=prod' }, {}, { labels: { tier: 'prod' } })).toBe(true)

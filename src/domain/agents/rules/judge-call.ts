@@ -97,11 +97,11 @@ const isAbout = (rule: CallRule, { tool, operation }: Pick<AskedCall, 'tool' | '
 
 const callText = ({ tool, operation }: Pick<AskedCall, 'tool' | 'operation'>): string => `${tool} (${operation})`
 
-const subjectOf = ({ namespace, workflow, agent }: AskedCall, { labels }: RunFacts): Subject => ({
+const subjectOf = ({ namespace, agent }: AskedCall, { labels, workflows }: RunFacts): Subject => ({
   namespace,
-  workflow,
   agent,
   labels,
+  workflows,
 })
 
 /** Notes what a rule says, or that it says nothing. */
@@ -227,9 +227,22 @@ function routingSays({ name: rule, spec }: ReadPolicy, { target }: AskedCall, ru
 /** What roles say; without any, what the agent's spec gives and the defaults of the tools. */
 function rolesSay(rules: RuleSet, asked: AskedCall, looked: LookedAt[]): readonly Said[] {
   const { agent, own, operation } = asked
-  if (agent === null || own === null)
+  if (agent === null)
     return note(looked, 'default', [
       allows('default', 'steps', 'the workflow itself makes this call, as its author wrote it'),
+    ])
+  // Neither is asked for by whoever keeps to what he was given.
+  if (!own?.isOffered)
+    return note(looked, `agent/${agent}`, [
+      denies(
+        `agent/${agent}`,
+        'tool.permission_denied',
+        own ? 'tools' : 'metadata.name',
+        own ? `agent ${agent} is offered no tool ${asked.tool}` : `the workflow has no agent ${agent}`,
+        own
+          ? `Name ${asked.tool} in spec.tools of agent ${agent}, or its server in spec.mcpServers.`
+          : `Name agent ${agent} in the workflow, or in delegates or handoffs of an agent of it.`,
+      ),
     ])
   const given = own.given
     ? note(looked, `agent/${agent}`, [allows(`agent/${agent}`, own.given, 'its own spec gives it')])

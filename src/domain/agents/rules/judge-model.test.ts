@@ -12,7 +12,7 @@ const rulesOf = (policies: Record<string, JsonObject>): RuleSet =>
     ),
     [],
   )
-const SUBJECT: Subject = { namespace: 'default', workflow: 'report', agent: 'writer', labels: {} }
+const SUBJECT: Subject = { namespace: 'default', workflows: ['report'], agent: 'writer', labels: {} }
 const GPT = { name: 'gpt', spec: { provider: 'openai' as const, model: 'gpt-5-mini', local: false } }
 const LLAMA = { name: 'llama', spec: { provider: 'ollama' as const, model: 'llama3.2', local: true } }
 const MOCK = { name: 'scripted', spec: { provider: 'mock' as const, model: 'm', local: false } }
@@ -131,8 +131,8 @@ describe('what a worker holds to by itself', () => {
       r: { maxTokens: 1, appliesTo: { workflows: ['x'] } },
     })
     expect(tokenCaps(rules, SUBJECT)).toEqual([
-      { rule: 'policy/q', tokens: 500 },
-      { rule: 'policy/p', tokens: 900 },
+      { rule: 'policy/q', uid: 'uid-q', tokens: 500 },
+      { rule: 'policy/p', uid: 'uid-p', tokens: 900 },
     ])
   })
 })

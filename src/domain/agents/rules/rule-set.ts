@@ -76,11 +76,11 @@ export function ruleSetOf(namespace: string, policies: readonly ReadPolicy[], ro
 export interface Subject {
   /** As it is stored. */
   namespace: string
-  workflow: string
   /** Null when a step calls a tool by itself, or a person asks a model. */
   agent: string | null
-  /** Of the run. */
+  /** See `RunFacts`. */
   labels: Readonly<Record<string, string>>
+  workflows: readonly string[]
 }
 
 /** Why a policy does not hold for somebody; null when it does. One that cannot be read holds for all whom it might be for. */
@@ -96,7 +96,7 @@ export function whyNotFor(policy: ReadPolicy, subject: Subject): string | null {
     return `it is one of the namespace ${plainNamespace(policy.namespace)}`
   if (!spec?.appliesTo) return null
   const { workflows, agents, labels } = spec.appliesTo
-  if (workflows && !workflows.some((one) => fitsName(one, subject.workflow)))
+  if (workflows && !workflows.some((one) => subject.workflows.some((name) => fitsName(one, name))))
     return `it is for the workflows ${workflows.join(', ')}`
   const { agent } = subject
   if (agents && (agent === null || !agents.some((one) => fitsName(one, agent))))

@@ -39,11 +39,23 @@ export function workerRules(rules: RuleSet, subject: Subject): DataRules {
   }
 }
 
+/** The most tokens that a run, and those below it, may use, as a rule has it. */
+export interface TokenCap {
+  rule: RuleName
+  /** Of the rule. */
+  uid: string
+  tokens: number
+}
+
 /** The most tokens that a run may use, by each policy that says so, the least first. One that cannot be read lets it use none. Pure. */
-export function tokenCaps(rules: RuleSet, subject: Subject): { rule: RuleName; tokens: number }[] {
-  if (rules.problem !== null) return [{ rule: 'default', tokens: 0 }]
-  const caps = applying(rules, subject).flatMap(({ name: rule, spec }) =>
-    spec === null ? [{ rule, tokens: 0 }] : spec.maxTokens === undefined ? [] : [{ rule, tokens: spec.maxTokens }],
+export function tokenCaps(rules: RuleSet, subject: Subject): TokenCap[] {
+  if (rules.problem !== null) return [{ rule: 'default', uid: 'default', tokens: 0 }]
+  const caps = applying(rules, subject).flatMap(({ name: rule, uid, spec }): TokenCap[] =>
+    spec === null
+      ? [{ rule, uid, tokens: 0 }]
+      : spec.maxTokens === undefined
+        ? []
+        : [{ rule, uid, tokens: spec.maxTokens }],
   )
   return caps.toSorted((a, b) => a.tokens - b.tokens)
 }

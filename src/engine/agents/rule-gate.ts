@@ -1,0 +1,238 @@
+import { createHash } from 'node:crypto'
+import type { JsonObject } from '../../base/json.ts'
+import type { DataRules } from '../../domain/agents/data-rules.ts'
+import { judgeCall, type Judged, type LookedAt } from '../../domain/agents/rules/judge-call.ts'
+import { type AskedEndpoint, judgeModel } from '../../domain/agents/rules/judge-model.ts'
+import {
+  governingNamespace,
+  type ReadPolicy,
+  readPolicyRow,
+  type ReadRole,
+  readRoleRow,
+  type RuleSet,
+  ruleSetOf,
+  type Subject,
+  unreadableRules,
+} from '../../domain/agents/rules/rule-set.ts'
+import { tokenCaps, workerRules } from '../../domain/agents/rules/worker-rules.ts'
+import type { AskedCall, RuleName, RunFacts, Verdict } from '../../domain/agents/verdict.ts'
+import type { FailureRecord } from '../../domain/failure.ts'
+import { modelEndpointSpecSchema } from '../../domain/kinds/model-endpoint.ts'
+import { LIMITS } from '../../domain/limits.ts'
+import { type AuditEntry, recordAudit } from '../../store/audit/audit.ts'
+import type { Queryable } from '../../store/db.ts'
+import { findResources } from '../../store/resources/read-resources.ts'
+import { listRules, readRunFacts, type StoredRule } from '../../store/resources/list-rules.ts'
+import { isRetryableConflict } from '../../store/storage-failure.ts'
+import type { EngineContext } from '../context.ts'
+import { Denials } from '../denials.ts'
+import type { AskedModel, AskedRun, Gate, TokenCap } from './gate.ts'
+
+type Kept = { kind: 'Policy'; rule: ReadPolicy } | { kind: 'Role'; rule: ReadRole }
+
+/** Of a run that nothing is known of any more: it stands for itself. */
+const loneRun = (workflow: string): RunFacts => ({ labels: {}, workflows: [workflow], depth: 0, runsBelow: 0 })
+
+const hashOf = (input: JsonObject): string => createHash('sha256').update(JSON.stringify(input)).digest('hex')
+
+/**
+ * The rules as they are stored at the moment of the question, in the caller's transaction. A spec never changes under its version, so each is read once.
+ * What cannot be read denies; only a conflict that is tried again as a whole is an exception.
+ */
+export class RuleGate implements Gate {
+  readonly #ctx: Pick<EngineContext, 'ids' | 'metrics' | 'log'>
+  readonly #denials: Denials
+  readonly #read = new Map<number, Kept>()
+
+  constructor(ctx: Pick<EngineContext, 'ids' | 'metrics' | 'log' | 'clock'>) {
+    this.#ctx = ctx
+    this.#denials = new Denials(ctx.clock)
+  }
+
+  async calls(on: Queryable, asked: readonly AskedCall[]): Promise<Verdict[]> {
+    const judged = await this.judge(on, asked)
+    for (const { verdict } of judged) this.#count('tool', verdict.verdict)
+    await this.#audit(
+      on,
+      asked.flatMap((call, i) => {
+        const verdict = judged[i]?.verdict
+        if (verdict?.verdict !== 'deny') return []
+        const { agent, tool, operation, input } = call
+        const details = { tool, operation, rule: verdict.rule, code: verdict.code, inputSha256: hashOf(input) }
+        return [{ call, action: 'tools.call', object: tool, agent, details }]
+      }),
+    )
+    return judged.map(({ verdict }) => verdict)
+  }
+
+  /** The verdicts with all that was looked at; nothing is counted and nothing written. */
+  async judge(on: Queryable, asked: readonly AskedCall[]): Promise<Judged[]> {
+    const { rulesOf, factsOf } = await this.#rules(on, asked)
+    return asked.map((call) => judgeCall(rulesOf(call.namespace), call, factsOf(call)))
+  }
+
+  async models(on: Queryable, asked: readonly AskedModel[]): Promise<(FailureRecord | null)[]> {
+    const judged = await this.judgeModels(on, asked)
+    for (const { failure } of judged) this.#count('model', failure ? 'deny' : 'allow')
+    await this.#audit(
+      on,
+      asked.flatMap((call, i) => {
+        const failure = judged[i]?.failure
+        if (!failure) return []
+        const { agent, endpoint } = call
+        const details = { endpoint, rule: failure.evidence?.['rule'] ?? null, code: failure.code }
+        return [{ call, action: 'modelendpoints.ask', object: endpoint, agent, details }]
+      }),
+    )
+    return judged.map(({ failure }) => failure)
+  }
+
+  async judgeModels(
+    on: Queryable,
+    asked: readonly AskedModel[],
+  ): Promise<{ failure: FailureRecord | null; looked: LookedAt[] }[]> {
+    const { rulesOf, factsOf } = await this.#rules(on, asked)
+    const governed = asked.filter(({ namespace }) => rulesOf(namespace).policies.length > 0)
+    const rows = governed.length === 0 ? [] : await this.#endpoints(on, governed)
+    return asked.map((one) => {
+      const row = rows.find(({ namespace, name }) => namespace === one.namespace && name === one.endpoint)
+      return judgeModel(rulesOf(one.namespace), subjectOf(one, factsOf(one)), row ?? { name: one.endpoint, spec: null })
+    })
+  }
+
+  async dataRules(on: Queryable, at: AskedRun): Promise<DataRules> {
+    const { rulesOf, factsOf } = await this.#rules(on, [at])
+    return workerRules(rulesOf(at.namespace), subjectOf(at, factsOf(at)))
+  }
+
+  async tokenCaps(on: Queryable, asked: readonly AskedRun[]): Promise<TokenCap[][]> {
+    const { rulesOf, factsOf } = await this.#rules(on, asked)
+    return asked.map((one) => tokenCaps(rulesOf(one.namespace), subjectOf(one, factsOf(one))))
+  }
+
+  async #endpoints(on: Queryable, asked: readonly AskedModel[]): Promise<(AskedEndpoint & { namespace: string })[]> {
+    const refs = asked.map(({ namespace, endpoint }) => ({ kind: 'ModelEndpoint', namespace, name: endpoint }))
+    const rows = await findResources(on, refs)
+    return rows.map(({ namespace, name, spec }) => {
+      const read = modelEndpointSpecSchema.safeParse(spec)
+      return { namespace, name, spec: read.success ? read.data : null }
+    })
+  }
+
+  /** The rules of all namespaces that are asked about, and what they look at of the runs. */
+  async #rules(
+    on: Queryable,
+    asked: readonly AskedRun[],
+  ): Promise<{ rulesOf(namespace: string): RuleSet; factsOf(one: AskedRun): RunFacts }> {
+    const namespaces = [...new Set(asked.map(({ namespace }) => namespace))]
+    const sets = new Map<string, RuleSet>()
+    let facts: ReadonlyMap<string, RunFacts> = new Map()
+    try {
+      const kept = await this.#load(on, namespaces)
+      for (const namespace of namespaces) {
+        const near = kept.filter(
+          ({ rule }) => rule.namespace === namespace || rule.namespace === governingNamespace(namespace),
+        )
+        sets.set(
+          namespace,
+          ruleSetOf(
+            namespace,
+            near.flatMap((one) => (one.kind === 'Policy' ? [one.rule] : [])),
+            near.flatMap((one) => (one.kind === 'Role' ? [one.rule] : [])),
+          ),
+        )
+      }
+      const inNeed = asked.flatMap(({ namespace, runId }) =>
+        runId !== null && sets.get(namespace)?.policies.some(looksAtRun) ? [runId] : [],
+      )
+      if (inNeed.length > 0) facts = await this.#facts(on, inNeed)
+    } catch (error) {
+      if (isRetryableConflict(error)) throw error
+      const problem = error instanceof Error ? error.message : String(error)
+      this.#ctx.log.error('rules cannot be read: everything is denied', { namespaces, error: problem })
+      for (const namespace of namespaces) sets.set(namespace, unreadableRules(problem))
+    }
+    return {
+      rulesOf: (namespace) => sets.get(namespace) ?? unreadableRules('they were not read'),
+      factsOf: ({ runId, workflow }) => (runId === null ? undefined : facts.get(runId)) ?? loneRun(workflow),
+    }
+  }
+
+  async #load(on: Queryable, namespaces: readonly string[]): Promise<Kept[]> {
+    const wanted = [...new Set(namespaces.flatMap((one) => [one, governingNamespace(one)]))]
+    const rows = await listRules(on, wanted, [...this.#read.keys()])
+    if (rows.length > LIMITS.rulesReadMax * wanted.length)
+      throw new Error(`there are more than ${rows.length - 1} policies and roles`)
+    if (this.#read.size > LIMITS.rulesReadMax) this.#read.clear()
+    return rows.map((row) => this.#keep(row))
+  }
+
+  #keep({ kind, namespace, name, uid, resource_version, spec }: StoredRule): Kept {
+    const known = this.#read.get(resource_version)
+    if (known) return known
+    if (spec === null) throw new Error(`${kind} ${name} was not read`)
+    const row = { kind, namespace, name, uid, spec }
+    const kept: Kept = kind === 'Policy' ? { kind, rule: readPolicyRow(row) } : { kind, rule: readRoleRow(row) }
+    this.#read.set(resource_version, kept)
+    return kept
+  }
+
+  async #facts(on: Queryable, runIds: readonly string[]): Promise<Map<string, RunFacts>> {
+    const rows = await readRunFacts(on, runIds)
+    return new Map(
+      [...rows].map(([id, { labels, workflows, depth, runs_below: runsBelow }]) => [
+        id,
+        { labels, workflows, depth, runsBelow },
+      ]),
+    )
+  }
+
+  #count(about: 'tool' | 'model', verdict: Verdict['verdict']): void {
+    this.#ctx.metrics.count('orrery_rule_verdicts_total', 1, { about, verdict })
+  }
+
+  /** Denials are written down with the rule and a hash of the arguments, in the transaction that records them; of an agent that tries again and again not each. */
+  async #audit(
+    on: Queryable,
+    denied: readonly {
+      call: AskedRun
+      agent: string | null
+      action: string
+      object: string
+      details: JsonObject & { rule: RuleName | JsonObject[string] }
+    }[],
+  ): Promise<void> {
+    const entries = denied.flatMap(({ call, agent, action, object, details }): AuditEntry[] => {
+      const actor = agent === null ? `workflow/${call.workflow}` : `agent/${agent}`
+      if (!this.#denials.isNews(`${call.namespace} ${actor}`, `${action} ${object} ${String(details.rule)}`)) return []
+      return [
+        {
+          id: this.#ctx.ids.make('audit'),
+          actor,
+          role: agent === null ? 'workflow' : 'agent',
+          about: { namespace: call.namespace },
+          action,
+          object,
+          outcome: 'denied',
+          requestId: null,
+          details: { ...details, run: call.runId, workflow: call.workflow },
+        },
+      ]
+    })
+    await recordAudit(on, entries)
+  }
+}
+
+const subjectOf = ({ namespace, agent }: AskedRun, { labels, workflows }: RunFacts): Subject => ({
+  namespace,
+  agent,
+  labels,
+  workflows,
+})
+
+/** Whether it takes more than the names in the question to tell what a policy says. */
+const looksAtRun = ({ spec }: ReadPolicy): boolean =>
+  spec === null ||
+  spec.delegation !== undefined ||
+  spec.appliesTo?.labels !== undefined ||
+  spec.appliesTo?.workflows !== undefined
