@@ -7,7 +7,31 @@ export interface EgressPolicy {
   allowPrivate: boolean
   /** Nobody else: what is sent stays here. */
   onlyPrivate: boolean
+  /** Hosts that rules let be called: one has to be in the list of each of them. Left out: any. */
+  hosts?: readonly HostRule[]
 }
+
+export interface HostRule {
+  rule: string
+  /** `*.example.com` is all below it. */
+  hosts: readonly string[]
+}
+
+/** The rule that does not let a host be called; null when all of them do. A port says nothing of who is called. */
+export function hostRefusal(host: string, rules: readonly HostRule[] = []): HostRule | null {
+  const plain = plainHost(host)
+  const isMeant = (pattern: string): boolean => {
+    const wanted = plainHost(pattern)
+    return wanted.startsWith('*.') ? plain.endsWith(wanted.slice(1)) : plain === wanted
+  }
+  return rules.find(({ hosts }) => !hosts.some(isMeant)) ?? null
+}
+
+const plainHost = (host: string): string =>
+  host
+    .toLowerCase()
+    .replace(/^\[(.*)\]$/, '$1')
+    .replace(/\.$/, '')
 
 /** Never called, whatever is allowed: what a cloud tells its machines, neighbours on the link, and what is no single host. */
 const isForbidden = inBlocks([

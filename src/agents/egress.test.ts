@@ -4,8 +4,8 @@ import { PassThrough } from 'node:stream'
 import { createGzip } from 'node:zlib'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { LIMITS } from '../domain/limits.ts'
-import { createEgress, type Resolve } from './egress.ts'
-import { type EgressPolicy, refusalOf } from './egress-rules.ts'
+import { createEgress, type Resolve, withinHosts } from './egress.ts'
+import { type EgressPolicy, hostRefusal, refusalOf } from './egress-rules.ts'
 
 const PUBLIC: EgressPolicy = { allowPrivate: false, onlyPrivate: false }
 const PRIVATE: EgressPolicy = { allowPrivate: true, onlyPrivate: false }
@@ -239,5 +239,51 @@ describe('what leaves', () => {
   test('to a name that nobody knows says so', async () => {
     const { egress } = egressOf({})
     await expect(ask('http://nowhere.test/', PRIVATE, egress)).rejects.toMatchObject({ cause: { code: 'ENOTFOUND' } })
+  })
+})
+
+describe('hosts that rules let be called', () => {
+  const rule = (name: string, ...hosts: string[]) => ({ rule: `policy/${name}`, hosts })
+
+  test.for<[host: string, patterns: string[], isLet: boolean]>([
+    ['api.example.com', ['api.example.com'], true],
+    ['API.example.com.', ['api.example.com'], true],
+    ['api.example.com', ['*.example.com'], true],
+    ['example.com', ['*.example.com'], false],
+    ['badexample.com', ['*.example.com'], false],
+    ['api.example.com.evil.test', ['*.example.com', 'api.example.com'], false],
+    ['[::1]', ['::1'], true],
+    ['api.example.com', [], false],
+  ])('%s under %j: %s', ([host, patterns, isLet]) => {
+    expect(hostRefusal(host, [rule('p', ...patterns)]) === null).toBe(isLet)
+  })
+
+  test('have to be in the list of every rule', () => {
+    const rules = [rule('a', 'x.test', 'y.test'), rule('b', 'y.test')]
+    expect(hostRefusal('x.test', rules)?.rule).toBe('policy/b')
+    expect(hostRefusal('y.test', rules)).toBeNull()
+    expect(hostRefusal('anything.test')).toBeNull()
+  })
+
+  test('are held to for the first address, for where a redirect leads, and for what is not HTTP', async () => {
+    const port = await listen((request, response) => {
+      if (request.url === '/away') response.writeHead(307, { location: `http://away.test:${port}/` }).end()
+      else response.end('here')
+    })
+    const { egress, asked } = egressOf({ 'here.test': ['127.0.0.1'], 'away.test': ['127.0.0.1'] })
+    const within = withinHosts(egress, [rule('hosts', 'here.test')])
+    const call = (url: string) => within.fetch(PRIVATE)(url)
+    expect(await (await call(`http://here.test:${port}/`)).text()).toBe('here')
+    const refusal = expect.objectContaining({
+      code: 'policy.denied',
+      evidence: { rule: 'policy/hosts', part: 'egress.hosts', host: 'away.test', hosts: ['here.test'] },
+    })
+    await expect(call(`http://away.test:${port}/`)).rejects.toEqual(refusal)
+    await expect(call(`http://here.test:${port}/away`)).rejects.toEqual(refusal)
+    await expect(within.addressOf('away.test', PRIVATE)).rejects.toEqual(refusal)
+    expect(await within.addressOf('here.test', PRIVATE)).toBe('127.0.0.1')
+    // Whoever may not be called is not even looked up.
+    expect(asked).not.toContain('away.test')
+    expect(withinHosts(egress, [])).toBe(egress)
   })
 })

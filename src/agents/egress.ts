@@ -3,7 +3,7 @@ import { isIP, type LookupFunction } from 'node:net'
 import type { Agent, Response as UndiciResponse } from 'undici'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { type EgressPolicy, refusalOf } from './egress-rules.ts'
+import { type EgressPolicy, hostRefusal, type HostRule, refusalOf } from './egress-rules.ts'
 
 /** All addresses of a name, as the system finds them. */
 export type Resolve = (
@@ -22,6 +22,30 @@ export interface Egress {
   addressOf(host: string, policy: EgressPolicy): Promise<string>
   /** Ends kept connections. */
   close(): Promise<void>
+  /** Tells ways out apart whose rules let other hosts be called. Absent: any host. */
+  hosts?: readonly HostRule[]
+}
+
+/** The same way out, for those whom rules let call some hosts only. */
+export const withinHosts = (egress: Egress, hosts: readonly HostRule[]): Egress =>
+  hosts.length === 0
+    ? egress
+    : {
+        fetch: (policy, credentials) => egress.fetch({ ...policy, hosts }, credentials),
+        addressOf: (host, policy) => egress.addressOf(host, { ...policy, hosts }),
+        close: () => egress.close(),
+        hosts,
+      }
+
+/** Throws `policy.denied` for a host that a rule does not let be called. */
+function checkHost(host: string, policy: EgressPolicy): void {
+  const refusal = hostRefusal(host, policy.hosts)
+  if (!refusal) return
+  const { rule, hosts } = refusal
+  throw new Failure('policy.denied', `calling ${host}`, {
+    evidence: { rule, part: 'egress.hosts', host, hosts: [...hosts] },
+    remediation: `Call one of ${hosts.join(', ') || 'no host at all'}, or add ${host} to spec.egress.hosts of ${rule}.`,
+  })
 }
 
 const everyAddress: Resolve = (name, done) => systemLookup(name, { all: true, verbatim: true }, done)
@@ -87,6 +111,7 @@ async function makeAgent(policy: EgressPolicy, resolve: Resolve): Promise<Agent>
 
 async function checkedAddress(host: string, policy: EgressPolicy, resolve: Resolve): Promise<string> {
   const plain = host.replace(/^\[(.*)\]$/, '$1')
+  checkHost(plain, policy)
   const why = isIP(plain) === 0 ? null : refusalOf(plain, policy)
   if (why !== null) throw blocked(plain, plain, why)
   if (isIP(plain) !== 0) return plain
@@ -130,6 +155,7 @@ async function follow(
   let at = url
   let headers = new Headers(init.headers)
   for (let redirects = 0; ; redirects++) {
+    checkHost(new URL(at).hostname, policy)
     checkLiteral(at, policy)
     const response = await send(at, { ...init, headers: Object.fromEntries(headers) }).catch((error: unknown) => {
       throw blockIn(error) ?? error

@@ -1,4 +1,4 @@
-export { createEgress, type Egress, type Resolve } from './egress.ts'
+export { createEgress, type Egress, type Resolve, withinHosts } from './egress.ts'
 export {
   type CallContext,
   createModelGateway,

@@ -50,7 +50,7 @@ export interface EngineDeps {
   times: EngineTimes
   /** The way out for models; one of its own when absent. */
   egress?: Egress
-  /** What agents may do; everything when absent. */
+  /** What agents may do; by the roles and policies that are stored when absent. */
   gate?: Gate
   /** What agents may spend; by the budgets that are stored when absent. */
   budgets?: Budgets
@@ -60,6 +60,7 @@ export interface EngineDeps {
 
 /** What the parts of the engine share. */
 export interface EngineContext extends EngineDeps {
+  gate: Gate
   definitions: DefinitionCache
   /** What a run of a definition holds. */
   binder: Binder

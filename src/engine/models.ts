@@ -66,9 +66,9 @@ export class Models {
   /** Policies hold for people too, as far as they are for no agent and no workflow: what may not leave does not leave. Throws `policy.denied`. */
   async #pass(namespace: string, endpoint: string): Promise<void> {
     const asked = { namespace, workflow: '', runId: null, agent: null, endpoint }
-    const [failure] = await this.#gate.models(this.#ctx.db, [asked])
-    if (!failure) return
-    const { code, message, evidence = {}, remediation } = failure
+    const [word] = await this.#gate.models(this.#ctx.db, [asked])
+    if (!word?.failure) return
+    const { code, message, evidence = {}, remediation } = word.failure
     throw new Failure(code, message, { evidence, remediation })
   }
 

@@ -53,7 +53,7 @@ export function createMcpClients(deps: McpClientsDeps): McpClients {
     const values = await secretValues(server, env)
     const { namespace, name, spec } = server
     const key = createHash('sha256')
-      .update(JSON.stringify([namespace, name, spec, [...values]]))
+      .update(JSON.stringify([namespace, name, spec, [...values], env.egress.hosts ?? []]))
       .digest('base64')
     const session = sessions.get(key) ?? new McpSession({ ...deps, egress: env.egress }, detailsOf(server, values))
     // The order of the map is that of the last use.

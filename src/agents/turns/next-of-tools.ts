@@ -24,13 +24,7 @@ export function nextOfTools(plan: AgentPlan, state: TurnState, turn: TurnRecord)
   const asks = fresh.flatMap((one) => (one.kind === 'ask' ? [one.entry] : []))
   if (asks.length > 0) return { do: 'ask_tools', entries: asks }
   const standing = open.filter(({ asked }) => asked !== null).map((call) => ({ call, entry: entryFor(table, call) }))
-  const next = nextOfAsked(plan, turn.agent, standing)
-  if (next) return next
-  // Only what hands the conversation over is left: everything else of the turn has its result.
-  return handOver(
-    turn,
-    fresh.flatMap((one) => (one.kind === 'handoff' ? [one] : [])),
-  )
+  return nextOfAsked(plan, turn, standing)
 }
 
 const answered = (call: string, result: ToolResult): WorkerEntry => ({
@@ -49,7 +43,6 @@ function entryFor({ entries }: ToolTable, { call, tool }: CallState): TableEntry
 type Planned =
   | { kind: 'local'; call: string; result: ToolResult }
   | { kind: 'ask'; entry: ToolAsked }
-  | { kind: 'handoff'; call: string; to: string }
   /** The same call stands before it in this turn and has no result yet. */
   | { kind: 'later' }
 
@@ -64,9 +57,8 @@ function plannedOf(
   if (call.input === null) return local(notAnObject(call.text))
   const problems = inputProblems(entry, call.input)
   if (problems.length > 0) return local(invalidInput(problems))
-  if (entry.source.by === 'handoff') return { kind: 'handoff', call: call.call, to: entry.source.agent }
   const { duplicateCalls } = agentSpecOf(plan).execution
-  if (duplicateCalls !== 'allow') {
+  if (duplicateCalls !== 'allow' && entry.source.by !== 'handoff') {
     const former = formerCall(state, call)
     if (former?.result === null) return { kind: 'later' }
     if (former?.result?.ok === true) return local(duplicateCalls === 'replay' ? former.result : duplicate(call.tool))
@@ -98,16 +90,17 @@ function formerCall(state: TurnState, call: CallState): CallState | null {
   return found
 }
 
-/** What asked calls need: those that may be made, then runs below, then people. */
+/** What asked calls need: those that may be made, then runs below, then people; and the conversation is handed over when nothing else is left. */
 function nextOfAsked(
   plan: AgentPlan,
-  agent: string,
+  turn: TurnRecord,
   standing: readonly { call: CallState; entry: TableEntry | { gone: string; call: string } }[],
 ): Action | null {
   const writes: WorkerEntry[] = []
   const ready: ReadyCall[] = []
   const parks: Partial<Record<ParkedOn['type'], ParkedOn>> = {}
   const approvals: string[] = []
+  const handoffs: { call: string; to: string }[] = []
   for (const { call, entry } of standing) {
     if ('gone' in entry) {
       writes.push(answered(call.call, unknownTool(entry.gone, [])))
@@ -117,11 +110,12 @@ function nextOfAsked(
     const { source } = entry
     if (at.kind === 'refused') writes.push(answered(call.call, at.result))
     else if (at.kind === 'approval') approvals.push(at.approval)
+    else if (source.by === 'handoff') handoffs.push({ call: call.call, to: source.agent })
     else if (source.by === 'child')
       parks.child ??= { type: 'child', call: call.call, of: source.of, name: source.name, inputs: at.input }
     else if (at.kind === 'outcome')
       parks.outcome ??= { type: 'outcome', call: call.call, tool: call.tool, input: at.input }
-    else ready.push({ call: call.call, tool: call.tool, agent, entry, input: at.input })
+    else ready.push({ call: call.call, tool: call.tool, agent: turn.agent, entry, input: at.input })
   }
   if (writes.length > 0) return { do: 'write', entries: writes }
   if (ready.length > 0) return { do: 'call_tools', calls: ready }
@@ -129,7 +123,7 @@ function nextOfAsked(
     parks.child ??
     parks.outcome ??
     (approvals.length > 0 ? ({ type: 'approvals', approvals: approvals.slice(0, LIMITS.parkedOnMax) } as const) : null)
-  return on ? { do: 'park', on } : null
+  return on ? { do: 'park', on } : handOver(turn, handoffs)
 }
 
 function handOver(turn: TurnRecord, wishes: readonly { call: string; to: string }[]): Action | null {

@@ -56,6 +56,35 @@ describe('a handoff', () => {
     expect(w.requests[1]?.request.messages.at(-1)).toMatchObject({ callId: 'call_b1', isError: true })
   })
 
+  test('is asked about as every call is: one that the rules deny is told to the model, and the agent goes on', async () => {
+    const w = new World({
+      agents,
+      tools: { look: {} },
+      model: (_, { nth }) => (nth === 0 ? use({ tool: 'hand_over_to_tech' }) : { text: 'then I do it' }),
+      rule: ({ tool }) => ({
+        verdict: 'deny',
+        code: 'policy.routing_blocked',
+        rule: 'policy/p',
+        reason: `not by ${tool}`,
+        remediation: 'ask',
+      }),
+    })
+    expect(await w.run(w.agentStep('triage'))).toEqual({ kind: 'succeeded', output: { text: 'then I do it' } })
+    expect(w.journal.some(({ entry }) => entry.kind === 'handed_over')).toBe(false)
+    expect(w.requests[1]?.request.messages[0]).toMatchObject({ text: 'You are triage.' })
+    expect(JSON.stringify(w.requests[1]?.request.messages.at(-1))).toContain('not by hand_over_to_tech (policy/p)')
+  })
+
+  test('that a person has to decide about waits for it, and is made then', async () => {
+    const w = new World({
+      agents,
+      tools: { look: {} },
+      model: (_, { nth }) => (nth === 0 ? use({ tool: 'hand_over_to_tech' }) : { text: 'done' }),
+      rule: () => ({ verdict: 'approval', rule: 'role/careful', approvers: null, expiresMs: null }),
+    })
+    expect(await w.run(w.agentStep('triage'))).toMatchObject({ kind: 'parked', on: { type: 'approvals' } })
+  })
+
   test('in a circle ends at the turns of the agent that the step names', async () => {
     const w = new World({
       agents,

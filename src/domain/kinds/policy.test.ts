@@ -32,6 +32,7 @@ describe('a Policy is refused that', () => {
       /^spec\.appliesTo\.labels "a=b=c" is no requirement/,
     ],
     ['lets a host be that is none', { egress: { hosts: ['http://x'] } }, /^spec\.egress\.hosts\[0\] must be a host/],
+    ['names a port', { egress: { hosts: ['api.example.com:443'] } }, /^spec\.egress\.hosts\[0\] must be a host/],
     ['goes deeper than anything does', { delegation: { maxDepth: 99 } }, /^spec\.delegation\.maxDepth must be at most/],
     ['finds nothing', data({ name: 'k', action: 'redact' }), /^spec\.data\[0\] finds nothing/],
     [

@@ -76,8 +76,8 @@ const delegation = z.strictObject({
 const host = z
   .string()
   .max(253)
-  .regex(/^(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.:_-]*[A-Za-z0-9])?$|^\[?[0-9A-Fa-f:.]+\]?$/, {
-    error: 'must be a host such as api.example.com, or *.example.com for all below it',
+  .regex(/^(?:(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[?[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]?)$/, {
+    error: 'must be a host such as api.example.com, or *.example.com for all below it; ports are not told apart',
   })
 
 const data = z.strictObject({
@@ -116,7 +116,9 @@ export const policySpecSchema = z.strictObject({
     .int()
     .min(1)
     .optional()
-    .describe('Tokens of all requests and answers of one run together; what would go beyond is refused beforehand.'),
+    .describe(
+      'Tokens of all requests and answers of one run and those below it together; what would go beyond is refused beforehand.',
+    ),
   delegation: delegation.optional().describe('Who may be given work.'),
   egress: z
     .strictObject({

@@ -115,6 +115,47 @@ describe('budgets', () => {
     expect(await call(1)).toBeNull()
   })
 
+  describe('what a policy lets a run use', () => {
+    const caps = [{ rule: 'policy/bounds', uid: 'res_bounds', tokens: 100 }]
+
+    test('is counted for the run and those below it, and refused beforehand', async () => {
+      expect(await call(60, { caps })).toBeNull()
+      expect(await call(41, { caps })).toMatchObject({
+        failure: {
+          code: 'policy.denied',
+          evidence: { rule: 'policy/bounds', part: 'maxTokens', limit: 100, spent: 60, wanted: 41 },
+          remediation: expect.stringContaining('spec.maxTokens of policy/bounds'),
+        },
+        park: null,
+      })
+      const below = await rig.run(await rig.put([{ name: 'below' }]))
+      await db.query(
+        `update run set parent_run = $2, depth = 1, parent_node = 0, parent_path = '', parent_fence = 1 where id = $1`,
+        [below, run],
+      )
+      expect(await call(41, { caps, runId: below, agent: 'other', endpoint: 'claude' })).toMatchObject({
+        failure: { code: 'policy.denied' },
+      })
+      expect(await call(40, { caps, runId: below })).toBeNull()
+      expect(await call(100, { caps, runId: await rig.run(await rig.put([{ name: 'else' }])) })).toBeNull()
+      // One that is raised holds at once.
+      expect(await call(1, { caps })).toMatchObject({ failure: { code: 'policy.denied' } })
+      expect(await call(1, { caps: [{ rule: 'policy/bounds', uid: 'res_bounds', tokens: 101 }] })).toBeNull()
+    })
+
+    test('is set aside: of calls side by side no more pass than fit', async () => {
+      const answers = await reserve(...Array.from({ length: 8 }, () => wish(30, { caps })))
+      expect(answers.filter((one) => one === null)).toHaveLength(3)
+    })
+
+    test('stands beside budgets, and nothing passes a cap of nothing', async () => {
+      await budget('team', { tokens: 50 })
+      expect(await call(51, { caps })).toMatchObject({ failure: { code: 'budget.exceeded' } })
+      const none = [{ rule: 'policy/broken', uid: 'res_broken', tokens: 0 }]
+      expect(await call(1, { caps: none })).toMatchObject({ failure: { code: 'policy.denied' } })
+    })
+  })
+
   test('a call is refused before it is made, with what is spent, when it goes on and what would help', async () => {
     await budget('team', { tokens: 100 })
     expect(await call(95)).toBeNull()

@@ -16,7 +16,15 @@ import { recordSpending, type SpendingRow } from '../../store/budgets/spending.t
 import type { Queryable } from '../../store/db.ts'
 import type { EngineContext } from '../context.ts'
 import { type Ledger, refuse } from './budget-refusal.ts'
-import { type Budget, isCounted, type OpenWindow, readLive, shownBudget, windowAt } from './budget-windows.ts'
+import {
+  type Budget,
+  capBudget,
+  isCounted,
+  type OpenWindow,
+  readLive,
+  shownBudget,
+  windowAt,
+} from './budget-windows.ts'
 import type { Budgets, Refusal, ReserveWish, Spent } from './budgets.ts'
 import { PriceBook } from './price-book.ts'
 
@@ -76,7 +84,7 @@ export class Accountant implements Budgets {
       [...new Set(wishes.map((wish) => wish.namespace))],
       LIMITS.budgetsMax * new Set(wishes.map((wish) => wish.namespace)).size,
     )
-    if (live.length === 0) return wishes.map(() => null)
+    if (live.length === 0 && wishes.every(({ caps = [] }) => caps.length === 0)) return wishes.map(() => null)
     const budgets = live.map(readLive)
     const origins = await findOrigins(
       tx,
@@ -84,8 +92,10 @@ export class Accountant implements Budgets {
     )
     const asked = wishes.map((wish) => {
       const origin = origins.get(wish.runId) ?? loneOrigin(wish)
-      const windows = budgets.flatMap((budget) => {
-        const window = isCounted(budget, { ...wish, origin }) ? windowAt(budget, now.getTime(), origin.rootRun) : null
+      const counted = budgets.filter((budget) => isCounted(budget, { ...wish, origin }))
+      const caps = (wish.caps ?? []).map((cap) => capBudget(cap, origin.namespace))
+      const windows = [...caps, ...counted].flatMap((budget) => {
+        const window = windowAt(budget, now.getTime(), origin.rootRun)
         return window ? [{ budget, window }] : []
       })
       return { wish, origin, windows }

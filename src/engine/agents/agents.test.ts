@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { AppendResponse, Assignment } from '../../contract/exchange.ts'
+import { NO_DATA_RULES } from '../../domain/agents/data-rules.ts'
 import type { ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
 import { failureRecord } from '../../domain/failure.ts'
@@ -9,7 +10,7 @@ import { wakeBudgetWaiters } from '../../store/steps/budget-waits.ts'
 import type { RunningEngine } from '../create-engine.ts'
 import { ADMIN, type EngineRig, type RigWorker, useRig, WORKER } from '../testing/rig.ts'
 import { type Budgets, openBudgets, type ReserveWish, type Spent } from './budgets.ts'
-import { type Gate, openGate } from './gate.ts'
+import type { Gate } from './gate.ts'
 
 let rig: EngineRig
 let engine: RunningEngine
@@ -21,11 +22,14 @@ const reserved: ReserveWish[] = []
 const spent: Spent[] = []
 
 const gate: Gate = {
-  ...openGate,
+  dataRules: () => Promise.resolve(NO_DATA_RULES),
   calls: (_, asked) => Promise.resolve(asked.map(() => verdict)),
   models: (_, asked) =>
     Promise.resolve(
-      asked.map(() => (forbidden ? failureRecord('model.rate_limited', 'asking what is forbidden') : null)),
+      asked.map(() => ({
+        failure: forbidden ? failureRecord('model.rate_limited', 'asking what is forbidden') : null,
+        caps: [],
+      })),
     ),
 }
 const budgets: Budgets = {

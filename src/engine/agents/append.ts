@@ -1,8 +1,9 @@
 import { derivedId } from '../../base/ids.ts'
 import type { AppendRequest, AppendResponse } from '../../contract/exchange.ts'
 import type { JournalEntry, WorkerEntry } from '../../domain/agents/journal.ts'
-import type { AskedCall, Verdict } from '../../domain/agents/verdict.ts'
-import { Failure } from '../../domain/failure.ts'
+import { askedCallOf } from '../../domain/agents/asked-call.ts'
+import type { Verdict } from '../../domain/agents/verdict.ts'
+import { Failure, failureRecord } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { displayName } from '../../domain/step.ts'
 import { type Definition, isJournaled } from '../../domain/workflow.ts'
@@ -20,8 +21,8 @@ import type { Caller } from '../engine.ts'
 import { heldStep } from '../held-step.ts'
 import { watchFlushes } from '../observe.ts'
 import { stepIdOf } from '../step-id.ts'
+import type { ModelWord } from './gate.ts'
 import { openBudgets, type ReserveWish, type Spent } from './budgets.ts'
-import { openGate } from './gate.ts'
 
 /** One append whose attempt held its step a moment ago. */
 interface Item extends JournalAttempt {
@@ -120,14 +121,16 @@ export class Appender {
 
   /** The rules' word on each call that is asked. */
   async #judge(tx: Queryable, live: readonly { item: Item }[]): Promise<Map<WorkerEntry, Verdict>> {
-    const { gate = openGate } = this.#ctx
+    const { gate } = this.#ctx
     const asked = live.flatMap(({ item }) =>
       item.entries.flatMap((entry) => (entry.kind === 'tool_asked' ? [{ item, entry }] : [])),
     )
     if (asked.length === 0) return new Map()
     const verdicts = await gate.calls(
       tx,
-      asked.map(({ item, entry }) => askedOf(item, entry)),
+      asked.map(({ item, entry }) =>
+        askedCallOf(item.definition, item.runId, { ...entry, agent: agentIn(item, entry.agent) }),
+      ),
     )
     return new Map(asked.map(({ entry }, i) => [entry, verdicts[i] ?? noWord(entry)]))
   }
@@ -168,7 +171,7 @@ export class Appender {
     tx: Queryable,
     live: readonly { item: Item; activation: HeldActivation }[],
   ): Promise<Map<Item, NonNullable<AppendResponse['refused']>>> {
-    const { gate = openGate, budgets = openBudgets } = this.#ctx
+    const { gate, budgets = openBudgets } = this.#ctx
     const refusals = new Map<Item, NonNullable<AppendResponse['refused']>>()
     const asked = live.flatMap(({ item, activation }) => {
       const entry = item.entries.at(-1)
@@ -177,16 +180,21 @@ export class Appender {
     if (asked.length === 0) return refusals
     const word = await gate.models(
       tx,
-      asked.map(({ item, entry }) => whoSpends(item, entry)),
+      asked.map(({ item, entry }) => ({
+        ...whoSpends(item, entry),
+        agent: agentIn(item, entry.agent),
+        runId: item.runId,
+      })),
     )
-    const allowed = asked.filter(({ item }, i) => {
-      const failure = word[i]
-      if (failure) refusals.set(item, { failure, park: null })
-      return !failure
+    const allowed = asked.flatMap((one, i) => {
+      const { failure, caps } = word[i] ?? noModelWord(one.entry)
+      if (!failure) return [{ ...one, caps }]
+      refusals.set(one.item, { failure, park: null })
+      return []
     })
     if (allowed.length === 0) return refusals
-    const wishes = allowed.map(({ item, activation, entry }): ReserveWish => {
-      return { ...keyOf(item, activation, entry.call), ...whoSpends(item, entry), tokens: entry.tokens }
+    const wishes = allowed.map(({ item, activation, entry, caps }): ReserveWish => {
+      return { ...keyOf(item, activation, entry.call), ...whoSpends(item, entry), tokens: entry.tokens, caps }
     })
     const answers = await budgets.reserve(tx, wishes)
     for (const [i, { item }] of allowed.entries()) {
@@ -224,32 +232,6 @@ const whoSpends = ({ definition }: Item, { agent, endpoint }: Entry<'model_asked
 const agentIn = ({ definition, node }: Item, agent: string): string | null =>
   definition.nodes[node]?.kind === 'agent' ? agent : null
 
-/** What the rules are asked: who gave the agent its tools is looked up in what its run is bound to, not taken from the worker. */
-function askedOf(item: Item, { agent, tool, operation, input }: Entry<'tool_asked'>): AskedCall {
-  const { namespace, name: workflow, bound } = item.definition
-  const own = agentIn(item, agent)
-  const spec = own === null ? undefined : bound?.agents[own]?.spec
-  return {
-    namespace,
-    workflow,
-    runId: item.runId,
-    agent: own,
-    tool,
-    operation,
-    input,
-    own: spec
-      ? {
-          roles: spec.roles ?? [],
-          approval: spec.approval,
-          approvers: spec.approvers ?? null,
-          approvalExpiresMs: spec.approvalExpires ?? null,
-          given: null,
-        }
-      : null,
-    target: null,
-  }
-}
-
 /** A gate that says nothing of a call has not allowed it. */
 const noWord = ({ tool }: Entry<'tool_asked'>): Verdict => ({
   verdict: 'deny',
@@ -257,6 +239,11 @@ const noWord = ({ tool }: Entry<'tool_asked'>): Verdict => ({
   rule: 'default',
   reason: `the rules gave no word on ${tool}`,
   remediation: 'Look at the log of the server.',
+})
+
+const noModelWord = ({ endpoint }: Entry<'model_asked'>): ModelWord => ({
+  failure: failureRecord('policy.denied', `asking ${endpoint}, on which the rules gave no word`),
+  caps: [],
 })
 
 /** What is written: each call that is asked is followed by the word on it, and a model that is refused is left out. */

@@ -27,6 +27,8 @@ export async function refuse(
   now: number,
 ): Promise<Refusal> {
   const doing = `asking ${wish.endpoint} for agent ${wish.agent}`
+  const capped = misfits.find(({ budget }) => budget.rule !== undefined)
+  if (capped) return refuseCapped(wish, capped, doing)
   const unpriced = misfits.find(({ misfit }) => misfit.of === 'price')
   if (unpriced) {
     const evidence = {
@@ -58,6 +60,25 @@ export async function refuse(
     failure,
     park: { type: 'budget', budgets, retryAfterMs: at === null ? null : Math.max(0, at - now), failure },
   }
+}
+
+/** A policy is not waited for: what a run used does not become free again. */
+function refuseCapped({ agent, endpoint }: ReserveWish, { budget, misfit }: Found, doing: string): Refusal {
+  const rule = budget.rule ?? budget.name
+  const figures =
+    misfit.of === 'price' ? {} : { limit: misfit.limit, spent: misfit.spent, held: misfit.held, wanted: misfit.wanted }
+  const failure = failureRecord('policy.denied', `${doing}, for which ${rule} leaves the run no tokens`, {
+    evidence: {
+      rule,
+      part: 'maxTokens',
+      reason: `${rule} lets a run and those below it use ${budget.spec.limits.tokens ?? 0} tokens`,
+      ...figures,
+      agent,
+      endpoint,
+    },
+    remediation: `Raise spec.maxTokens of ${rule}, or let the run do less: shorter instructions, fewer turns, smaller answers.`,
+  })
+  return { failure, park: null }
 }
 
 /** When a refused call may fit (ms); null when nothing but another limit helps. */

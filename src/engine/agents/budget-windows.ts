@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
+import type { RuleName } from '../../domain/agents/verdict.ts'
 import { calendarSpan, isCalendarWindow, ROLLING_MS } from '../../domain/agents/windows.ts'
 import { type BudgetSpec, readBudget } from '../../domain/kinds/budget.ts'
 import { plainNamespace } from '../../domain/tenancy.ts'
@@ -12,7 +14,20 @@ export interface Budget extends Pick<LiveBudget, 'uid' | 'namespace' | 'name' | 
   spec: BudgetSpec
   /** Of what decides which spending counts: another selector is another sum. Other limits are not. */
   fingerprint: string
+  /** Of what is no budget but a cap that a rule puts on each run: the rule. */
+  rule?: RuleName
 }
+
+/** A cap on the tokens of a run is counted as a budget of the window of the run, whoever asks which model in it. */
+export const capBudget = ({ rule, uid, tokens }: TokenCap, namespace: string): Budget => ({
+  uid,
+  namespace,
+  name: rule,
+  version: 0,
+  spec: { selector: {}, window: 'run', limits: { tokens }, alerts: [], action: 'fail' },
+  fingerprint: 'cap',
+  rule,
+})
 
 export interface OpenWindow extends CountedWindow {
   budget: string

@@ -1,4 +1,5 @@
 import type { ParkedOn } from '../../domain/agents/journal.ts'
+import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { ModelUsage } from '../../domain/model-call.ts'
 import type { Cost } from '../../domain/prices.ts'
@@ -26,6 +27,8 @@ export interface Spender {
 export interface ReserveWish extends CallKey, Spender {
   /** Estimated tokens of the request, and the most that the answer may have. */
   tokens: { input: number; output: number }
+  /** What rules let its run use, besides. */
+  caps?: readonly TokenCap[]
 }
 
 /** A call that has ended, with what it took. Null: it failed, or its attempt did, and what was set aside is free again. */

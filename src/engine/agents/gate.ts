@@ -1,5 +1,6 @@
 import type { DataRules } from '../../domain/agents/data-rules.ts'
-import type { AskedCall, RuleName, Verdict } from '../../domain/agents/verdict.ts'
+import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
+import type { AskedCall, Verdict } from '../../domain/agents/verdict.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { Queryable } from '../../store/db.ts'
 
@@ -19,12 +20,12 @@ export interface AskedModel extends AskedRun {
   endpoint: string
 }
 
-/** The most tokens that a run, and those below it, may use, as a rule has it. */
-export interface TokenCap {
-  rule: RuleName
-  /** Of the rule. */
-  uid: string
-  tokens: number
+/** What rules say of a model that is about to be asked. */
+export interface ModelWord {
+  /** Null where it may be asked. */
+  failure: FailureRecord | null
+  /** What its run may use, the least first. */
+  caps: readonly TokenCap[]
 }
 
 /**
@@ -33,9 +34,6 @@ export interface TokenCap {
  */
 export interface Gate {
   calls(on: Queryable, asked: readonly AskedCall[]): Promise<Verdict[]>
-  /** Null where the model may be asked. */
-  models(on: Queryable, asked: readonly AskedModel[]): Promise<(FailureRecord | null)[]>
+  models(on: Queryable, asked: readonly AskedModel[]): Promise<ModelWord[]>
   dataRules(on: Queryable, at: AskedRun): Promise<DataRules>
-  /** The least first. */
-  tokenCaps(on: Queryable, asked: readonly AskedRun[]): Promise<TokenCap[][]>
 }

@@ -135,9 +135,11 @@ describe('a call', () => {
       if (name === 'list_rules') throw new Error('the disk is gone')
     }
     expect(await said(callOf({ operation: 'read' }))).toBe('deny by default')
-    expect((await gate.models(rig.db, [modelOf('gpt')]))[0]).toMatchObject({ code: 'policy.denied' })
+    expect((await gate.models(rig.db, [modelOf('gpt')]))[0]).toMatchObject({
+      failure: { code: 'policy.denied' },
+      caps: [{ tokens: 0 }],
+    })
     expect((await gate.dataRules(rig.db, modelOf('gpt'))).rules).toMatchObject([{ action: 'block' }])
-    expect(await gate.tokenCaps(rig.db, [modelOf('gpt')])).toMatchObject([[{ tokens: 0 }]])
     expect(logged).toContain('rules cannot be read: everything is denied')
   })
 
@@ -214,7 +216,9 @@ describe('a model', () => {
     })
     await declare('ModelEndpoint', 'scripted', mock)
     const ask = async () =>
-      (await gate.models(rig.db, [modelOf('gpt'), modelOf('scripted')])).map((no) => no?.evidence?.['part'] ?? null)
+      (await gate.models(rig.db, [modelOf('gpt'), modelOf('scripted')])).map(
+        ({ failure }) => failure?.evidence?.['part'] ?? null,
+      )
     expect(await ask()).toEqual([null, null])
     await declare('Policy', 'stay-here', { models: { localOnly: true } })
     expect(await ask()).toEqual(['models.localOnly', null])
@@ -225,7 +229,7 @@ describe('a model', () => {
       local: true,
     })
     expect(await ask()).toEqual([null, null])
-    expect((await gate.models(rig.db, [modelOf('gone')]))[0]).toMatchObject({ code: 'policy.denied' })
+    expect((await gate.models(rig.db, [modelOf('gone')]))[0]?.failure).toMatchObject({ code: 'policy.denied' })
     expect((await audited()).map(({ action, object, details }) => [action, object, details?.['rule']])).toEqual([
       ['modelendpoints.ask', 'gone', 'policy/stay-here'],
       ['modelendpoints.ask', 'gpt', 'policy/stay-here'],
@@ -264,9 +268,9 @@ test('what a worker holds to by itself comes from the policies that hold for the
     egress: [{ hosts: ['api.example.com'] }],
   })
   expect(await gate.dataRules(rig.db, modelOf('gpt', { agent: 'reader' }))).toEqual({ rules: [], egress: [] })
-  expect(await gate.tokenCaps(rig.db, [modelOf('gpt'), modelOf('gpt', { agent: 'reader' })])).toMatchObject([
-    [{ rule: 'policy/data', tokens: 700 }],
-    [],
+  expect(await gate.models(rig.db, [modelOf('gpt'), modelOf('gpt', { agent: 'reader' })])).toMatchObject([
+    { caps: [{ rule: 'policy/data', tokens: 700 }] },
+    { caps: [] },
   ])
 })
 

@@ -16,7 +16,6 @@ import {
 } from '../../domain/agents/rules/rule-set.ts'
 import { tokenCaps, workerRules } from '../../domain/agents/rules/worker-rules.ts'
 import type { AskedCall, RuleName, RunFacts, Verdict } from '../../domain/agents/verdict.ts'
-import type { FailureRecord } from '../../domain/failure.ts'
 import { modelEndpointSpecSchema } from '../../domain/kinds/model-endpoint.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { type AuditEntry, recordAudit } from '../../store/audit/audit.ts'
@@ -26,7 +25,7 @@ import { listRules, readRunFacts, type StoredRule } from '../../store/resources/
 import { isRetryableConflict } from '../../store/storage-failure.ts'
 import type { EngineContext } from '../context.ts'
 import { Denials } from '../denials.ts'
-import type { AskedModel, AskedRun, Gate, TokenCap } from './gate.ts'
+import type { AskedModel, AskedRun, Gate, ModelWord } from './gate.ts'
 
 type Kept = { kind: 'Policy'; rule: ReadPolicy } | { kind: 'Role'; rule: ReadRole }
 
@@ -71,7 +70,7 @@ export class RuleGate implements Gate {
     return asked.map((call) => judgeCall(rulesOf(call.namespace), call, factsOf(call)))
   }
 
-  async models(on: Queryable, asked: readonly AskedModel[]): Promise<(FailureRecord | null)[]> {
+  async models(on: Queryable, asked: readonly AskedModel[]): Promise<ModelWord[]> {
     const judged = await this.judgeModels(on, asked)
     for (const { failure } of judged) this.#count('model', failure ? 'deny' : 'allow')
     await this.#audit(
@@ -84,30 +83,25 @@ export class RuleGate implements Gate {
         return [{ call, action: 'modelendpoints.ask', object: endpoint, agent, details }]
       }),
     )
-    return judged.map(({ failure }) => failure)
+    return judged.map(({ failure, caps }) => ({ failure, caps }))
   }
 
-  async judgeModels(
-    on: Queryable,
-    asked: readonly AskedModel[],
-  ): Promise<{ failure: FailureRecord | null; looked: LookedAt[] }[]> {
+  async judgeModels(on: Queryable, asked: readonly AskedModel[]): Promise<(ModelWord & { looked: LookedAt[] })[]> {
     const { rulesOf, factsOf } = await this.#rules(on, asked)
     const governed = asked.filter(({ namespace }) => rulesOf(namespace).policies.length > 0)
     const rows = governed.length === 0 ? [] : await this.#endpoints(on, governed)
     return asked.map((one) => {
       const row = rows.find(({ namespace, name }) => namespace === one.namespace && name === one.endpoint)
-      return judgeModel(rulesOf(one.namespace), subjectOf(one, factsOf(one)), row ?? { name: one.endpoint, spec: null })
+      const rules = rulesOf(one.namespace)
+      const subject = subjectOf(one, factsOf(one))
+      const word = judgeModel(rules, subject, row ?? { name: one.endpoint, spec: null })
+      return { ...word, caps: tokenCaps(rules, subject) }
     })
   }
 
   async dataRules(on: Queryable, at: AskedRun): Promise<DataRules> {
     const { rulesOf, factsOf } = await this.#rules(on, [at])
     return workerRules(rulesOf(at.namespace), subjectOf(at, factsOf(at)))
-  }
-
-  async tokenCaps(on: Queryable, asked: readonly AskedRun[]): Promise<TokenCap[][]> {
-    const { rulesOf, factsOf } = await this.#rules(on, asked)
-    return asked.map((one) => tokenCaps(rulesOf(one.namespace), subjectOf(one, factsOf(one))))
   }
 
   async #endpoints(on: Queryable, asked: readonly AskedModel[]): Promise<(AskedEndpoint & { namespace: string })[]> {

@@ -1,0 +1,141 @@
+import { beforeEach, describe, expect, test } from 'vitest'
+import type { JsonObject } from '../../base/json.ts'
+import type { Assignment } from '../../contract/exchange.ts'
+import type { WorkerEntry } from '../../domain/agents/journal.ts'
+import { readAgent } from '../../domain/kinds/agent.ts'
+import { parseResources } from '../../domain/kinds/documents.ts'
+import { readTool } from '../../domain/kinds/tool.ts'
+import { agentNode, boundOf } from '../../domain/testing/definitions.ts'
+import type { RunningEngine } from '../create-engine.ts'
+import { ADMIN, type EngineRig, type RigWorker, useRig, WORKER } from '../testing/rig.ts'
+
+/** The append with the rules as they are stored, and the budgets as well: nothing is scripted. */
+let rig: EngineRig
+let engine: RunningEngine
+let worker: RigWorker
+let a: Assignment
+let n: number
+useRig((given) => {
+  rig = given
+})
+
+const BOUND = boundOf({
+  agents: {
+    writer: {
+      spec: readAgent({ model: 'gpt', instructions: 'x', tools: ['look', 'pay'], delegates: ['reader'] }),
+      instructions: '',
+      definition: null,
+    },
+  },
+  tools: {
+    look: readTool({ type: 'command', description: 'Looks.', command: { argv: ['true'] } }),
+    pay: readTool({ type: 'command', description: 'Pays.', command: { argv: ['true'] }, operation: 'delete' }),
+  },
+})
+
+beforeEach(async () => {
+  engine = rig.engine()
+  await declare('ModelEndpoint', 'gpt', { provider: 'mock', model: 'm', mock: { replies: [{ text: 'hi' }] } })
+  worker = await rig.worker(engine, { backends: ['agent'], modules: [] })
+  await rig.start(engine, await rig.put(engine, [agentNode('write')], { name: 'report', bound: BOUND }))
+  a = await worker.pollFirst()
+  n = 0
+})
+
+async function declare(kind: string, name: string, spec: JsonObject): Promise<void> {
+  const text = JSON.stringify({ apiVersion: 'orrery.dev/v1', kind, metadata: { name }, spec })
+  await engine.resources.apply(ADMIN, parseResources(text, { file: 'm', namespace: null }), { dryRun: false })
+}
+const append = (...entries: WorkerEntry[]) =>
+  engine.append(WORKER, { session: worker.session, step: a.step, fence: a.fence, n: ++n, entries })
+const modelAsked = (call: string, tokens: number): WorkerEntry => ({
+  kind: 'model_asked',
+  call,
+  turn: 1,
+  purpose: 'turn',
+  agent: 'writer',
+  endpoint: 'gpt',
+  tokens: { input: tokens, output: 0 },
+})
+const ask = async (tool: string, more: Partial<Extract<WorkerEntry, { kind: 'tool_asked' }>> = {}) => {
+  const call = `c${n + 1}`
+  const asked = { turn: 1, agent: 'writer', operation: 'read' as const, input: { to: 'x' }, repeatable: false, ...more }
+  const answer = await append({ kind: 'tool_asked', call, tool, ...asked })
+  return answer.verdicts[call]
+}
+const kinds = async () => {
+  const { entries } = await engine.readJournal(WORKER, {
+    session: worker.session,
+    step: a.step,
+    fence: a.fence,
+    from: 1,
+  })
+  return entries.map(({ entry }) => entry.kind)
+}
+
+describe('what an attempt is about to do', () => {
+  test('is allowed, denied or asked about in the transaction that records it, and the journal has the word on it', async () => {
+    expect(await ask('look')).toEqual({ verdict: { verdict: 'allow', rule: 'default' }, approval: null })
+    await declare('Policy', 'no-looks', { tools: { denied: [{ tools: ['look'] }] } })
+    expect(await ask('look')).toMatchObject({ verdict: { verdict: 'deny', rule: 'policy/no-looks' }, approval: null })
+    expect(await kinds()).toEqual(['tool_asked', 'verdict', 'tool_asked', 'verdict'])
+  })
+
+  test('is not what the worker calls it: the class of a tool and what the agent is offered come from the run', async () => {
+    const paid = await ask('pay', { operation: 'read' })
+    expect(paid).toMatchObject({
+      verdict: { verdict: 'approval', rule: 'default' },
+      approval: expect.stringMatching(/^apr_/),
+    })
+    await declare('Policy', 'no-deletes', { tools: { denied: [{ tools: ['*'], operations: ['delete'] }] } })
+    expect(await ask('pay', { operation: 'read' })).toMatchObject({ verdict: { rule: 'policy/no-deletes' } })
+    expect(await ask('slack')).toMatchObject({ verdict: { code: 'tool.permission_denied', rule: 'agent/writer' } })
+    expect(await ask('look', { agent: 'stranger' })).toMatchObject({
+      verdict: { code: 'tool.permission_denied', reason: 'the workflow has no agent stranger' },
+    })
+  })
+
+  test('by giving work away is asked of the policies on delegation', async () => {
+    expect(await ask('ask_reader', { operation: 'write' })).toMatchObject({
+      verdict: { verdict: 'allow', rule: 'agent/writer' },
+    })
+    await declare('Policy', 'alone', { delegation: { to: ['nobody'] } })
+    expect(await ask('ask_reader', { operation: 'write' })).toMatchObject({
+      verdict: { verdict: 'deny', code: 'policy.routing_blocked', remediation: expect.stringContaining('nobody') },
+    })
+  })
+
+  test('with a model that a policy keeps from it is refused and not recorded', async () => {
+    await declare('ModelEndpoint', 'gpt', {
+      provider: 'openai-compatible',
+      model: 'm',
+      baseUrl: 'https://m.example/v1',
+    })
+    await declare('Policy', 'stay-here', { models: { localOnly: true } })
+    const { refused } = await append(modelAsked('m1', 10))
+    expect(refused).toMatchObject({
+      failure: { code: 'policy.denied', evidence: { rule: 'policy/stay-here' } },
+      park: null,
+    })
+    expect(await kinds()).toEqual([])
+  })
+
+  test('with more tokens than a policy lets the run use is refused beforehand', async () => {
+    await declare('Policy', 'bounds', { maxTokens: 100 })
+    expect((await append(modelAsked('m1', 60))).refused).toBeNull()
+    expect(
+      (
+        await append({
+          kind: 'model_failed',
+          call: 'm1',
+          failure: { code: 'model.timeout', message: 'x', remediation: 'x', retryable: true },
+        })
+      ).refused,
+    ).toBeNull()
+    expect((await append(modelAsked('m2', 100))).refused).toBeNull()
+    expect((await append(modelAsked('m3', 1))).refused).toMatchObject({
+      failure: { code: 'policy.denied', evidence: { rule: 'policy/bounds', part: 'maxTokens', limit: 100, held: 100 } },
+      park: null,
+    })
+  })
+})
