@@ -75,3 +75,31 @@ describeWithPostgres('RUN-9: an agent is not there', (postgres) => {
     expect(step.failure).toBeNull()
   })
 })
+
+describeWithPostgres('RUN-9: a policy keeps work from an agent', (postgres) => {
+  test('it is told which policy, why, and what would pass; a policy that is changed holds from the next question on', async () => {
+    const scene = await openScene({ dsn: await postgres.createStore() })
+    const writer = agent('writer', { delegates: ['research', 'billing'], handoffs: ['billing'] })
+    const policy = (delegation: JsonObject) => doc('Policy', 'inside', { delegation })
+    const apply = async (...documents: JsonObject[]) => {
+      const file = writeBelow(scene.dir, 'rules.yaml', yaml(...documents))
+      expect((await scene.orrery('apply', '-f', file)).code).toBe(0)
+    }
+    await apply(GPT, writer, agent('research'), agent('billing'), policy({ to: ['research'] }))
+    const canI = (tool: string) => scene.orrery('can-i', 'writer', tool, 'write')
+
+    expect(await canI('ask_research')).toMatchObject({ code: 0, stdout: expect.stringContaining('by agent/writer') })
+    for (const tool of ['ask_billing', 'hand_over_to_billing']) {
+      const blocked = await canI(tool)
+      expect(blocked.code).toBe(1)
+      expect(blocked.stdout).toContain('no  by policy/inside (policy.routing_blocked)')
+      expect(blocked.stdout).toContain('gives no work to the agent billing; it lets pass research')
+      expect(blocked.stdout).toContain('add billing to spec.delegation.to of policy/inside')
+    }
+    await apply(policy({ maxDepth: 0 }))
+    const tooDeep = await canI('ask_research')
+    expect(tooDeep).toMatchObject({ code: 1, stdout: expect.stringContaining('would be at depth 1') })
+    await apply(policy({ to: ['*'] }))
+    expect((await canI('ask_billing')).code).toBe(0)
+  })
+})

@@ -1,4 +1,5 @@
 import type { AgentSpec } from '../kinds/agent.ts'
+import { isolationOf } from '../kinds/tool.ts'
 import { fitsName } from '../name-pattern.ts'
 import type { Bound } from './bound.ts'
 import type { WorkerEntry } from './journal.ts'
@@ -72,7 +73,16 @@ export function askedCallOf(
     input,
     own: spec ? ownRulesOf(spec, tool) : null,
     target: targetOf(bound, spec, tool),
+    isUnconfined: isUnconfined(bound, tool),
   }
+}
+
+/** Whether a tool is a program that makes connections of its own: a command that is kept from nothing, or a server that the worker starts. Pure. */
+export function isUnconfined(bound: Pick<Bound, 'tools' | 'mcpServers'> | undefined, tool: string): boolean {
+  const known = bound?.tools[tool]
+  const server = known ? known.mcp?.server : tool.slice(0, Math.max(0, tool.indexOf('.')))
+  if (known?.type === 'command') return isolationOf(known) === 'none'
+  return server !== undefined && bound?.mcpServers[server]?.transport === 'stdio'
 }
 
 /** Who is given work by a call. Pure. */

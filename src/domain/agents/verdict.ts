@@ -63,6 +63,8 @@ export interface AskedCall {
   own: OwnRules | null
   /** Null when no work is given away. */
   target: CallTarget | null
+  /** What is called is a program that makes connections of its own, which nobody looks at. */
+  isUnconfined: boolean
 }
 
 /** What rules look at of a run. */

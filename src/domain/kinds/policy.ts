@@ -123,6 +123,12 @@ export const policySpecSchema = z.strictObject({
   egress: z
     .strictObject({
       hosts: z.array(host).max(LIMITS.rulesMax).describe('Hosts that tools may call; `*.` before one is all below it.'),
+      unconfined: z
+        .enum(['deny', 'allow'])
+        .default('deny')
+        .describe(
+          'What becomes of calls of programs that make connections of their own, which nobody looks at: commands with `isolation: none`, MCP servers over stdio.',
+        ),
     })
     .optional()
     .describe('Where tools may call; models are called where their endpoints are.'),

@@ -1,8 +1,9 @@
 import type { AgentCheck, CheckAgentRequest } from '../../contract/api-types.ts'
-import { ownRulesOf, targetOf } from '../../domain/agents/asked-call.ts'
+import { isUnconfined, ownRulesOf, targetOf } from '../../domain/agents/asked-call.ts'
 import { type OperationClass, OPERATION_CLASSES } from '../../domain/agents/verdict.ts'
 import { Failure } from '../../domain/failure.ts'
 import { readAgent } from '../../domain/kinds/agent.ts'
+import { readMcpServer } from '../../domain/kinds/mcp-server.ts'
 import { readTool } from '../../domain/kinds/tool.ts'
 import { plainNamespace } from '../../domain/tenancy.ts'
 import { findResources } from '../../store/resources/read-resources.ts'
@@ -21,8 +22,19 @@ export async function checkAgent(
   const { db } = parts.ctx
   const spec = readAgent((await parts.resources.get(caller, { kind: 'Agent', ...at })).spec)
   const { tool } = ask
-  const [row] = await findResources(db, [{ kind: 'Tool', namespace: at.namespace, name: tool }])
-  const known = row ? readTool(row.spec) : null
+  const { namespace } = at
+  const rows = await findResources(db, [
+    { kind: 'Tool', namespace, name: tool },
+    ...(spec.mcpServers ?? []).map(({ name }) => ({ kind: 'McpServer', namespace, name })),
+  ])
+  const toolRow = rows.find(({ kind }) => kind === 'Tool')
+  const known = toolRow ? readTool(toolRow.spec) : null
+  const bound = {
+    tools: known ? { [tool]: known } : {},
+    mcpServers: Object.fromEntries(
+      rows.filter(({ kind }) => kind === 'McpServer').map((row) => [row.name, readMcpServer(row.spec)]),
+    ),
+  }
   const operation: OperationClass | undefined = ask.operation ?? known?.operation
   if (operation === undefined)
     throw new Failure('request.invalid', `asking what ${at.name} may do with ${tool}`, {
@@ -42,7 +54,8 @@ export async function checkAgent(
     operation,
     input: ask.input ?? {},
     own: ownRulesOf(spec, tool),
-    target: targetOf({ tools: known ? { [tool]: known } : {} }, spec, tool),
+    target: targetOf(bound, spec, tool),
+    isUnconfined: isUnconfined(bound, tool),
   }
   const [judged] = await parts.gate.judge(db, [call])
   const [model] = ask.model === undefined ? [] : await parts.gate.judgeModels(db, [{ ...run, endpoint: ask.model }])

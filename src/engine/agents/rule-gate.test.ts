@@ -52,6 +52,7 @@ const callOf = (more: Partial<AskedCall> = {}, spec: JsonObject = WRITER): Asked
   input: { text: 'the arguments themselves' },
   own: ownRulesOf(readAgent(spec), more.tool ?? 'slack'),
   target: null,
+  isUnconfined: false,
   ...more,
 })
 const said = async (call: AskedCall): Promise<string> => {

@@ -47,6 +47,7 @@ const callOf = ({
   operation: 'write',
   input: {},
   target: null,
+  isUnconfined: false,
   own: own === null ? null : { ...OWN, ...own },
   ...more,
 })
@@ -214,6 +215,21 @@ describe('giving work away', () => {
   test('by handing over begins no run, and is only asked to whom', () => {
     expect(verdictOf(rules, to('researcher', 'handoff'), { depth: 8, runsBelow: 99 }).verdict).toBe('allow')
     expect(verdictOf(rules, to('billing', 'handoff'))).toMatchObject({ code: 'policy.routing_blocked' })
+  })
+})
+
+describe('a program that makes connections of its own', () => {
+  const program = callOf({ isUnconfined: true, own: { given: 'tests' } })
+
+  test('is denied where a policy names the hosts that may be called, unless it says otherwise', () => {
+    expect(verdictOf(rulesOf({ p: { egress: { hosts: ['api.example.com'] } } }), program)).toMatchObject({
+      verdict: 'deny',
+      rule: 'policy/p',
+      remediation: expect.stringContaining('sandbox'),
+    })
+    const lenient = rulesOf({ p: { egress: { hosts: ['api.example.com'], unconfined: 'allow' } } })
+    expect(verdictOf(lenient, program).verdict).toBe('allow')
+    expect(verdictOf(rulesOf({ p: { maxTokens: 5 } }), program).verdict).toBe('allow')
   })
 })
 

@@ -169,6 +169,14 @@ function policySays(policy: ReadPolicy, asked: AskedCall, run: RunFacts): Said[]
     )
   for (const [i, one] of (approval ?? []).entries())
     if (isAbout(one, asked)) said.push(asks(rule, `tools.approval[${i}]`, one))
+  if (spec.egress?.unconfined === 'deny' && asked.isUnconfined)
+    said.push(
+      deny(
+        'egress.unconfined',
+        `${asked.tool} is a program that makes connections of its own, and ${rule} lets only some hosts be called`,
+        `Run it in a sandbox, or set spec.egress.unconfined: allow in ${rule}.`,
+      ),
+    )
   return [...said, ...routingSays(policy, asked, run)]
 }
 
