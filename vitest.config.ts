@@ -5,6 +5,7 @@ const PROCESS_UNITS = [
   'src/agents/mcp/mcp-clients.test.ts',
   'src/agents/tools/{command,grpc,wasm}-driver.test.ts',
   'src/backends/process/**/*.test.ts',
+  'src/cli/commands/tool.test.ts',
   'src/worker/command-attempt.test.ts',
 ]
 

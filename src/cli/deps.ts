@@ -137,10 +137,10 @@ export interface WorkerHandle {
   drain(): Promise<void>
 }
 
-/** A file of a project: a path and its text. */
+/** A file of a project: a path, and its text or bytes. */
 export interface ProjectFile {
   path: string
-  text: string
+  text: string | Uint8Array
 }
 
 /** A text after the editor was closed, and the file that it is in until it is removed. */

@@ -294,6 +294,10 @@ describe.skipIf(noSandbox !== null)(`a sandbox${noSandbox === null ? '' : ` (ski
     )
     expect(result).toEqual({ ok: true, output: 'datadata read only\n' })
     expect(existsSync(join(files, 'x'))).toBe(false)
+    const byAnother = command(['sh', './tool.sh', '${{ inputs.name }}'])
+    const given = { deps: { programs: { files, hostCommands: [] } } }
+    expect((await callTool(byAnother, { name: '/tools/lib/data' }, given)).result.ok).toBe(true)
+    expect((await callTool(command(['cat', '${{ inputs.name }}']), { name: './tool.sh' }, given)).result.ok).toBe(false)
   })
 
   test('ends with all that is in it, also what left its group', async () => {

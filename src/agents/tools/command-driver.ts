@@ -35,7 +35,10 @@ export const createCommandDriver = (programs: ToolPrograms): ToolDriver => ({
     const found = placeOfProgram(program, programs, { inSandbox })
     const ownEnv = await environmentOf(command.env, envelope, env)
     const home = inSandbox ? '/tmp' : env.workdir
-    const argv = [found, ...args]
+    // A script that another program runs is a file of the tools as well, where the manifest alone names it.
+    const named = (arg: string, i: number): string =>
+      command.argv[i + 1] === arg && arg.startsWith('./') ? placeOfProgram(arg, programs, { inSandbox }) : arg
+    const argv = [found, ...args.map(named)]
     const start = inSandbox
       ? sandboxed({ files: programs.files, limits: command.limits, argv })
       : startOnHost(command.limits, argv, env)

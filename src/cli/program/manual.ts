@@ -47,6 +47,8 @@ export const MANUAL: Readonly<Record<string, Entry>> = {
   top: { see: ['status', 'runs list'] },
   logs: { see: ['runs logs', 'up', 'worker'] },
   'models list': { see: ['models test', 'get', 'apply'] },
+  'tool init': { see: ['tool test', 'apply'] },
+  'tool test': { exits: { 1: 'something came that the fixtures do not want' }, see: ['tool init', 'explain'] },
   'models test': { see: ['models ask', 'secret show', 'doctor'] },
   'models ask': { see: ['models test', 'models list'] },
   'secret set': { see: ['secret show', 'secret list'] },

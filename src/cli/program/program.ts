@@ -8,6 +8,7 @@ import { addSecret } from './secret-commands.ts'
 import { addCompletion, addExplain, addHelp, addInit, addVersion } from './general-commands.ts'
 import { manualText } from './manual.ts'
 import { addModels } from './model-commands.ts'
+import { addTool } from './tool-commands.ts'
 import { examples, type ProgramOptions, usualFirst } from './options.ts'
 import { addResources } from './resource-commands.ts'
 
@@ -47,6 +48,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addResources(program, options)
   addSecret(program, options)
   addModels(program, options)
+  addTool(program, options)
   program.commandsGroup('Serve:')
   addUp(program, options)
   addWorker(program, options)

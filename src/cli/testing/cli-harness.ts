@@ -109,7 +109,7 @@ export class CliHarness {
       readTemplate: (name) => Promise.resolve([{ path: 'workflow.yaml', text: `# ${name}\n` }]),
       makeFiles: (files) => {
         const existing = files.map((file) => file.path).filter((path) => this.files[path] !== undefined)
-        if (existing.length === 0) for (const file of files) this.files[file.path] = file.text
+        if (existing.length === 0) for (const file of files) this.files[file.path] = Buffer.from(file.text).toString()
         return Promise.resolve(existing)
       },
       listDirectory: (path) => {

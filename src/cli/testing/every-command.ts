@@ -29,6 +29,19 @@ spec:
     - { name: build, command: 'true' }
 `
 
+const TOOL = `apiVersion: orrery.dev/v1
+kind: Tool
+metadata: { name: demo }
+spec:
+  type: http
+  description: Looks.
+  inputSchema: { type: object, required: [q] }
+  http: { url: 'https://api.example/' }
+`
+
+/** Of a call that reaches nobody. */
+const FIXTURES = 'fixtures: [{ name: wants a question, fails: { code: tool.invalid_input } }]\n'
+
 /** What each command is given so that it does its work in `demoWorld`; those that need nothing are left out. */
 export const WORDS: Record<string, string[]> = {
   run: ['flow.yaml'],
@@ -58,6 +71,8 @@ export const WORDS: Record<string, string[]> = {
   'secret set': ['github', 'token=abcdefgh'],
   'secret show': ['github'],
   'secret delete': ['github'],
+  'tool init': ['word-count'],
+  'tool test': ['tool.yaml'],
   'models test': ['gpt'],
   'models ask': ['gpt', 'hello'],
   'token create': ['--name', 'ci', '--role', 'viewer'],
@@ -103,6 +118,8 @@ export function demoWorld(): CliHarness {
   const cli = new CliHarness()
   const { client } = cli
   cli.files['/srv/flow.yaml'] = FLOW
+  cli.files['/srv/tool.yaml'] = TOOL
+  cli.files['/srv/fixtures.yaml'] = FIXTURES
   cli.stdinText = 'orr_token\n'
   cli.contexts = { current: 'prod', contexts: { prod: { server: 'https://orrery.example', token: 'orr_kept' } } }
   // What up and worker start ends by itself.

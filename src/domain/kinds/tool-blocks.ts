@@ -114,7 +114,7 @@ export const commandBlock = z.strictObject({
     .array(template)
     .min(1)
     .max(256)
-    .describe('Program and arguments; no shell reads them. `./NAME` is a file beside the tools of the worker.'),
+    .describe('Program and arguments; no shell reads them. `./NAME` is a file of the tools of the worker.'),
   stdin: stdin.default('input'),
   output: output.default('text'),
   env,

@@ -1,0 +1,151 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterEach, describe, expect, test } from 'vitest'
+import { freePort } from '../../../test/support/free-port.ts'
+import { whyNoSandbox } from '../../agents/testing/sandbox-here.ts'
+import { systemClock } from '../../base/index.ts'
+import { CliHarness } from '../testing/cli-harness.ts'
+import { scaffoldTool, TOOL_SCAFFOLDS, type ToolScaffold } from '../tool-scaffolds.ts'
+
+const noSandbox = whyNoSandbox()
+const made: string[] = []
+afterEach(() => {
+  for (const dir of made.splice(0)) rmSync(dir, { recursive: true, force: true })
+})
+
+/** A directory with files in it, which the command sees as well. */
+function world(files: Record<string, string | Uint8Array>): { cli: CliHarness; dir: string } {
+  const dir = mkdtempSync(path.join(tmpdir(), 'orrery-kit-'))
+  made.push(dir)
+  const cli = new CliHarness()
+  // Programs that are started beside take their time.
+  Object.assign(cli.clock, { sleep: systemClock.sleep })
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(path.dirname(path.join(dir, name)), { recursive: true })
+    writeFileSync(path.join(dir, name), text)
+    cli.files[path.join(dir, name)] = Buffer.from(text).toString('utf8')
+  }
+  return { cli, dir }
+}
+
+const manifest = (spec: string): string =>
+  `apiVersion: orrery.dev/v1\nkind: Tool\nmetadata: { name: it }\nspec: { description: It., ${spec} }\n`
+const ECHO = manifest('type: command, isolation: none, command: { argv: [cat], output: json }')
+
+describe('tool init', () => {
+  test('makes the files, and says how to try them', async () => {
+    const cli = new CliHarness()
+    expect(await cli.run('tool', 'init', 'word-count')).toBe(0)
+    expect(Object.keys(cli.files).filter((file) => file.includes('word-count'))).toEqual([
+      '/srv/word-count/tool.yaml',
+      '/srv/word-count/fixtures.yaml',
+      '/srv/word-count/tool.sh',
+    ])
+    expect(cli.out).toContain('orrery tool test word-count')
+  })
+
+  test.for<[what: string, args: string[], said: string]>([
+    ['a name that no resource has', ['Word_Count'], 'lower-case'],
+    ['a type that has no beginning', ['it', '--type', 'htp'], 'Did you mean http?'],
+    ['a type that is made otherwise', ['it', '--type', 'grpc'], 'There are: command ('],
+  ])('refuses %s', async ([, args, said]) => {
+    const cli = new CliHarness()
+    expect(await cli.run('tool', 'init', ...args)).toBe(2)
+    expect(cli.err).toContain(said)
+  })
+
+  test('touches nothing that is there already', async () => {
+    const cli = new CliHarness()
+    cli.files['/srv/it/tool.yaml'] = 'mine'
+    expect(await cli.run('tool', 'init', 'it')).toBe(2)
+    expect(cli.files['/srv/it/tool.yaml']).toBe('mine')
+    expect(cli.err).toContain('Nothing was written')
+  })
+
+  for (const type of Object.keys(TOOL_SCAFFOLDS) as ToolScaffold[])
+    test.skipIf(type === 'command' && noSandbox !== null)(
+      `makes a tool of type ${type} that passes at once`,
+      async () => {
+        const port = String(await freePort())
+        const files = scaffoldTool('it', type).map(({ path: name, text }) => [
+          name,
+          typeof text === 'string' ? text.replaceAll('8787', port) : text,
+        ])
+        const { cli, dir } = world(Object.fromEntries(files) as Record<string, string | Uint8Array>)
+        const code = await cli.run('tool', 'test', path.join(dir, 'tool.yaml'))
+        expect([code, cli.out, cli.err]).toEqual([0, expect.stringMatching(/[123] passed, 0 failed/), ''])
+      },
+    )
+})
+
+describe('tool test', () => {
+  test('shows what differs, and ends with 1', async () => {
+    const { cli, dir } = world({
+      'tool.yaml': ECHO,
+      'fixtures.yaml': `fixtures:
+  - { name: is the same, input: { b: 1, a: 2 }, output: { a: 2, b: 1 } }
+  - { name: differs, input: { a: 1, c: 3 }, output: { a: 2, c: 3 } }
+  - { name: should fail, input: {}, fails: { code: tool.failed } }
+`,
+    })
+    expect(await cli.run('tool', 'test', path.join(dir, 'tool.yaml'))).toBe(1)
+    expect(cli.out).toMatch(/ok {4}is the same\nFAIL {2}differs\n/)
+    expect(cli.out).toMatch(/ {6}- {3}"a": 2,\n {6}\+ {3}"a": 1,\n {8} {2}"c": 3/)
+    expect(cli.out).toContain('FAIL  should fail')
+    expect(cli.out).toContain('1 passed, 2 failed')
+  })
+
+  test('takes other fixtures, and gives all of it as data', async () => {
+    const { cli, dir } = world({ 'tool.yaml': ECHO, 'other.yaml': 'fixtures: [{ name: one, output: {} }]' })
+    const other = path.join(dir, 'other.yaml')
+    expect(await cli.run('tool', 'test', path.join(dir, 'tool.yaml'), '--fixtures', other, '--json')).toBe(0)
+    expect(JSON.parse(cli.out)).toMatchObject({
+      tool: 'it',
+      passed: 1,
+      failed: 0,
+      fixtures: [{ name: 'one', passed: true, result: { ok: true, output: {} }, tries: 1 }],
+    })
+  })
+
+  test('gives stand-ins for secrets, and shows none', async () => {
+    const spec = 'type: command, isolation: none, command: { argv: [env], env: { TOKEN: { secret: api, key: token } } }'
+    const { cli, dir } = world({
+      'tool.yaml': manifest(spec),
+      'fixtures.yaml': 'secrets: { api/token: correct-horse }\nfixtures: [{ name: one, output: x }]',
+    })
+    expect(await cli.run('tool', 'test', path.join(dir, 'tool.yaml'))).toBe(1)
+    expect(cli.out).toContain('TOKEN=[secret]')
+    expect(cli.out).not.toContain('correct-horse')
+  })
+
+  test.for<[what: string, tool: string, fixtures: string, said: RegExp]>([
+    ['a manifest with a mistake', manifest('type: htp'), 'fixtures: [{ name: a, output: 1 }]', /must be one of http/],
+    ['a tool that cannot be tried alone', manifest('type: agent, agent: a'), '', /cannot be tried alone/],
+    [
+      'no tool',
+      'apiVersion: orrery.dev/v1\nkind: Instructions\nmetadata: { name: a }\nspec: { text: a }\n',
+      '',
+      /has no tool/,
+    ],
+    ['a fixture that wants nothing', ECHO, 'fixtures: [{ name: a }]', /must have either output or fails/],
+    ['a key that is none', ECHO, 'fixtures: [{ name: a, outptu: 1 }]', /outptu/],
+    ['a code that is none', ECHO, 'fixtures: [{ name: a, fails: { code: tool.failde } }]', /tool\.failed/],
+    [
+      'a server of which nobody knows where it is',
+      ECHO,
+      'serve: [a]\nfixtures: [{ name: a, output: 1 }]',
+      /ready: HOST:PORT/,
+    ],
+    [
+      'a server that does not start',
+      ECHO,
+      'serve: [node, none.mjs]\nready: 127.0.0.1:1\nfixtures: [{ name: a, output: 1 }]',
+      /it ended with code 1/,
+    ],
+  ])('refuses %s', async ([, tool, fixtures, said]) => {
+    const { cli, dir } = world({ 'tool.yaml': tool, 'fixtures.yaml': fixtures })
+    expect(await cli.run('tool', 'test', path.join(dir, 'tool.yaml'))).not.toBe(0)
+    expect(cli.err).toMatch(said)
+  })
+})
