@@ -150,6 +150,7 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   deleteSecretValues: { params: (t) => ({ name: t.name }), status: 200 },
   rotateSecrets: { body: () => ({}), status: 200 },
   doctor: { status: 200 },
+  listCosts: { query: '?by=run', status: 200 },
   getStatus: { status: 200 },
   register: { body: () => registration, status: 200 },
   poll: { body: (t) => ({ ...held(t), held: [] }), status: 200 },

@@ -12,6 +12,7 @@ import { nearest } from '../base/nearest.ts'
 import { Failure } from '../domain/failure.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
 import { isEnough } from '../domain/roles.ts'
+import { listCosts } from './cost-handlers.ts'
 import * as access from './access-handlers.ts'
 import { callOfHono, SocketCall, toResponse } from './calls.ts'
 import type { Answer, ApiDeps, ApiEnv } from './context.ts'
@@ -67,6 +68,7 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}` | 'mcp'>, H
   downloadArtifact: artifacts.downloadArtifact,
   listWorkers: server.listWorkers,
   getStatus: server.getStatus,
+  listCosts,
   doctor: server.doctor,
   askModel: models.askModel,
   checkAgent: rules.checkAgent,

@@ -235,6 +235,11 @@ export class ScriptedEngine implements Engine {
     }
   }
 
+  async listCosts(...args: Parameters<Engine['listCosts']>): ReturnType<Engine['listCosts']> {
+    this.#note('listCosts', ...args)
+    return { by: args[1].by, items: [], more: false }
+  }
+
   async listArtifacts(...args: Parameters<Engine['listArtifacts']>): ReturnType<Engine['listArtifacts']> {
     this.#note('listArtifacts', ...args)
     this.#requireRun(args[1])
@@ -377,6 +382,7 @@ export class ScriptedEngine implements Engine {
       workers: [],
       refusals: [],
       models: [],
+      budgets: [],
       servers: [],
       bus: null,
       approvals: null,

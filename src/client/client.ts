@@ -1,3 +1,4 @@
+import type { CostGroup } from '../domain/prices.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import type {
   ArtifactView,
@@ -7,6 +8,7 @@ import type {
   AskModelRequest,
   CheckAgentRequest,
   AuditView,
+  CostsView,
   CanIRequest,
   CanIView,
   CreateDefinitionRequest,
@@ -161,6 +163,14 @@ export interface Client {
   listTokens(query?: { all?: boolean; cursor?: string; limit?: number }): Promise<Page<TokenView>>
   revokeToken(id: string): Promise<TokenView>
   canI(request: CanIRequest): Promise<CanIView>
+  /** What calls of models took, those with the most tokens first. Times are RFC 3339. */
+  listCosts(query?: {
+    by?: CostGroup
+    namespace?: string
+    since?: string
+    until?: string
+    limit?: number
+  }): Promise<CostsView>
   listAudit(query?: {
     actor?: string
     action?: string

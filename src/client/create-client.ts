@@ -124,6 +124,7 @@ export function createClient(options: ClientOptions): Client {
       get(`/v1/tokens${queryText({ all: all ? 'true' : undefined, cursor, limit })}`),
     revokeToken: (id) => post(`/v1/tokens/${encodeURIComponent(id)}:revoke`),
     canI: (request) => post('/v1/can-i', request),
+    listCosts: (query = {}) => get(`/v1/costs${queryText({ ...query })}`),
     listAudit: (query = {}) => get(`/v1/audit${queryText({ ...query })}`),
     close: () => options.transport.close(),
   }

@@ -90,6 +90,7 @@ test('every route that is not for workers is asked by a method of the client', a
   await client.revokeToken('tok_1')
   await client.whoami()
   await client.canI({ verb: 'get', resource: 'runs' })
+  await client.listCosts()
   await client.listAudit()
   await client.resources.apply('')
   for (const { kind, isVersioned } of KINDS) {

@@ -1,4 +1,5 @@
 import type { OperationClass } from '../domain/agents/verdict.ts'
+import type { CostGroup } from '../domain/prices.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import type { FailureCode } from '../domain/failures.ts'
 import type { StoredEntry } from '../domain/agents/journal.ts'
@@ -274,6 +275,7 @@ export interface DoctorRow {
     | 'approvals'
     | 'secrets'
     | 'models'
+    | 'budgets'
     | 'versions'
     | 'telemetry'
   /** What was looked at: a path, a port, a worker. */
@@ -290,6 +292,26 @@ export interface DoctorView {
   /** The server's clock. */
   now: string
   rows: DoctorRow[]
+}
+
+/** GET /v1/costs: what calls of models took, those with the most tokens first. */
+export interface CostsView {
+  by: CostGroup
+  items: {
+    namespace: string
+    /** Of the agent, the workflow and so on. */
+    name: string
+    calls: number
+    inputTokens: number
+    outputTokens: number
+    /** Part of the input. */
+    cachedInputTokens: number
+    costs: { currency: string; amount: number }[]
+    /** Calls whose price is not known. */
+    unpriced: number
+  }[]
+  /** There are more than were asked for. */
+  more: boolean
 }
 
 /** A file that a step left. GET /v1/runs/{id}/artifacts; its bytes at /v1/runs/{id}/artifacts/content?step=…&name=…. */

@@ -40,6 +40,7 @@ export const PERMISSIONS: Readonly<Record<Exclude<RouteId, ResourceRouteId>, Per
   deleteSecretValues: { verb: 'delete', resource: 'secrets' },
   rotateSecrets: { verb: 'rotate', resource: 'secrets' },
   doctor: { verb: 'get', resource: 'doctor' },
+  listCosts: { verb: 'list', resource: 'costs' },
   getStatus: { verb: 'get', resource: 'status' },
   register: { verb: 'take', resource: 'work' },
   poll: { verb: 'take', resource: 'work' },

@@ -67,6 +67,18 @@ export const ResourceViewSchema = z
         }),
       ),
       observedGeneration: z.int(),
+      usage: z
+        .object({
+          tokens: z.number(),
+          heldTokens: z.number().meta({ description: 'Set aside for calls that are not answered yet.' }),
+          money: z.number().nullable(),
+          heldMoney: z.number().nullable(),
+          share: z.number().meta({ description: 'What is spent of the limit that is used most, from 0.' }),
+          from: time,
+          until: time.nullable().meta({ description: 'Null: a rolling window, which moves all the time.' }),
+        })
+        .optional()
+        .meta({ description: 'Of a Budget: how much of its window is used.' }),
     }),
   })
   .meta({ id: 'Resource' })

@@ -1,5 +1,6 @@
 import type { JsonObject } from '../base/json.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
+import type { Usage } from '../domain/kinds/kind.ts'
 import type { Lifecycle } from '../domain/schema.ts'
 
 /** Bodies of the resource API. Times are RFC 3339 in UTC. */
@@ -28,6 +29,8 @@ export interface ResourceStatus {
   phase: string
   conditions: { type: string; status: 'true' | 'false' | 'unknown'; reason: string; message: string; since: string }[]
   observedGeneration: number
+  /** Of a Budget: how much of its window is used; absent of one that counts each run by itself. */
+  usage?: Usage
 }
 
 export interface ResourcePage {

@@ -13,6 +13,7 @@ import {
 import { EXCHANGE_PATHS } from './exchange.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
 import { AgentCheckSchema, CheckAgentSchema } from './rule-schemas.ts'
+import { CostsViewSchema, ListCostsQuerySchema } from './cost-schemas.ts'
 import { AskModelSchema, ModelResultSchema } from './model-schemas.ts'
 import { RESOURCE_ROUTES, type ResourceRouteId, type ResourceVerb } from './resource-routes.ts'
 import * as s from './schemas.ts'
@@ -77,6 +78,7 @@ export type RouteId =
   | 'listWorkers'
   | 'getStatus'
   | 'doctor'
+  | 'listCosts'
   | 'askModel'
   | 'checkAgent'
   | 'setSecretValues'
@@ -571,6 +573,14 @@ export const ROUTES: readonly Route[] = [
     path: '/v1/whoami',
     summary: 'Whose token this is, and what it reaches.',
     responses: [ok(access.WhoamiSchema)],
+  },
+  {
+    ...get,
+    id: 'listCosts',
+    path: '/v1/costs',
+    summary: 'What calls of models took, in tokens and money, by who made them.',
+    query: ListCostsQuerySchema,
+    responses: [ok(CostsViewSchema)],
   },
   {
     ...post,

@@ -18,6 +18,7 @@ export const CHECKS = [
   'approvals',
   'secrets',
   'models',
+  'budgets',
   'versions',
   'telemetry',
 ] as const satisfies DoctorRow['check'][]

@@ -374,6 +374,7 @@ describe('the doctor', () => {
     workers: [worker()],
     refusals: [],
     models: [],
+    budgets: [],
     servers: [{ id: 'srv_2', version: '0.1.0' }],
     bus: { hearing: { kind: 'heard', latencyMs: 1.25 }, others: [{ id: 'srv_2', deafMs: null }] },
     approvals: { pending: [], tokens: [], seesAll: true },

@@ -1,4 +1,5 @@
 import { checkApprovals } from './approvals-rule.ts'
+import { checkBudget } from './budgets-rule.ts'
 import { checkBus } from './bus-rule.ts'
 import { checkClock } from './clock-rule.ts'
 import { checkDirectory } from './disk-rule.ts'
@@ -35,6 +36,7 @@ export function diagnoseServer(s: ServerFacts): DoctorRow[] {
     ...checkWorkerClocks(s.workers),
     ...checkWorkers(s.workers, s.refusals),
     ...s.models.flatMap(checkModel),
+    ...s.budgets.flatMap(checkBudget),
     ...checkVersions({ cli: null, server: s.version, servers: s.servers, workers: s.workers }),
   ])
 }

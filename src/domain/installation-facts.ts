@@ -108,6 +108,25 @@ export interface ModelFacts {
   dangling: readonly { field: string; name: string }[]
 }
 
+/** A budget: how much of it is used, and what it names in vain. */
+export interface BudgetFacts {
+  /** With its namespace. */
+  budget: string
+  window: string
+  /** Used of the limit that is used most, from 0; 0 of one that counts each run by itself. */
+  share: number
+  /** The lowest share that it tells of; 1 when it tells of none. */
+  alert: number
+  /** RFC 3339; null when the window moves all the time. */
+  until: string | null
+  dangling: readonly { field: 'agents' | 'endpoints'; name: string }[]
+  /** Nothing that its selector names is there: it counts nothing. */
+  isIdle: boolean
+  /** Endpoints whose calls it refuses, because their price is not known. */
+  unpriced: readonly string[]
+  currency: string | null
+}
+
 export interface VersionFacts {
   cli: string | null
   server: string
@@ -179,6 +198,7 @@ export interface ServerFacts {
   workers: readonly DoctorWorker[]
   refusals: readonly RefusalFacts[]
   models: readonly ModelFacts[]
+  budgets: readonly BudgetFacts[]
   servers: readonly { id: string; version: string }[]
   /** Null on the embedded store, which has one server. */
   bus: BusFacts | null

@@ -251,16 +251,12 @@ export const LIMITS = {
   holdMs: 3_600_000,
   /** A call that only waits for others to give back what was set aside for them asks again after this. */
   holdRetryMs: 5_000,
-  /** How often budgets are looked at for what has to be told of. */
-  budgetLookMs: 10_000,
   /** Budgets that one look, or one namespace, has. */
   budgetsMax: 500,
   /** Calls of a rolling window that are looked through for when enough of it is free again. */
   freedRowsMax: 20_000,
   /** What was spent is remembered this long. */
   spendingMs: 400 * 24 * 3_600_000,
-  /** Rows of one answer about costs. */
-  costRowsMax: 1_000,
   /** Messages of one request to a model, and tools that it may offer. */
   modelMessagesMax: 1_000,
   modelToolsMax: 128,

@@ -2,6 +2,10 @@ import type { Provider } from './kinds/model-endpoint.ts'
 import type { PriceTable } from './kinds/price-table.ts'
 import { fitsName } from './name-pattern.ts'
 
+/** What costs are told apart by. Runs and workflows are those at the top: what runs below them take is theirs. */
+export const COST_GROUPS = ['agent', 'workflow', 'namespace', 'model', 'endpoint', 'run'] as const
+export type CostGroup = (typeof COST_GROUPS)[number]
+
 /** Tokens of one call. What is read from a cache or written to one is part of the input. */
 export interface TokenUsage {
   inputTokens: number

@@ -6,6 +6,7 @@ import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Random } from '../base/random.ts'
 import type { Tracer } from '../base/trace.ts'
+import type { ResourceView } from '../contract/resource-types.ts'
 import type { Db } from '../store/db.ts'
 import type { Binder } from './bind.ts'
 import type { Budgets } from './agents/budgets.ts'
@@ -70,6 +71,8 @@ export interface EngineContext extends EngineDeps {
   deadlines: Deadlines
   /** Told of each run that this server saw end. */
   onRunEnded?: (runId: string) => void
+  /** Resources with what budgets say of them. */
+  withUse(views: ResourceView[]): Promise<ResourceView[]>
   /** What keeps the values of applied secrets; refuses where nothing can be encrypted. */
   sealing: Sealing
   /** Runs below others that this server started: their ends are passed on at once. Only a hint. */

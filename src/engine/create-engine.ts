@@ -19,6 +19,7 @@ import type { EngineContext, EngineDeps, EngineTimes } from './context.ts'
 import { createBinder } from './bind.ts'
 import { Creator } from './creator.ts'
 import { Accountant } from './agents/accountant.ts'
+import { BudgetDesk } from './agents/budget-desk.ts'
 import { createDefinitionCache, createQueueRegistry } from './definitions.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Caller, Engine } from './engine.ts'
@@ -78,6 +79,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const deadlines = createDeadlines(deps.clock)
   const secrets = new Secrets(deps.db, deps.secrets)
   const gate = new RuleGate(deps)
+  const accountant = new Accountant(deps)
   const definitions = createDefinitionCache(deps.db, {
     refresh: (on) => ctx.queues.refresh(on),
     all: () => ctx.queues.all(),
@@ -94,12 +96,14 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     sealing: deps.secrets ? sealSecrets(deps.secrets) : refuseSealing,
     deadlines,
     children: new RecentRuns(),
-    budgets: deps.budgets ?? new Accountant(deps),
+    budgets: deps.budgets ?? accountant,
+    withUse: (views) => desk.withUse(views),
     tickWithin(ms) {
       nextWithin = Math.min(nextWithin, ms)
       wakeTicker()
     },
   }
+  const desk: BudgetDesk = new BudgetDesk(ctx, accountant)
   const dispatcher: Dispatcher = new Dispatcher(ctx)
   const creator = new Creator(ctx, dispatcher)
   const reporter = new Reporter(ctx, dispatcher)
@@ -117,6 +121,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
 
   hints.isAlone = () => ticker.servers <= 1
   ticker.deafMs = () => hints.deafMs()
+  ticker.onUpkeep = () => desk.look()
   ticker.onListenCheck = () => void hints.probe().catch(() => {})
   dispatcher.onDoubt = () => ticker.doubt()
   dispatcher.onUnserved = (queues, from) => hints.send({ queues, from })
@@ -331,11 +336,13 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     },
     listWorkers: (caller) => listWorkers(ctx, caller),
     getStatus: (caller) => readStatus(ctx, caller),
+    listCosts: (caller, asked) => desk.costs(caller, asked),
     examine: (caller) =>
       examineServer(ctx, {
         caller,
         refusals: dispatcher.workers.refusals(),
         models: () => models.examine(caller),
+        budgets: () => desk.examine(caller),
         hints,
       }),
 

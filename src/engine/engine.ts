@@ -1,3 +1,5 @@
+import type { CostGroup } from '../domain/prices.ts'
+import type { CostsView } from '../contract/api-types.ts'
 import type { JsonObject, Json } from '../base/json.ts'
 import type {
   ArtifactsRequest,
@@ -198,6 +200,11 @@ export interface Engine {
   listWorkers(caller: Caller): Promise<WorkerView[]>
   /** What is under way, of what the caller may see. */
   getStatus(caller: Caller): Promise<StatusView>
+  /** What calls of models took, of what the caller may see. Times are RFC 3339; null: all that is remembered. */
+  listCosts(
+    caller: Caller,
+    asked: { by: CostGroup; namespace: string | null; since: string | null; until: string | null; limit: number },
+  ): Promise<CostsView>
   /** What this server knows of the installation, for its doctor. A store that does not answer is a fact, not a failure. */
   examine(caller: Caller): Promise<ServerFacts>
 

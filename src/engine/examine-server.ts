@@ -1,4 +1,11 @@
-import type { DoctorWorker, ModelFacts, RefusalFacts, ServerFacts, TokenFacts } from '../domain/installation-facts.ts'
+import type {
+  BudgetFacts,
+  DoctorWorker,
+  ModelFacts,
+  RefusalFacts,
+  ServerFacts,
+  TokenFacts,
+} from '../domain/installation-facts.ts'
 import { Failure } from '../domain/failure.ts'
 import { covers, reachOf } from '../domain/tenancy.ts'
 import { listApprovals } from '../store/approvals/approvals.ts'
@@ -23,6 +30,7 @@ export async function examineServer(
     caller: Caller
     refusals: RefusalFacts[]
     models(): Promise<ModelFacts[]>
+    budgets(): Promise<BudgetFacts[]>
     hints: Pick<Hints, 'probe'>
   },
 ): Promise<ServerFacts> {
@@ -50,6 +58,7 @@ export async function examineServer(
       // Who was refused has no namespace yet: told to those alone who see all.
       refusals: reach(asked.caller) === null ? asked.refusals : [],
       models: await asked.models(),
+      budgets: await asked.budgets(),
       servers,
       bus,
       approvals,
@@ -65,6 +74,7 @@ export async function examineServer(
       workers: [],
       refusals: [],
       models: [],
+      budgets: [],
       servers: [],
       bus: null,
       approvals: null,

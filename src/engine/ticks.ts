@@ -56,6 +56,8 @@ export class Ticker {
   servers = 1
   /** For how long this server has not heard the others; null while it does. */
   deafMs: () => number | null = () => null
+  /** Called with the upkeep, once a minute. */
+  onUpkeep: () => Promise<void> = () => Promise.resolve()
   /** Called now and then beside other servers: whether they can still be heard. */
   onListenCheck: () => void = () => {}
 
@@ -322,6 +324,7 @@ export class Ticker {
     await pruneArtifacts(this.#ctx.db, LIMITS.tickItemsMax)
     await sweepBlobs(this.#ctx.db, { idleMs: LIMITS.blobIdleMs, limit: SWEPT_BLOBS_MAX })
     await pruneTombstones(this.#ctx.db, LIMITS.tombstoneMs, LIMITS.tickItemsMax)
+    await this.onUpkeep()
     if (this.servers > 1) this.onListenCheck()
     await this.#refused.flush(this.#ctx.db)
     await pruneAudit(this.#ctx.db, LIMITS.auditMs, LIMITS.tickItemsMax)

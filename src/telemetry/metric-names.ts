@@ -102,6 +102,17 @@ export const METRICS = {
     help: 'Calls of models that did not fit into a budget, by what becomes of their steps.',
     labels: { action: ['wait', 'fail'] },
   },
+  orrery_budgets: {
+    type: 'gauge',
+    of: 'server',
+    help: 'Budgets by how much of their window is used, looked at once a minute; near: a share was reached that is told of. Those for each run are left out.',
+    labels: { state: ['within', 'near', 'used_up'] },
+  },
+  orrery_budget_used_ratio: {
+    type: 'gauge',
+    of: 'server',
+    help: 'What is used of the budget that is used most, from 0.',
+  },
   orrery_budget_alerts_total: {
     type: 'counter',
     of: 'server',

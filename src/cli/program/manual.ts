@@ -69,6 +69,7 @@ export const MANUAL: Readonly<Record<string, Entry>> = {
   'context show': { see: ['context list', 'auth whoami'] },
   'context set': { see: ['context use', 'auth login'] },
   'context delete': { see: ['context list', 'auth logout'] },
+  costs: { see: ['get', 'models list'] },
   audit: { see: ['token list', 'auth whoami'] },
   explain: { see: ['runs show', 'doctor', 'help exit-codes'] },
   init: { see: ['run', 'help workflow'] },

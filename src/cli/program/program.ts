@@ -7,6 +7,7 @@ import { addApprovals } from './approval-commands.ts'
 import { addSecret } from './secret-commands.ts'
 import { addCompletion, addExplain, addHelp, addInit, addVersion } from './general-commands.ts'
 import { manualText } from './manual.ts'
+import { addCosts } from './cost-commands.ts'
 import { addModels } from './model-commands.ts'
 import { addTool } from './tool-commands.ts'
 import { examples, type ProgramOptions, usualFirst } from './options.ts'
@@ -49,6 +50,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addSecret(program, options)
   addModels(program, options)
   addTool(program, options)
+  addCosts(program, options)
   program.commandsGroup('Serve:')
   addUp(program, options)
   addWorker(program, options)

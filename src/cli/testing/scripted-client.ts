@@ -5,6 +5,7 @@ import type {
   ArtifactView,
   DoctorView,
   AuditView,
+  CostsView,
   CanIView,
   CreateTokenRequest,
   TokenView,
@@ -320,6 +321,8 @@ export class ScriptedClient implements Client {
   listTokens = (...args: unknown[]) => this.#answer('listTokens', args, { items: this.tokens, next: null })
   revokeToken = (id: string) => this.#answer('revokeToken', [id], tokenView({ id, state: 'revoked' }))
   canI = (...args: unknown[]) => this.#answer('canI', args, this.may)
+  costs: CostsView = { by: 'agent', items: [], more: false }
+  listCosts = (...args: unknown[]) => this.#answer('listCosts', args, this.costs)
   listAudit = (...args: unknown[]) => this.#answer('listAudit', args, { items: this.audit, next: null })
 
   async *followEvents(runId: string, options: { signal?: AbortSignal } = {}): AsyncIterable<ScriptedEvent> {

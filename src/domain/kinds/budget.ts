@@ -4,7 +4,7 @@ import { isCalendarWindow, isTimeZone, WINDOWS } from '../agents/windows.ts'
 import { LIMITS } from '../limits.ts'
 import { isObject, type Placed, placedProblem } from '../placed-problem.ts'
 import { dnsName } from './envelope.ts'
-import { defineKind, READY } from './kind.ts'
+import { defineKind, READY, type Usage } from './kind.ts'
 
 const names = z.array(dnsName).min(1).max(LIMITS.agentNamesMax).optional()
 
@@ -106,6 +106,28 @@ function crossCheck(spec: JsonObject): Placed[] {
 
 const textOf = (value: unknown): string => (typeof value === 'string' ? value : '')
 
+/** Tokens, money, or both, as a column shows them. */
+function amountText({ limits }: BudgetSpec, amount: { tokens: number; money: number | null }): string {
+  const parts = [
+    ...(limits.tokens === undefined ? [] : [`${amount.tokens} tokens`]),
+    ...(limits.money === undefined ? [] : [`${Number((amount.money ?? 0).toFixed(4))} ${limits.currency ?? ''}`]),
+  ]
+  return parts.join(', ')
+}
+
+const limitText = (spec: BudgetSpec): string =>
+  amountText(spec, { tokens: spec.limits.tokens ?? 0, money: spec.limits.money ?? null })
+
+/** When what was spent counts no more. */
+const resetText = ({ window }: BudgetSpec, usage: Usage | undefined): string =>
+  window === 'run' ? 'with each run' : window === '24h' ? '24h after each call' : (usage?.until ?? '-')
+
+const shown = (spec: JsonObject, text: (budget: BudgetSpec) => string): string => {
+  const read = budgetSpecSchema.safeParse(spec)
+  // One of a newer server is shown as far as it is understood.
+  return read.success ? text(read.data) : '-'
+}
+
 export const budgetKind = defineKind({
   kind: 'Budget',
   plural: 'budgets',
@@ -113,7 +135,22 @@ export const budgetKind = defineKind({
   summary: 'What calls of models may spend, in tokens and in money.',
   spec: budgetSpecSchema,
   crossCheck,
-  columns: [{ title: 'WINDOW', text: ({ spec }) => textOf(spec['window']) }],
+  columns: [
+    { title: 'WINDOW', text: ({ spec }) => textOf(spec['window']) },
+    {
+      title: 'SPENT',
+      align: 'right',
+      text: ({ spec, status: { usage } }) => (usage ? shown(spec, (budget) => amountText(budget, usage)) : '-'),
+    },
+    { title: 'LIMIT', align: 'right', text: ({ spec }) => shown(spec, limitText) },
+    {
+      title: 'USED',
+      align: 'right',
+      text: ({ status: { usage } }) => (usage ? `${Math.floor(usage.share * 100)}%` : '-'),
+    },
+    { title: 'RESETS', text: ({ spec, status: { usage } }) => shown(spec, (budget) => resetText(budget, usage)) },
+    { title: 'PHASE', wide: true, text: ({ status: { phase } }) => phase },
+  ],
   statusOf: () => ({ phase: 'ready', conditions: [READY] }),
 })
 

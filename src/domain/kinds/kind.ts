@@ -18,13 +18,32 @@ export interface KindStatus {
   conditions: Condition[]
 }
 
+/** Of a budget: how much of its window is used at the moment. */
+export interface Usage {
+  tokens: number
+  /** Set aside for calls that are not answered yet. */
+  heldTokens: number
+  /** In the currency of its limit; null: it limits none. */
+  money: number | null
+  heldMoney: number | null
+  /** What is spent of the limit that is used most, from 0. */
+  share: number
+  /** When its window began, and when it ends; null: a rolling one, which moves all the time. */
+  from: string
+  until: string | null
+}
+
 /** A column of `orrery get` beside name and age. */
 export interface KindColumn {
   title: string
   align?: 'left' | 'right'
   /** Shown with `-o wide` alone. */
   wide?: true
-  text(resource: { spec: JsonObject; status: { phase: string }; metadata: { generation: number } }): string
+  text(resource: {
+    spec: JsonObject
+    status: { phase: string; usage?: Usage | undefined }
+    metadata: { generation: number }
+  }): string
 }
 
 /** Everything that is known of a document after the text: what is wrong with it, and what a workflow compiles to. */

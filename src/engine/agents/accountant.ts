@@ -77,13 +77,18 @@ export class Accountant implements Budgets {
     else metrics.count('orrery_calls_unpriced_total')
   }
 
+  /** Counts windows forward and tells of shares that were reached: what was spent since somebody last asked. */
+  async look(tx: Queryable, windows: readonly { budget: Budget; window: OpenWindow }[]): Promise<Ledger[]> {
+    const ledgers = [...(await this.#open(tx, windows, [])).values()]
+    await this.#tell(tx, ledgers)
+    return ledgers
+  }
+
   async reserve(tx: Queryable, wishes: readonly ReserveWish[]): Promise<(null | Refusal)[]> {
     if (wishes.length === 0) return []
-    const { now, budgets: live } = await listBudgets(
-      tx,
-      [...new Set(wishes.map((wish) => wish.namespace))],
-      LIMITS.budgetsMax * new Set(wishes.map((wish) => wish.namespace)).size,
-    )
+    const namespaces = [...new Set(wishes.map((wish) => wish.namespace))]
+    const page = { after: null, limit: LIMITS.budgetsMax * namespaces.length }
+    const { now, budgets: live } = await listBudgets(tx, namespaces, page)
     if (live.length === 0 && wishes.every(({ caps = [] }) => caps.length === 0)) return wishes.map(() => null)
     const budgets = live.map(readLive)
     const origins = await findOrigins(
@@ -140,7 +145,7 @@ export class Accountant implements Budgets {
       answers.push(null)
     }
     await putHolds(tx, holds, LIMITS.holdMs)
-    await this.tell(tx, [...ledgers.values()])
+    await this.#tell(tx, [...ledgers.values()])
     return answers
   }
 
@@ -186,7 +191,7 @@ export class Accountant implements Budgets {
   }
 
   /** Tells of each share that was reached once in a window; of one of a rolling window again when it was below it in between. */
-  async tell(on: Queryable, ledgers: readonly Ledger[]): Promise<void> {
+  async #tell(on: Queryable, ledgers: readonly Ledger[]): Promise<void> {
     const fresh: { alert: Alert; budget: Budget; used: number }[] = []
     const left: Alert[] = []
     for (const { budget, window, state } of ledgers) {

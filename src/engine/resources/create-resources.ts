@@ -183,7 +183,10 @@ export function createResources(ctx: EngineContext): ResourceEngine {
       return answer
     },
 
-    get: async (caller, ref) => viewResource(await mustFind(caller, ref)),
+    async get(caller, ref) {
+      const view = viewResource(await mustFind(caller, ref))
+      return (await ctx.withUse([view]))[0] ?? view
+    },
 
     async list(caller, which, { cursor, limit }) {
       // The clock before the rows: a watch from there may repeat what is on the page, and misses nothing.
@@ -194,7 +197,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
       return {
         apiVersion: API_VERSION,
         kind: 'List',
-        items: shown.map(viewResource),
+        items: await ctx.withUse(shown.map(viewResource)),
         next: last ? cursorOf(last) : null,
         resourceVersion: String(clock.version),
       }

@@ -18,6 +18,19 @@ export async function noteAlerts(db: Queryable, alerts: readonly Alert[]): Promi
   )
 }
 
+/** The highest share that was told of in each window, with when. */
+export async function findNotedAlerts(
+  db: Queryable,
+  windows: readonly CounterKey[],
+): Promise<(CounterKey & { share: number; at: Date })[]> {
+  return db.query(
+    `select distinct on (budget, key) budget, key, share, at from budget_alert
+      where (budget, key) in (select * from unnest($1::text[], $2::text[])) order by budget, key, share desc`,
+    [windows.map((w) => w.budget), windows.map((w) => w.key)],
+    { name: 'find_noted_alerts' },
+  )
+}
+
 /** Forgets that shares were told of: a rolling window has come below them. */
 export async function forgetAlerts(db: Queryable, alerts: readonly Alert[]): Promise<void> {
   if (alerts.length === 0) return

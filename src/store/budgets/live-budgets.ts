@@ -10,17 +10,18 @@ export interface LiveBudget {
   spec: JsonObject
 }
 
-/** The budgets of namespaces (null: of all) as they are now, with the time of the database. */
+/** A page of the budgets of namespaces (null: of all) as they are now, by namespace and name, with the time of the database. */
 export async function listBudgets(
   on: Queryable,
   namespaces: readonly string[] | null,
-  limit: number,
+  page: { after: { namespace: string; name: string } | null; limit: number },
 ): Promise<{ now: Date; budgets: LiveBudget[] }> {
   const rows = await on.query<LiveBudget & { now: Date }>(
     `select uid, namespace, name, generation, resource_version as version, spec, clock_now() as now from resource
       where kind = 'Budget' and ($1::text[] is null or namespace = any($1::text[])) and deleted_at is null
-      order by namespace, name limit $2`,
-    [namespaces, limit],
+        and (namespace, name) > ($2, $3)
+      order by namespace, name limit $4`,
+    [namespaces, page.after?.namespace ?? '', page.after?.name ?? '', page.limit],
     { name: 'list_budgets' },
   )
   return { now: rows[0]?.now ?? new Date(0), budgets: rows }

@@ -1,3 +1,4 @@
+import type { CostGroup } from '../../domain/prices.ts'
 import type { Queryable } from '../db.ts'
 import type { Origin } from './origins.ts'
 
@@ -70,10 +71,6 @@ export async function pruneSpending(db: Queryable, keepMs: number, limit: number
   )
   return rows.length
 }
-
-/** What costs are told apart by. */
-export const COST_GROUPS = ['agent', 'workflow', 'namespace', 'model', 'endpoint', 'run'] as const
-export type CostGroup = (typeof COST_GROUPS)[number]
 
 const GROUP_BY: Record<CostGroup, string> = {
   agent: 'agent',
