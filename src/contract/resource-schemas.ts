@@ -74,6 +74,7 @@ export const ResourceViewSchema = z
           money: z.number().nullable(),
           heldMoney: z.number().nullable(),
           share: z.number().meta({ description: 'What is spent of the limit that is used most, from 0.' }),
+          waiting: z.int().meta({ description: 'Steps that wait for it.' }),
           from: time,
           until: time.nullable().meta({ description: 'Null: a rolling window, which moves all the time.' }),
         })

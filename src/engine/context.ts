@@ -6,6 +6,7 @@ import type { Log } from '../base/log.ts'
 import type { Metrics } from '../base/metrics.ts'
 import type { Random } from '../base/random.ts'
 import type { Tracer } from '../base/trace.ts'
+import type { StepFacts } from '../domain/reasons/step-reason.ts'
 import type { ResourceView } from '../contract/resource-types.ts'
 import type { Db } from '../store/db.ts'
 import type { Binder } from './bind.ts'
@@ -71,6 +72,8 @@ export interface EngineContext extends EngineDeps {
   deadlines: Deadlines
   /** Told of each run that this server saw end. */
   onRunEnded?: (runId: string) => void
+  /** How budgets stand, by `namespace/name`, that steps of a run wait for. */
+  budgetsHolding(runId: string, names: readonly string[]): Promise<Map<string, StepFacts['budgets'][number]>>
   /** Resources with what budgets say of them. */
   withUse(views: ResourceView[]): Promise<ResourceView[]>
   /** What keeps the values of applied secrets; refuses where nothing can be encrypted. */

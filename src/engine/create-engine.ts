@@ -98,6 +98,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     children: new RecentRuns(),
     budgets: deps.budgets ?? accountant,
     withUse: (views) => desk.withUse(views),
+    budgetsHolding: (runId, names) => desk.holding(runId, names),
     tickWithin(ms) {
       nextWithin = Math.min(nextWithin, ms)
       wakeTicker()

@@ -30,7 +30,7 @@ const PLACES_MAX = 20
 /** forEach steps of one page whose places are looked up: a query each. */
 const GROUPS_MAX = 20
 
-/** Approvals that a step waits for. */
+/** Approvals, or names of budgets, that a step waits for. */
 const idsOf = (row: Pick<StepReadRow, 'waits_on'>): string[] => row.waits_on?.split(' ') ?? []
 
 type QueuedRow = Pick<StepReadRow, 'queue_id' | 'node' | 'path' | 'queued_ms'>
@@ -73,12 +73,19 @@ export class ReasonFinder {
       this.#ctx.db,
       open.flatMap((r) => (r.waits === 'approval' ? idsOf(r) : [])),
     )
+    const budgets = await this.#ctx.budgetsHolding(
+      this.#run.id,
+      open.flatMap((r) => (r.waits === 'budget' ? idsOf(r) : [])),
+    )
     const found: (Reason | null)[] = []
     for (const row of rows) {
       if (isStepTerminal(row.state)) found.push(null)
       else
         found.push(
-          stepReason({ ...this.#factsOf(row, { states, groups, running, asked }), dispatch: await this.#waitOf(row) }),
+          stepReason({
+            ...this.#factsOf(row, { states, groups, running, asked, budgets }),
+            dispatch: await this.#waitOf(row),
+          }),
         )
     }
     return found
@@ -91,11 +98,13 @@ export class ReasonFinder {
       groups,
       running,
       asked,
+      budgets,
     }: {
       states: ReadonlyMap<number, StepState>
       groups: ReadonlyMap<number, string[]>
       running: ReadonlyMap<string, SessionRow>
       asked: ReadonlyMap<string, StepFacts['asks'][number]>
+      budgets: ReadonlyMap<string, StepFacts['budgets'][number]>
     },
   ): StepFacts {
     const node = this.#definition.nodes[row.node]
@@ -109,6 +118,7 @@ export class ReasonFinder {
       waits: row.waits,
       on: row.waits_on,
       asks: row.waits === 'approval' ? idsOf(row).flatMap((id) => asked.get(id) ?? []) : [],
+      budgets: row.waits === 'budget' ? idsOf(row).flatMap((name) => budgets.get(name) ?? []) : [],
       tries: row.tries,
       stop: this.#run.stop,
       runCreatedAt: this.#run.created_at.toISOString(),

@@ -149,6 +149,7 @@ export const budgetKind = defineKind({
       text: ({ status: { usage } }) => (usage ? `${Math.floor(usage.share * 100)}%` : '-'),
     },
     { title: 'RESETS', text: ({ spec, status: { usage } }) => shown(spec, (budget) => resetText(budget, usage)) },
+    { title: 'WAITING', align: 'right', wide: true, text: ({ status: { usage } }) => String(usage?.waiting ?? '-') },
     { title: 'PHASE', wide: true, text: ({ status: { phase } }) => phase },
   ],
   statusOf: () => ({ phase: 'ready', conditions: [READY] }),

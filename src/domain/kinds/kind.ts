@@ -28,6 +28,8 @@ export interface Usage {
   heldMoney: number | null
   /** What is spent of the limit that is used most, from 0. */
   share: number
+  /** Steps that wait for it. */
+  waiting: number
   /** When its window began, and when it ends; null: a rolling one, which moves all the time. */
   from: string
   until: string | null

@@ -1,5 +1,6 @@
 import type { StepState } from '../machines.ts'
 import { isStepTerminal } from '../machines.ts'
+import type { JsonObject } from '../../base/json.ts'
 import { type Reason, waitReason } from './reason.ts'
 import { type FailureRecord, failureRecord } from '../failure.ts'
 import { reasonOfFailure } from './reason.ts'
@@ -14,6 +15,8 @@ export interface StepFacts {
   on: string | null
   /** What approvals ask that it waits for and that are not decided; empty when there are none, or their rows are gone. */
   asks: readonly { approval: string; message: string; isCall: boolean }[]
+  /** Budgets that it waits for, as they stand; empty of those that are gone. */
+  budgets: readonly { budget: string; text: string; figures: JsonObject }[]
   tries: number
   /** A stop of the whole run was asked for. */
   stop: 'cancel' | 'fail_fast' | 'timeout' | null
@@ -185,6 +188,7 @@ function parkedReason(f: StepFacts, since: string): Reason | null {
     case 'budget': {
       const budgets = on.split(' ')
       const again = f.dueAt === null ? 'when its limit is raised' : 'when its window moves, or its limit is raised'
+      if (f.budgets.length > 0) return budgetReason(f, when)
       return waitReason('budget', `waiting for ${list(budgets)}: it is used up`, {
         evidence: { budgets },
         remediation: `It goes on by itself ${again}. Look at it: orrery get budget ${(budgets[0] ?? '').split('/').at(-1)}`,
@@ -194,6 +198,16 @@ function parkedReason(f: StepFacts, since: string): Reason | null {
     default:
       return null
   }
+}
+
+function budgetReason(f: StepFacts, { since, until }: { since: string; until: string | null }): Reason {
+  const names = f.budgets.map(({ budget }) => budget)
+  const when = until === null ? 'Nothing of it becomes free by itself' : `It goes on by itself at ${until} or before`
+  const failure = failureRecord('budget.exceeded', `waiting for ${f.budgets.map(({ text }) => text).join('; ')}`, {
+    evidence: { budgets: f.budgets.map(({ figures }) => figures) },
+    remediation: `${when}. To go on at once, raise the limits of ${list(names)} (orrery edit budget ${(names[0] ?? '').split('/').at(-1)}), or delete it.`,
+  })
+  return { ...reasonOfFailure(failure, since), ...(until === null ? {} : { until }) }
 }
 
 function approvalReason(

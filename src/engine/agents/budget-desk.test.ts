@@ -95,6 +95,7 @@ describe('a Budget', () => {
       LIMIT: '1000 tokens, 2 USD',
       USED: '60%',
       RESETS: '2026-01-02T00:00:00.000Z',
+      WAITING: '0',
       PHASE: 'ready',
     })
     const { items } = await engine.resources.list(

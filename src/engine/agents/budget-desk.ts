@@ -1,3 +1,4 @@
+import type { JsonObject } from '../../base/json.ts'
 import type { CostsView } from '../../contract/api-types.ts'
 import type { ResourceView } from '../../contract/resource-types.ts'
 import { shareOf } from '../../domain/agents/fit.ts'
@@ -6,18 +7,21 @@ import type { Usage } from '../../domain/kinds/kind.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { CostGroup } from '../../domain/prices.ts'
 import { shownNamespace } from '../../domain/tenancy.ts'
+import type { StepFacts } from '../../domain/reasons/step-reason.ts'
 import { findNotedAlerts } from '../../store/budgets/alerts.ts'
 import { type Count, countWindows, pruneCounters } from '../../store/budgets/counters.ts'
 import { sweepHolds } from '../../store/budgets/holds.ts'
 import { listBudgets } from '../../store/budgets/live-budgets.ts'
+import { findOrigins } from '../../store/budgets/origins.ts'
 import { pruneSpending, sumCosts } from '../../store/budgets/spending.ts'
 import type { Queryable } from '../../store/db.ts'
+import { countBudgetWaiters } from '../../store/steps/budget-waits.ts'
 import { findResources, listResources } from '../../store/resources/read-resources.ts'
 import type { EngineContext } from '../context.ts'
 import type { Caller } from '../engine.ts'
 import { reach, reachWithin } from '../visible.ts'
 import type { Accountant } from './accountant.ts'
-import { type Budget, type OpenWindow, readLive, shownBudget, windowAt } from './budget-windows.ts'
+import { type Budget, budgetName, type OpenWindow, readLive, shownBudget, windowAt } from './budget-windows.ts'
 import { PriceBook } from './price-book.ts'
 
 /** A budget with what is in its window at the moment. */
@@ -27,6 +31,8 @@ interface Used {
   window: OpenWindow | null
   count: Count | null
   share: number
+  /** Steps that wait for it. */
+  waiting: number
 }
 
 /** Budgets whose counters one transaction of the upkeep locks. */
@@ -125,9 +131,27 @@ export class BudgetDesk {
     })
   }
 
-  async #used(on: Queryable, namespaces: readonly string[] | null): Promise<Used[]> {
+  /** How the budgets stand that steps of a run wait for; those that are gone are left out. */
+  async holding(runId: string, names: readonly string[]): Promise<Map<string, StepFacts['budgets'][number]>> {
+    if (names.length === 0) return new Map()
+    const { db } = this.#ctx
+    const namespaces = [...new Set(names.map((name) => name.slice(0, name.lastIndexOf('/'))))]
+    const origin = (await findOrigins(db, [runId])).get(runId)
+    const used = await this.#used(db, namespaces, origin?.rootRun ?? runId)
+    return new Map(
+      used
+        .filter(({ budget }) => names.includes(budgetName(budget)))
+        .map((one) => [
+          budgetName(one.budget),
+          { budget: shownBudget(one.budget), text: standText(one), figures: figuresOf(one) },
+        ]),
+    )
+  }
+
+  async #used(on: Queryable, namespaces: readonly string[] | null, rootRun: string | null = null): Promise<Used[]> {
     const { now, budgets: live } = await listBudgets(on, namespaces, { after: null, limit: LIMITS.budgetsMax })
-    const budgets = live.map(readLive).map((budget) => ({ budget, window: windowAt(budget, now.getTime(), null) }))
+    const budgets = live.map(readLive).map((budget) => ({ budget, window: windowAt(budget, now.getTime(), rootRun) }))
+    const waiting = budgets.length === 0 ? new Map<string, number>() : await countBudgetWaiters(on)
     const counts = new Map(
       (
         await countWindows(
@@ -138,7 +162,8 @@ export class BudgetDesk {
     )
     return budgets.map(({ budget, window }) => {
       const count = (window && counts.get(keyOf(window))) ?? null
-      return { budget, window, count, share: count ? shareOf(budget.spec, count) : 0 }
+      const share = count ? shareOf(budget.spec, count) : 0
+      return { budget, window, count, share, waiting: waiting.get(budgetName(budget)) ?? 0 }
     })
   }
 
@@ -204,6 +229,49 @@ export class BudgetDesk {
   }
 }
 
+const WINDOW_TEXT = {
+  run: 'this run',
+  '24h': 'the last 24 hours',
+  day: 'the day',
+  week: 'the week',
+  month: 'the month',
+}
+
+/** `budget default/team: 95 of 100 tokens of the day are spent, 3 set aside`. */
+function standText({ budget, count }: Used): string {
+  const { limits, window } = budget.spec
+  const parts = [
+    ...(limits.tokens === undefined
+      ? []
+      : [[count?.tokens ?? 0, limits.tokens, 'tokens', count?.heldTokens ?? 0] as const]),
+    ...(limits.money === undefined
+      ? []
+      : [[(count?.nanos ?? 0) / 1e9, limits.money, limits.currency ?? '', (count?.heldNanos ?? 0) / 1e9] as const]),
+  ].map(
+    ([spent, limit, unit, held]) =>
+      `${spent} of ${limit} ${unit} of ${WINDOW_TEXT[window]} are spent${held > 0 ? `, ${held} set aside` : ''}`,
+  )
+  return `budget ${shownBudget(budget)}: ${parts.join(', ')}`
+}
+
+const figuresOf = ({ budget, window, count, share }: Used): JsonObject => ({
+  budget: shownBudget(budget),
+  window: budget.spec.window,
+  ...(budget.spec.limits.tokens === undefined
+    ? {}
+    : { tokens: count?.tokens ?? 0, heldTokens: count?.heldTokens ?? 0, limit: budget.spec.limits.tokens }),
+  ...(budget.spec.limits.money === undefined
+    ? {}
+    : {
+        money: (count?.nanos ?? 0) / 1e9,
+        heldMoney: (count?.heldNanos ?? 0) / 1e9,
+        moneyLimit: budget.spec.limits.money,
+        currency: budget.spec.limits.currency ?? null,
+      }),
+  share,
+  until: window?.until ? iso(window.until) : null,
+})
+
 const isAllMissing = (names: readonly string[] | undefined, missing: readonly string[]): boolean =>
   names !== undefined && missing.length === names.length
 
@@ -228,6 +296,7 @@ function withUsage(view: ResourceView, used: Used, notedAt: Date | null): Resour
     money: limits.currency === undefined ? null : count.nanos / 1e9,
     heldMoney: limits.currency === undefined ? null : count.heldNanos / 1e9,
     share,
+    waiting: used.waiting,
     from: window.from?.toISOString() ?? view.metadata.createdAt,
     until: window.until === null ? null : iso(window.until),
   }
@@ -260,8 +329,8 @@ function withUsage(view: ResourceView, used: Used, notedAt: Date | null): Resour
 function withHolders(view: ResourceView, used: readonly Used[], notedAt: ReadonlyMap<string, Date>): ResourceView {
   const model = view.spec['model']
   const holding = used.filter(
-    ({ budget: { namespace, spec }, share }) =>
-      share >= 1 &&
+    ({ budget: { namespace, spec }, share, waiting }) =>
+      (share >= 1 || waiting > 0) &&
       namespace === view.metadata.namespace &&
       (spec.selector.agents?.includes(view.metadata.name) ?? true) &&
       (spec.selector.endpoints === undefined || (typeof model === 'string' && spec.selector.endpoints.includes(model))),
@@ -280,7 +349,9 @@ function withHolders(view: ResourceView, used: readonly Used[], notedAt: Readonl
         : []),
     ]
     const which = narrow.length > 0 ? ` for ${narrow.join(' and ')}` : ''
-    return `budget ${shownBudget(one.budget)} is used up${which}, ${resetText(one)}`
+    return one.share >= 1
+      ? `budget ${shownBudget(one.budget)} is used up${which}, ${resetText(one)}`
+      : `${one.waiting} step${one.waiting === 1 ? '' : 's'} wait${one.waiting === 1 ? 's' : ''} for budget ${shownBudget(one.budget)}${which}`
   })
   const times = holding.flatMap(({ window }) => (window && notedAt.get(keyOf(window))) ?? [])
   const since = times.toSorted((a, b) => a.getTime() - b.getTime())[0]

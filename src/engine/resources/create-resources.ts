@@ -22,6 +22,7 @@ import type { EngineContext } from '../context.ts'
 import { entryIn } from '../access.ts'
 import type { Caller } from '../engine.ts'
 import { canSee, reach, shownReach } from '../visible.ts'
+import { wakeForChanges } from '../agents/wake-for-changes.ts'
 import { conflictOf, meets, type PlannedWrite, planWrite } from './plan-apply.ts'
 import type { Precondition, Ref, ResourceEngine, ResourceSelection } from './resource-engine.ts'
 import { findStart } from './start-of-workflow.ts'
@@ -159,10 +160,17 @@ export function createResources(ctx: EngineContext): ResourceEngine {
       if (!dryRun)
         for (const { definition } of documents)
           if (definition) await putDefinition(db, versionless(definition), { standalone: false })
+      let woken = 0
       const answer = await db.transaction(async (tx): Promise<ApplyResponse> => {
         const clock = await lockResourceClock(tx)
         const all = await planAll(tx, documents, { precondition, dryRun })
         const versions = dryRun ? new Map<Written, number>() : await writeAll(tx, caller, all, clock.version)
+        woken = dryRun
+          ? 0
+          : await wakeForChanges(
+              tx,
+              all.filter(({ plan }) => plan.outcome !== 'unchanged').map(({ document }) => document),
+            )
         return {
           dryRun,
           resources: all.map((written) => {
@@ -180,6 +188,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         }
       })
       if (!dryRun) feed.wake()
+      if (woken > 0) ctx.tickWithin(0)
       return answer
     },
 
@@ -204,6 +213,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
     },
 
     async remove(caller, ref, { precondition, dryRun }) {
+      let woken = 0
       const row = await db.transaction(async (tx) => {
         const clock = await lockResourceClock(tx)
         const [found] = canSee(caller, ref.namespace) ? await findResources(tx, [ref]) : []
@@ -220,10 +230,12 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         await advanceResourceClock(tx, version)
         const action = `${kindOf(ref.kind).plural}.delete`
         await recordAudit(tx, [entryIn(ctx, caller, ref.namespace, { action, object: ref.name })])
+        woken = await wakeForChanges(tx, [ref])
         return found
       })
       if (!row) throw await notFound(caller, ref)
       feed.wake()
+      if (woken > 0) ctx.tickWithin(0)
       return viewResource(row)
     },
 

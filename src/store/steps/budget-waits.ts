@@ -29,6 +29,18 @@ export async function wakeBudgetWaiters(db: Queryable, budgets: readonly string[
   return rows.length
 }
 
+/** How many steps wait for each budget, by `namespace/name`. */
+export async function countBudgetWaiters(db: Queryable): Promise<Map<string, number>> {
+  const rows = await db.query<{ budget: string; count: number }>(
+    `select b.budget, count(*)::int as count from step s cross join lateral unnest(string_to_array(s.waits_on, ' ')) as b(budget)
+      where s.waits not in ('backoff', 'children', 'timer', 'event', 'approval', 'child') and s.state = 'waiting'
+      group by b.budget`,
+    [],
+    { name: 'count_budget_waiters' },
+  )
+  return new Map(rows.map((row) => [row.budget, row.count]))
+}
+
 /** Whether one of these budgets has let go of those who wait since the step was leased. Holds them, so that the step may begin to wait. */
 export async function areBudgetsWoken(
   tx: Queryable,
