@@ -51,7 +51,7 @@ export const LIMITS = {
   /** Outputs up to this size stay in the step's row; larger ones have a table of their own. */
   inlineOutputBytes: 8 * 1024,
   /** The most that a tool may be let give, as JSON. */
-  toolOutputMaxBytes: 16 * 1024 * 1024,
+  toolOutputMaxBytes: 4 * 1024 * 1024,
   /** The text of a .proto file of a tool. */
   protoChars: 200_000,
   /** One line of why a tool failed. */

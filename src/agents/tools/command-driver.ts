@@ -143,13 +143,14 @@ export async function environmentOf(
 export const stdinOf = (form: CommandBlock['stdin'], envelope: ToolCallEnvelope): string =>
   form === 'none' ? '' : JSON.stringify(form === 'input' ? envelope.input : envelope)
 
+/** Processes are not counted here: the kernel would count all that the user of the worker runs. */
 function startOnHost(limits: CommandBlock['limits'], argv: string[], env: DriverEnv): { file: string; args: string[] } {
   const [file = '', ...args] = argv
   if (findProgram('prlimit') === null) {
     env.log('there is no prlimit on this host: command.limits do not hold')
     return { file, args }
   }
-  const [first = '', ...rest] = limited(limits, argv)
+  const [first = '', ...rest] = limited({ ...limits, processes: null }, argv)
   return { file: first, args: rest }
 }
 

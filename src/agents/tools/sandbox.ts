@@ -1,4 +1,5 @@
 import { accessSync, constants, lstatSync, readlinkSync, statSync } from 'node:fs'
+import { release } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../../domain/failure.ts'
 
@@ -26,12 +27,21 @@ export const FILES_INSIDE = '/tools'
 /** What of /etc a program needs that is no secret: names of libraries, certificates, the time zone. */
 const ETC = ['alternatives', 'ld.so.cache', 'ld.so.conf', 'ld.so.conf.d', 'ssl', 'ca-certificates', 'pki', 'localtime']
 
+export interface ProgramLimits {
+  memoryBytes: number
+  /** In ms; the kernel counts whole seconds. */
+  cpu: number
+  /** Null: any number. */
+  processes: number | null
+  fileBytes: number
+}
+
 export interface SandboxWish {
   /** A directory that is seen, not written, as `/tools`; null: none. */
   files: string | null
   /** Further paths that are seen, not written, where they are. */
   seen?: readonly string[]
-  limits: { memoryBytes: number; cpu: number; processes: number; fileBytes: number }
+  limits: ProgramLimits
   /** The program as it is found inside, and its arguments. */
   argv: readonly string[]
 }
@@ -59,14 +69,20 @@ export function sandboxed({ files, seen, limits, argv }: SandboxWish, find: type
       ...(files === null ? [] : ['--ro-bind', files, FILES_INSIDE]),
       ...(seen ?? []).flatMap((path) => ['--ro-bind', path, path]),
       ...['--chdir', '/tmp', '--'],
-      ...limited(limits, argv, find),
+      ...limited(countable(limits), argv, find),
     ],
   }
 }
 
+/** Until Linux 5.14 the processes of a sandbox are counted with all others of the worker's user, so that none could be begun. */
+function countable(limits: ProgramLimits): ProgramLimits {
+  const [major = 0, minor = 0] = release().split('.').map(Number)
+  return major > 5 || (major === 5 && minor >= 14) ? limits : { ...limits, processes: null }
+}
+
 /** The same program with what the kernel is told that it may take. */
 export function limited(
-  { memoryBytes, cpu, processes, fileBytes }: SandboxWish['limits'],
+  { memoryBytes, cpu, processes, fileBytes }: ProgramLimits,
   argv: readonly string[],
   find: typeof findProgram = findProgram,
 ): string[] {
@@ -78,7 +94,7 @@ export function limited(
     `--data=${memoryBytes}`,
     // The soft one is told by a signal that says why; the hard one ends whoever does not listen.
     `--cpu=${seconds}:${seconds + 1}`,
-    `--nproc=${processes}`,
+    ...(processes === null ? [] : [`--nproc=${processes}`]),
     `--fsize=${fileBytes}`,
     '--core=0',
     '--',

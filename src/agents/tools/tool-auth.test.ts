@@ -4,7 +4,9 @@ import type { JsonObject } from '../../base/json.ts'
 import { seededRandom } from '../../base/random.ts'
 import { callOf, callTool, envOf, toolOf } from '../testing/tool-rig.ts'
 import { sendJson, serveTool } from '../testing/tool-server.ts'
+import { createEgress, withinHosts } from '../egress.ts'
 import { createToolRunner } from './create-tool-runner.ts'
+import type { ToolEnv } from './tool-driver.ts'
 
 const ref = (key: string): JsonObject => ({ secret: 'api', key })
 const SECRETS = { 'api/id': 'client-1', 'api/secret': 'correct-horse', 'api/user': 'someone', 'api/blank': ' \n' }
@@ -77,7 +79,8 @@ async function borrowing(
       ...given.auth,
     },
   })
-  const call = () => runner.call('it', spec, callOf({}), envOf(SECRETS, { clock }).env)
+  const call = (more: Partial<ToolEnv> = {}) =>
+    runner.call('it', spec, callOf({}), envOf(SECRETS, { clock, ...more }).env)
   const shown = () => tool.seen.map(({ headers }) => headers.authorization)
   return { call, clock, login, tool, shown }
 }
@@ -102,6 +105,19 @@ describe('a token of client credentials', () => {
     ])
   })
 
+  test('is not handed to whom a rule does not let borrow it', async () => {
+    const { call, login, tool } = await borrowing()
+    expect((await call()).result.ok).toBe(true)
+    const { hostname } = new URL(tool.url)
+    const egress = withinHosts(createEgress(), [{ rule: 'policy/hosts', hosts: ['elsewhere.example'] }])
+    expect((await call({ egress })).result).toMatchObject({
+      ok: false,
+      code: 'policy.denied',
+      evidence: { host: hostname },
+    })
+    expect([login.seen.length, tool.seen.length]).toEqual([1, 1])
+  })
+
   test('is borrowed by the body where that is wanted', async () => {
     const { call, login } = await borrowing({ auth: { clientIn: 'body' } })
     await call()
@@ -111,8 +127,17 @@ describe('a token of client credentials', () => {
 
   test('is borrowed by one of many that need it', async () => {
     const { call, login } = await borrowing()
-    const all = await Promise.all(Array.from({ length: 20 }, call))
+    const all = await Promise.all(Array.from({ length: 20 }, () => call()))
     expect([all.every(({ result }) => result.ok), login.seen.length]).toEqual([true, 1])
+  })
+
+  test('that ended is borrowed anew by one of many', async () => {
+    const { call, clock, login, shown } = await borrowing()
+    await call()
+    clock.advance(100_000)
+    await Promise.all(Array.from({ length: 20 }, () => call()))
+    expect(login.seen.length).toBe(2)
+    expect(new Set(shown().slice(1))).toEqual(new Set(['Bearer token-number-2']))
   })
 
   test('is borrowed anew when it was refused, once a call, also of a writing tool', async () => {

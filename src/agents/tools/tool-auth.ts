@@ -50,11 +50,13 @@ export function createToolAuth(clock: Clock): ToolAuth {
 
   async function tokenOf(auth: Oauth, spec: ToolSpec, env: DriverEnv) {
     const client = { id: await textOf(auth.clientId, env), secret: await textOf(auth.clientSecret, env) }
-    const key = createHash('sha256')
-      .update(JSON.stringify([auth, client, spec.allowPrivateAddresses]))
-      .digest('base64')
-    const known = await tokens.get(key)?.catch(() => null)
-    if (known && known.goodUntil <= clock.monotonic()) tokens.delete(key)
+    // Whoever may not call who gives tokens is not handed one that another had.
+    const about = [auth, client, spec.allowPrivateAddresses, env.egress.hosts ?? null]
+    const key = createHash('sha256').update(JSON.stringify(about)).digest('base64')
+    const former = tokens.get(key)
+    const known = await former?.catch(() => null)
+    // Somebody else may have begun to borrow the next one meanwhile.
+    if (known && known.goodUntil <= clock.monotonic() && tokens.get(key) === former) tokens.delete(key)
     const pending = tokens.get(key) ?? keep(key, borrow(auth, client, { spec, env, clock }))
     const token = await untilEnd(pending, env.signal)
     return {

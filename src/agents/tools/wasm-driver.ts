@@ -7,7 +7,7 @@ import { Failure } from '../../domain/failure.ts'
 import { isolationOf, type ToolSpec } from '../../domain/kinds/tool.ts'
 import { environmentOf, fileOfTool, fillArguments, outputOf, stdinOf, type ToolPrograms } from './command-driver.ts'
 import { type ProgramEnd, runProgram } from './run-program.ts'
-import { refuseUnstarted, sandboxed } from './sandbox.ts'
+import { findProgram, limited, refuseUnstarted, sandboxed } from './sandbox.ts'
 import type { ToolDriver, TryResult } from './tool-driver.ts'
 import type { WasmEnd } from './wasm-host.ts'
 
@@ -18,6 +18,8 @@ const PAGE_BYTES = 65_536
 const NODES_OWN_BYTES = 64 * 1024 * 1024
 /** What the process around a module takes itself. */
 const HOST_BYTES = 1024 * 1024 * 1024
+/** Of the processor, to start and to compile. */
+const NODES_OWN_CPU_MS = 10_000
 
 /** A WASI command, in a process that holds nothing else and may do nothing else. */
 export const createWasmDriver = (programs: ToolPrograms): ToolDriver => ({
@@ -28,9 +30,8 @@ export const createWasmDriver = (programs: ToolPrograms): ToolDriver => ({
     const args = fillArguments(wasm.args ?? [], envelope.input)
     const ownEnv = await environmentOf(wasm.env, envelope, env)
     const argv = hostOf(wasm, module, args)
-    const [node = '', ...rest] = argv
     const inSandbox = isolationOf(spec) === 'sandbox'
-    const start = inSandbox ? sandboxed(sandboxOf(wasm, argv, module)) : { file: node, args: rest }
+    const start = inSandbox ? sandboxed(sandboxOf(wasm, argv, module)) : bounded(wasm, argv)
     const ending = new AbortController()
     const signal = AbortSignal.any([env.signal, ending.signal])
     const over = env.clock.sleep(wasm.cpu, signal).then(
@@ -83,10 +84,22 @@ function hostOf(wasm: WasmBlock, module: string, args: string[]): string[] {
   ]
 }
 
+/** The kernel ends what a worker that was killed leaves running. */
+function bounded(wasm: WasmBlock, argv: string[]): { file: string; args: string[] } {
+  const limits = {
+    memoryBytes: wasm.memoryBytes + HOST_BYTES,
+    cpu: wasm.cpu + NODES_OWN_CPU_MS,
+    processes: null,
+    fileBytes: 0,
+  }
+  const [file = '', ...args] = findProgram('prlimit') === null ? argv : limited(limits, argv)
+  return { file, args }
+}
+
 function sandboxOf(wasm: WasmBlock, argv: string[], module: string) {
   const limits = {
     memoryBytes: wasm.memoryBytes + HOST_BYTES,
-    cpu: wasm.cpu + 10_000,
+    cpu: wasm.cpu + NODES_OWN_CPU_MS,
     processes: 64,
     fileBytes: 0,
   }

@@ -140,7 +140,9 @@ export const commandBlock = z.strictObject({
         .min(1)
         .max(4_096)
         .default(64)
-        .describe('Processes and threads at once, where the sandbox can tell them from others.'),
+        .describe(
+          'Processes and threads at once, in a sandbox; not for a worker that is run by root, and from Linux 5.14 on.',
+        ),
       fileBytes: z
         .int()
         .min(0)
