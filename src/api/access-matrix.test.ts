@@ -129,6 +129,8 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   // The step hands on no variables: who is let in is told that.
   files: { body: ofAttempt, status: 200 },
   content: { body: (t) => ({ ...ofAttempt(t), sha256: FILE.sha256, index: 0 }), status: 200 },
+  // The step is no agent's: who is let in is told that.
+  agent: { body: ofAttempt, status: 400 },
   exports: { body: (t) => ({ ...ofAttempt(t), env: { A: 'b' } }), status: 400 },
   journal: { body: (t) => ({ ...ofAttempt(t), from: 1 }), status: 200 },
   // No agent's step: who is let in is told that.
@@ -340,6 +342,7 @@ const isAboutOne = (route: Route): boolean =>
         'content',
         'journal',
         'append',
+        'agent',
       ].includes(route.id)
 
 const roleOf = (who: Who): Role | null => (who === 'none' ? null : TOKENS[who].role)

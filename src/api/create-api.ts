@@ -89,6 +89,7 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}` | 'mcp'>, H
   journal: journals.journal,
   append: journals.append,
   showJournal: journals.showJournal,
+  agent: exchange.agent,
   health: server.health,
   ready: server.ready,
   metrics: server.metrics,

@@ -1,5 +1,6 @@
 import { findUnstorable } from '../contract/json-text.ts'
 import type {
+  AgentContextRequest,
   HeartbeatRequest,
   PollRequest,
   RegisterRequest,
@@ -22,6 +23,10 @@ export async function poll(x: Exchange): Promise<Answer> {
 
 export async function heartbeat(x: Exchange): Promise<Answer> {
   return x.respondJson(200, await x.deps.engine.heartbeat(x.caller, x.body as HeartbeatRequest))
+}
+
+export async function agent(x: Exchange): Promise<Answer> {
+  return x.respondJson(200, await x.deps.engine.readAgentContext(x.caller, x.body as AgentContextRequest))
 }
 
 /** `suspect`: the body may hold what no store keeps. Such a report is rejected alone; the others of its request are recorded. */

@@ -298,6 +298,11 @@ export class ScriptedEngine implements Engine {
     return { base64: null }
   }
 
+  async readAgentContext(...args: Parameters<Engine['readAgentContext']>): ReturnType<Engine['readAgentContext']> {
+    this.#note('readAgentContext', ...args)
+    return { state: 'stale', context: null }
+  }
+
   async *followEvents(...[caller, runId, afterSeq, signal]: Parameters<Engine['followEvents']>) {
     this.#note('followEvents', caller, runId, afterSeq)
     this.#requireRun(runId)

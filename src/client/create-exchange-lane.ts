@@ -27,6 +27,7 @@ export function createExchangeLane(options: { transport: Transport; token: Secre
     wantedContent: (request, signal) => send(EXCHANGE_PATHS.content, request, signal, { repeatable: true }),
     journal: (request, signal) => send(EXCHANGE_PATHS.journal, request, signal, { repeatable: true }),
     append: (request, signal) => send(EXCHANGE_PATHS.append, request, signal, { repeatable: true }),
+    agentContext: (request, signal) => send(EXCHANGE_PATHS.agent, request, signal, { repeatable: true }),
     // A heartbeat that hangs must fail while the lease can still be kept by another one.
     heartbeat: (request, signal) =>
       send(EXCHANGE_PATHS.heartbeat, request, signal, { repeatable: true, silenceMs: LIMITS.leaseMs / 2 }),

@@ -2,6 +2,7 @@ import type { ArtifactRule, OutputRule } from '../domain/workflow.ts'
 import type { WantedFile } from '../domain/wanted-files.ts'
 import type { FailureRecord } from '../domain/failure.ts'
 import type { Json, JsonObject } from '../base/json.ts'
+import type { AgentContext } from '../domain/agents/context.ts'
 import type { Bound } from '../domain/agents/bound.ts'
 import type { ParkedOn, StoredEntry, WorkerEntry } from '../domain/agents/journal.ts'
 import type { ToolResult } from '../domain/agents/tool-envelope.ts'
@@ -27,6 +28,7 @@ export const EXCHANGE_PATHS = {
   content: '/v1/exchange/content',
   journal: '/v1/exchange/journal',
   append: '/v1/exchange/append',
+  agent: '/v1/exchange/agent',
 } as const
 
 /** `<run id>.<node>` or `<run id>.<node>.<index>[.<index>…]`: the identity of one activation. */
@@ -361,6 +363,19 @@ export interface AppendResponse {
   contextVersion: string
 }
 
+/** Asks what a step of agents uses as it is now: endpoints, prices, values of secrets, data rules. */
+export interface AgentContextRequest {
+  session: string
+  step: StepId
+  fence: number
+}
+export interface AgentContextResponse {
+  /** `stale`: the attempt does not hold its step. */
+  state: 'held' | 'stale'
+  /** Null when it is stale. */
+  context: AgentContext | null
+}
+
 /** A call of one of the tools by which an agent uses a memory. The same `call` again is answered as it was, and writes nothing twice. */
 export interface MemoryRequest {
   session: string
@@ -395,4 +410,5 @@ export interface ExchangeLane {
   wantedContent(request: ContentRequest, signal?: AbortSignal): Promise<ContentResponse>
   journal(request: JournalRequest, signal?: AbortSignal): Promise<JournalResponse>
   append(request: AppendRequest, signal?: AbortSignal): Promise<AppendResponse>
+  agentContext(request: AgentContextRequest, signal?: AbortSignal): Promise<AgentContextResponse>
 }

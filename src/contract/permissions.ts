@@ -56,6 +56,7 @@ export const PERMISSIONS: Readonly<Record<Exclude<RouteId, ResourceRouteId>, Per
   journal: { verb: 'take', resource: 'work' },
   append: { verb: 'take', resource: 'work' },
   showJournal: { verb: 'get', resource: 'journals' },
+  agent: { verb: 'take', resource: 'work' },
   health: null,
   ready: null,
   metrics: null,

@@ -75,6 +75,7 @@ export type RouteId =
   | 'journal'
   | 'append'
   | 'showJournal'
+  | 'agent'
   | 'listWorkers'
   | 'getStatus'
   | 'doctor'
@@ -507,6 +508,15 @@ export const ROUTES: readonly Route[] = [
     body: AppendSchema,
     bodyBytes: LIMITS.bulkBodyBytes,
     responses: [ok(AppendResponseSchema)],
+  },
+  {
+    ...exchange,
+    id: 'agent',
+    path: EXCHANGE_PATHS.agent,
+    summary: 'Give what a step of agents uses as it is now: model endpoints, prices, values of secrets, data rules.',
+    body: s.AgentContextRequestSchema,
+    bodyBytes: LIMITS.bodyBytes,
+    responses: [ok(s.AgentContextResponseSchema)],
   },
   {
     ...get,

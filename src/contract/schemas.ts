@@ -263,6 +263,7 @@ export const ChunkSchema = z.strictObject({
     .regex(/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, 'must be base64'),
 })
 export const FilesSchema = z.strictObject({ session: id, step: id, fence: count })
+export const AgentContextRequestSchema = z.strictObject({ session: id, step: id, fence: count })
 export const ContentSchema = z.strictObject({
   session: id,
   step: id,
@@ -630,6 +631,19 @@ export const FilesResponseSchema = z.object({
   files: z.array(z.object({ want: z.int(), at: z.string(), bytes: z.int(), sha256: z.string() })),
 })
 export const ContentResponseSchema = z.object({ base64: z.string().nullable() })
+export const AgentContextResponseSchema = z.object({
+  state: z.enum(['held', 'stale']),
+  context: z
+    .object({
+      version: z.string(),
+      endpoints: z.record(z.string(), jsonObject),
+      prices: z.record(z.string(), jsonObject),
+      secrets: z.array(z.object({ secret: z.string(), key: z.string(), value: z.string() })),
+      missing: z.array(z.object({ secret: z.string(), key: z.string(), failure: FailureRecordSchema })),
+      rules: z.record(z.string(), jsonObject),
+    })
+    .nullable(),
+})
 export const ChunkResponseSchema = z.object({ kept: z.boolean() })
 export const ArtifactViewSchema = z
   .object({

@@ -654,6 +654,14 @@ export const FAILURES = {
     UNAVAILABLE,
     'Wait, raise --capacity, or start another worker.',
   ),
+  'dispatch.endpoint_not_ready': row(
+    'A step waits for a model endpoint or a secret that is not there',
+    503,
+    'later',
+    'operator',
+    CONFIG,
+    'Store what the failure names, with orrery apply -f FILE or orrery secret set; the step goes on by itself within a second.',
+  ),
   'dispatch.expired': row(
     'The step waited in the queue longer than it may',
     504,

@@ -1,5 +1,6 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type { Bound } from './agents/bound.ts'
+import { needsOfStep } from './agents/step-needs.ts'
 import type { SecretRef } from './secrets.ts'
 import type { FileWant } from './wanted-files.ts'
 import { isWithin, plainNamespace } from './tenancy.ts'
@@ -312,15 +313,31 @@ export interface Requirements {
   labels: Record<string, string>
   /** What else it must know of; absent where every worker ever released will do. */
   features?: string[]
+  /** What the server must find in the namespace before it gives the step to anybody. Absent where it looks for nothing. */
+  ready?: {
+    /** Names of model endpoints. */
+    endpoints: string[]
+    /** `NAME/KEY`. */
+    secrets: string[]
+  }
 }
 
 /** The key of `runsOn` that names a worker. No worker may have a label of this name. */
 export const WORKER_PIN = 'worker'
 
+function readyFor({ bound }: Definition, node: WorkflowNode): Pick<Requirements, 'ready'> {
+  if (!bound || !isOfAgents(node)) return {}
+  const { firstEndpoints, firstSecrets } = needsOfStep(node, bound)
+  const endpoints = [...new Set(firstEndpoints)].sort()
+  const secrets = [...new Set(firstSecrets.map(({ secret, key }) => `${secret}/${key}`))].sort()
+  return endpoints.length + secrets.length > 0 ? { ready: { endpoints, secrets } } : {}
+}
+
 export function requirementsOf(definition: Definition, node: WorkflowNode): Requirements {
   const features = featuresOf(node)
   return {
     ...(features.length > 0 ? { features } : {}),
+    ...readyFor(definition, node),
     namespace: definition.namespace,
     backend: BACKENDS[node.kind],
     module: node.kind === 'function' ? (node.function.split('.')[0] ?? '') : null,
@@ -332,7 +349,8 @@ export function requirementsOf(definition: Definition, node: WorkflowNode): Requ
 export function queueKey(r: Requirements): string {
   const labels = Object.keys(r.labels).sort()
   const features = r.features ? [r.features.toSorted()] : []
-  return JSON.stringify([r.namespace, r.backend, r.module, labels.map((k) => [k, r.labels[k]]), ...features])
+  const ready = r.ready ? [[r.ready.endpoints, r.ready.secrets]] : []
+  return JSON.stringify([r.namespace, r.backend, r.module, labels.map((k) => [k, r.labels[k]]), ...features, ...ready])
 }
 
 /** What a worker offers. */

@@ -4,7 +4,6 @@ import { compileWorkflow } from '../domain/manifest.ts'
 import { readResources } from '../domain/kinds/documents.ts'
 import { LIMITS } from '../domain/limits.ts'
 import type { Definition } from '../domain/workflow.ts'
-import { putResources } from '../store/resources/put-resources.ts'
 import type { RunningEngine } from './create-engine.ts'
 import type { Caller } from './engine.ts'
 import { ADMIN, type EngineRig, useRig } from './testing/rig.ts'
@@ -309,15 +308,8 @@ describe('names that are not there', () => {
 })
 
 describe('tools', () => {
-  /** As they are stored: what kinds of tools need beside this is not asked here. */
-  const putTool = async (name: string, spec: JsonObject) => {
-    const row = { kind: 'Tool', namespace: 'default', name, uid: rig.ids.make('resource'), generation: 1 }
-    const version = 100 + name.length
-    const versions = { resource_version: version, first_version: version, replaces: 0 }
-    await putResources(rig.db, [
-      { ...row, ...versions, labels: {}, annotations: {}, status: {}, spec: { description: 'd', ...spec } },
-    ])
-  }
+  const putTool = (name: string, spec: JsonObject): Promise<void> =>
+    apply(doc('Tool', name, { description: 'd', ...spec }))
 
   test('that run an agent bind it, with a definition of its own', async () => {
     await apply(GPT, agent('writer', { tools: ['ask'] }), agent('helper'))

@@ -8,6 +8,7 @@ import { TokenCache } from './token-cache.ts'
 import { recordAudit } from '../store/audit/audit.ts'
 import { putDefinition } from '../store/definitions/put-definition.ts'
 import { askedBy, createAccess, entryIn } from './access.ts'
+import { readAgentContext } from './agents/agent-context.ts'
 import { listRunArtifacts, openRunArtifact, takeArtifacts, takeChunk } from './artifacts.ts'
 import { takeExports } from './exports.ts'
 import { Appender } from './agents/append.ts'
@@ -372,6 +373,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
     readWanted: (caller, request) => readWanted(ctx, dispatcher, caller, request),
     readJournal: (caller, request) => readJournal(ctx, dispatcher, caller, request),
     append: (caller, request) => appender.append(caller, request),
+    readAgentContext: (caller, request) => readAgentContext(ctx, dispatcher, caller, request),
 
     access: createAccess(ctx, tokens, refused),
     async authenticate(token) {

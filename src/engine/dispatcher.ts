@@ -3,6 +3,7 @@ import type { Orders, PollRequest, PollResponse } from '../contract/exchange.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { claimSteps } from '../store/steps/claim-steps.ts'
 import type { LeasedStep } from '../store/steps/complete-steps.ts'
+import { HeldQueues } from './agents/readiness.ts'
 import { renderAssignments } from './assignments.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
@@ -29,6 +30,8 @@ export class Dispatcher {
   /** Counts claims. */
   #turn = 0
   readonly #claiming = new Map<string, Promise<void>>()
+  /** Queues whose steps need what is not there: they are claimed by nobody. */
+  readonly #held: HeldQueues
   /** Tells other servers that there is work for workers which are not here. */
   onUnserved: (queues: number[], from: string | null) => void = () => {}
   /** Steps may be leased that nobody was told of: the answer of a statement was lost. */
@@ -36,6 +39,7 @@ export class Dispatcher {
 
   constructor(ctx: EngineContext) {
     this.#ctx = ctx
+    this.#held = new HeldQueues(ctx, ctx.times.tickMs)
     this.workers = new WorkerRegistry(ctx)
     this.workers.onCame = (session) => this.hintAll(session.queues)
     this.workers.onGone = (id) => this.#lowWater.forget(id)
@@ -100,7 +104,7 @@ export class Dispatcher {
   reserve(queueId: number): WorkerSession | null {
     let best: WorkerSession | null = null
     for (const session of this.workers.sessions()) {
-      if (session.free === 0 || !session.queues.includes(queueId)) continue
+      if (session.free === 0 || !session.directQueues.includes(queueId)) continue
       if (
         !best ||
         (session.isParked && !best.isParked) ||
@@ -192,7 +196,19 @@ export class Dispatcher {
   }
 
   #mayClaim(session: WorkerSession): boolean {
-    return session.free > 0 && session.queues.some((q) => this.#hinted.has(q))
+    return session.free > 0 && session.queues.some((q) => this.#isOffered(q))
+  }
+
+  /** It may hold something, and what its steps need is there as far as is known. */
+  #isOffered(queue: number): boolean {
+    return this.#hinted.has(queue) && !this.#held.has(queue)
+  }
+
+  /** Offers what waited for a model endpoint or a secret that is there now, of the queues that hold something. */
+  async lookAtHeld(queued: readonly number[]): Promise<void> {
+    const held = queued.filter((queue) => this.#held.has(queue))
+    const ready = await this.#held.ready(held, (queue) => this.#ctx.queues.all().get(queue))
+    this.hint(ready, null)
   }
 
   /** Claims what the session has room for. One claim a session at a time; the others find its result in `outgoing`. */
@@ -206,8 +222,10 @@ export class Dispatcher {
   }
 
   async #claim(session: WorkerSession): Promise<void> {
+    const offered = session.queues.filter((q) => this.#isOffered(q))
+    const hinted = await this.#held.ready(offered, (queue) => this.#ctx.queues.all().get(queue))
     const limit = Math.min(session.free, LIMITS.flushItemsMax)
-    const hinted = session.queues.filter((q) => this.#hinted.has(q))
+    if (hinted.length === 0 || limit === 0) return
     // Another queue comes first each time: one that never runs dry would starve all behind it.
     const first = this.#turn++ % hinted.length
     const queues = [...hinted.slice(first), ...hinted.slice(0, first)]
@@ -224,7 +242,10 @@ export class Dispatcher {
       this.#ctx.metrics.count('orrery_claims_total', 1, { result: leased.length > 0 ? 'found' : 'empty' })
       if (leased.length < limit && this.#hintCount === before) for (const q of queues) this.#hinted.delete(q)
       const last = leased.at(-1)
-      if (last && queues.length === 1) this.#lowWater.claimed(session.id, last.runId, this.#ctx.clock.monotonic())
+      // A mark holds for all queues of the session: what waits in one that is held must not fall behind it.
+      const waits = session.queues.some((q) => this.#held.has(q))
+      if (last && queues.length === 1 && !waits)
+        this.#lowWater.claimed(session.id, last.runId, this.#ctx.clock.monotonic())
       await this.hand(leased)
     } catch (error) {
       // Perhaps it was done and only its answer was lost.

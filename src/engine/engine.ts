@@ -2,6 +2,8 @@ import type { CostGroup } from '../domain/prices.ts'
 import type { CostsView } from '../contract/api-types.ts'
 import type { JsonObject, Json } from '../base/json.ts'
 import type {
+  AgentContextRequest,
+  AgentContextResponse,
   ArtifactsRequest,
   ArtifactsResponse,
   ChunkRequest,
@@ -236,6 +238,8 @@ export interface Engine {
   readWanted(caller: Caller, request: ContentRequest): Promise<ContentResponse>
   readJournal(caller: Caller, request: JournalRequest): Promise<JournalResponse>
   append(caller: Caller, request: AppendRequest): Promise<AppendResponse>
+  /** For the session that holds the step alone. Throws `request.invalid` for a step that is no agent's. */
+  readAgentContext(caller: Caller, request: AgentContextRequest): Promise<AgentContextResponse>
 
   /** Tokens and the audit log. */
   readonly access: Access

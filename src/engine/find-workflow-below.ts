@@ -15,7 +15,7 @@ import type { LockedRun } from '../store/steps/save-advance.ts'
 import type { EngineContext } from './context.ts'
 import { findStartable, type Startable } from './resources/start-of-workflow.ts'
 
-type Above = Pick<LockedRun, 'id' | 'namespace' | 'depth'>
+type Above = Pick<LockedRun, 'id' | 'namespace' | 'depth' | 'definition'>
 
 /** Versions that are named when none of those that were meant may start. */
 const VERSIONS_SHOWN = 20
@@ -51,13 +51,18 @@ async function findByHash(
   try {
     const { definition } = await ctx.definitions.get(hash, tx)
     const { name, inputs, labels, namespace } = definition
-    return namespace === run.namespace
-      ? await bound(ctx, tx, run, { hash, name, inputs, labels, note: null })
-      : absent()
+    const isKnown = namespace === run.namespace || (await isBoundTo(ctx, tx, run, hash))
+    return isKnown ? await bound(ctx, tx, run, { hash, name, inputs, labels, note: null }) : absent()
   } catch (error) {
     if (error instanceof Failure && error.code === 'definition.not_found') return absent()
     throw error
   }
+}
+
+/** A tool of the run runs it: whether whoever started the run may see its namespace was looked at then. */
+async function isBoundTo(ctx: EngineContext, tx: Queryable, run: Above, hash: string): Promise<boolean> {
+  const { bound: kept } = (await ctx.definitions.get(run.definition, tx)).definition
+  return Object.values(kept?.workflows ?? {}).some((workflow) => workflow.hash === hash)
 }
 
 async function findByName(

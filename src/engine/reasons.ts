@@ -16,6 +16,7 @@ import {
   findQueuePlace,
   type StepReadRow,
 } from '../store/steps/read-steps.ts'
+import { findUnready } from './agents/readiness.ts'
 import type { EngineContext } from './context.ts'
 import { stepIdOf } from './step-id.ts'
 
@@ -47,6 +48,7 @@ export class ReasonFinder {
   readonly #viewer: readonly string[] | null
   #sessions: Promise<SessionRow[]> | null = null
   #places = 0
+  readonly #unreadyQueues = new Map<number, Promise<FailureRecord | null>>()
 
   constructor(
     ctx: EngineContext,
@@ -208,8 +210,21 @@ export class ReasonFinder {
     return new Map((await findSessions(this.#ctx.db, [...ids])).map((s) => [s.id, s]))
   }
 
+  /** Once for all steps of one queue. */
+  async #unready(queueId: number): Promise<FailureRecord | null> {
+    const requirements = this.#ctx.queues.all().get(queueId)
+    if (!requirements?.ready) return null
+    const known = this.#unreadyQueues.get(queueId) ?? findUnready(this.#ctx, requirements)
+    this.#unreadyQueues.set(queueId, known)
+    return known
+  }
+
   async #waitOf(row: StepReadRow): Promise<FailureRecord | null> {
-    if (row.state !== 'queued' || (row.queued_ms ?? 0) < this.#ctx.times.dispatchGraceMs) return null
+    if (row.state !== 'queued') return null
+    // What is not there is told at once: no worker is asked before it is.
+    const unready = await this.#unready(row.queue_id)
+    if (unready) return unready
+    if ((row.queued_ms ?? 0) < this.#ctx.times.dispatchGraceMs) return null
     this.#sessions ??= listSessions(this.#ctx.db, SESSIONS_MAX)
     const counts = ++this.#places <= PLACES_MAX
     return dispatchFailure(this.#ctx, {
@@ -218,6 +233,7 @@ export class ReasonFinder {
       viewer: this.#viewer,
       sessions: await this.#sessions,
       counts,
+      looksAtReady: false,
     })
   }
 }
@@ -232,6 +248,7 @@ export async function dispatchReason(ctx: EngineContext, runId: string, row: Que
     viewer: namespace === undefined ? [] : [namespace],
     sessions,
     counts: true,
+    looksAtReady: true,
   })
 }
 
@@ -244,6 +261,8 @@ async function dispatchFailure(
     sessions: readonly SessionRow[]
     /** Whether its place in the queue is counted. */
     counts: boolean
+    /** Whether model endpoints and secrets are looked for as well. */
+    looksAtReady: boolean
   },
 ): Promise<FailureRecord> {
   const { runId, row, viewer, sessions } = asked
@@ -251,6 +270,10 @@ async function dispatchFailure(
   const requirements = ctx.queues.all().get(row.queue_id)
   // Made by another server a moment ago and not read here yet: nothing can be said of who fits.
   if (!requirements) return failureRecord('dispatch.no_worker', `waiting ${Math.round(waitedMs / 1000)} s for a worker`)
+  if (asked.looksAtReady) {
+    const unready = await findUnready(ctx, requirements)
+    if (unready) return unready
+  }
   const verdict: Verdict = judgeWorkers({ requirements, workers: workersOf(sessions), waitedMs, viewer })
   if (verdict.kind === 'unserved') return verdict.failure
   const fitting = verdict.workers

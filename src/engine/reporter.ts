@@ -212,7 +212,7 @@ export class Reporter {
         [...rooms].map(([session, { ended, spare }]): SessionRoom => ({
           session: session.id,
           slots: ended + spare,
-          queues: session.queues,
+          queues: session.directQueues,
         })),
         { inlineOutputBytes: LIMITS.inlineOutputBytes, graceMs: this.#ctx.times.deadlineGraceMs },
       )

@@ -2,7 +2,8 @@ import type { RotateSecretsResponse, RunView, SecretDetail, SecretView, StepView
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { plainNamespace, shownNamespace } from '../domain/tenancy.ts'
-import type { Db } from '../store/db.ts'
+import type { Db, Queryable } from '../store/db.ts'
+import { advanceResourceClock, lockResourceClock } from '../store/resources/resource-clock.ts'
 import { KeyRing } from '../store/secrets/key-ring.ts'
 import {
   claimStaleValues,
@@ -29,6 +30,12 @@ export interface SecretDeps {
 }
 
 const NO_SECRETS: SecretDeps = { ring: new KeyRing(null), sources: NO_SOURCES, remember: () => {} }
+
+/** The clock of resources moves with secrets too: whoever has values of some asks for them again. */
+async function tellOfSecrets(tx: Queryable): Promise<void> {
+  const { version } = await lockResourceClock(tx)
+  await advanceResourceClock(tx, version + 1)
+}
 
 /** Secrets as people set and look at them. Values go in and never come out. */
 export class Secrets {
@@ -63,6 +70,7 @@ export class Secrets {
       return { ...at, key, ...sealing.seal(value, { ...at, key }) }
     })
     await this.#db.transaction(async (tx) => {
+      await tellOfSecrets(tx)
       if (body.replace) await deleteSecretKeys(tx, { ...at, keys: null })
       await putSecretValues(tx, sealed)
     })
@@ -118,7 +126,12 @@ export class Secrets {
     at: { namespace: string; secret: string },
     { keys }: { keys: string[] | null },
   ): Promise<{ deleted: string[] }> {
-    const deleted = canSee(caller, at.namespace) ? await deleteSecretKeys(this.#db, { ...at, keys }) : []
+    const deleted = canSee(caller, at.namespace)
+      ? await this.#db.transaction(async (tx) => {
+          await tellOfSecrets(tx)
+          return deleteSecretKeys(tx, { ...at, keys })
+        })
+      : []
     if (deleted.length === 0) throw await this.#notFound(caller, at, keys)
     return { deleted }
   }

@@ -29,6 +29,8 @@ export class WorkerSession {
   readonly pidStart: string | null
   readonly capacity: number
   queues: number[] = []
+  /** Those of them whose steps may be leased at once; for the others it is looked first whether what they need is there. */
+  directQueues: number[] = []
   draining = false
   ended = false
   /** Slots promised to leases that are on their way to the store. */
@@ -81,7 +83,9 @@ export class WorkerSession {
   }
 
   subscribe(queues: ReadonlyMap<number, Requirements>): void {
-    this.queues = [...queues].filter(([, r]) => missingFor(r, this.offer).length === 0).map(([id]) => id)
+    const served = [...queues].filter(([, r]) => missingFor(r, this.offer).length === 0)
+    this.queues = served.map(([id]) => id)
+    this.directQueues = served.filter(([, r]) => !r.ready).map(([id]) => id)
   }
 
   /** Leased to it, and to be sent with the next reply. */

@@ -135,6 +135,7 @@ export class Ticker {
       await this.#recover(now, row.hasRunning !== false || sessions.some((s) => s.owned.size > 0))
     if (this.#steadiness.isSteady) await this.#requeueUnacknowledged(now)
     if (queued.length > 0) this.#dispatcher.hintAll(queued)
+    await this.#dispatcher.lookAtHeld(queued)
     await this.#dispatcher.pump()
     if (now - this.#lastStill >= Math.min(ctx.times.stallMs, UPKEEP_MS)) await this.#lookAtStill(now)
     if (now - this.#lastUpkeep >= UPKEEP_MS) await this.#upkeep(now)

@@ -8,6 +8,8 @@ import type {
   AppendResponse,
   JournalRequest,
   JournalResponse,
+  AgentContextRequest,
+  AgentContextResponse,
   ArtifactsRequest,
   ArtifactsResponse,
   Assignment,
@@ -34,6 +36,7 @@ import type {
   ReportRequest,
   ReportResponse,
 } from '../contract/exchange.ts'
+import type { AgentContext } from '../domain/agents/context.ts'
 import { failureRecord } from '../domain/failure.ts'
 
 export interface ServerStep {
@@ -67,6 +70,7 @@ type Call =
   | 'wantedContent'
   | 'journal'
   | 'append'
+  | 'agentContext'
 
 /** A server for tests, in memory: keeps strictly to what `contract/exchange.ts` promises, over a link that a script may break. */
 export class ScriptedServer implements ExchangeLane {
@@ -80,6 +84,8 @@ export class ScriptedServer implements ExchangeLane {
   after = new Map<string, Omit<Assignment, 'fence'>[]>()
   adopts = (_held: HeldAttempt): boolean => true
   stale = 0
+  /** What every step of agents uses. */
+  context: AgentContext = { version: '1', endpoints: {}, prices: {}, secrets: [], missing: [], rules: {} }
   #parked: (() => void)[] = []
   #calls = 0
 
@@ -286,6 +292,12 @@ export class ScriptedServer implements ExchangeLane {
   #held({ session, step: id, fence }: { session: string; step: string; fence: number }): ServerStep | null {
     const step = this.steps.get(id)
     return step?.state === 'leased' && step.session === session && step.fence === fence ? step : null
+  }
+
+  agentContext(request: AgentContextRequest): Promise<AgentContextResponse> {
+    return this.#answer('agentContext', request, async () => {
+      return this.#held(request) ? { state: 'held', context: this.context } : { state: 'stale', context: null }
+    })
   }
 
   heartbeat(request: { session: string }): Promise<HeartbeatResponse> {

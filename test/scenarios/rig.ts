@@ -20,7 +20,10 @@ import { createIds, type JsonObject, Secret, systemClock, systemRandom } from '.
 import { type Client, createClient, createExchangeLane, httpTransport } from '../../src/client/index.ts'
 import type { ExchangeLane } from '../../src/contract/index.ts'
 import type { RunView, StepView } from '../../src/contract/api-types.ts'
-import { DEFAULT_TIMES, type EngineTimes } from '../../src/engine/index.ts'
+import { DEFAULT_TIMES, type EngineTimes, type SecretDeps } from '../../src/engine/index.ts'
+import { NO_SOURCES } from '../../src/engine/secret-sources.ts'
+import { KeyRing } from '../../src/store/secrets/key-ring.ts'
+import { SealingKey } from '../../src/store/secrets/seal.ts'
 import { type Db, migrate, openPostgres } from '../../src/store/index.ts'
 import { createLog } from '../../src/telemetry/index.ts'
 import { isProcessAlive } from '../../src/app/host.ts'
@@ -98,6 +101,14 @@ export interface SceneOptions {
   isFar?: boolean
   /** What the server says that it is; as this build says when absent. */
   version?: string
+  /** The server has a key of its own for secrets. */
+  keepsSecrets?: boolean
+}
+
+function ownSecrets(): SecretDeps {
+  const key = SealingKey.generate().reveal()
+  const ring = new KeyRing({ name: 'of the test', read: () => Promise.resolve(key), prepend: null })
+  return { ring, sources: NO_SOURCES, remember: () => {} }
 }
 
 export async function openScene(options: SceneOptions): Promise<Scene> {
@@ -112,6 +123,7 @@ export async function openScene(options: SceneOptions): Promise<Scene> {
     log,
     address: null,
     tokens: { admin: { given: undefined, file: null }, worker: { given: undefined, file: null } },
+    ...(options.keepsSecrets ? { secrets: ownSecrets() } : {}),
     unlike: {
       times: { ...SHORT_TIMES, ...options.times },
       version,

@@ -45,6 +45,7 @@ export function reachable(all: Gathered, roots: Roots): { part: Gathered; below:
     part.tools.set(name, spec)
     const workflow = spec.workflow === undefined ? undefined : all.workflows.get(spec.workflow)
     if (spec.workflow !== undefined && workflow) part.workflows.set(spec.workflow, workflow)
+    if (spec.mcp) copy(all.mcpServers, part.mcpServers, [{ name: spec.mcp.server }])
     if (spec.agent === undefined) return
     below.add(spec.agent)
     agents.push(spec.agent)

@@ -64,9 +64,10 @@ export function referencesOfAgent(agent: string, spec: AgentSpec): Reference[] {
 /** What a tool runs below, or calls it through. A workflow is named as `workflow` steps name it. */
 export function referencesOfTool(tool: string, spec: ToolSpec): Reference[] {
   const by = `tool ${tool}`
-  const { agent, workflow } = spec
+  const { agent, workflow, mcp } = spec
   return [
     ...(agent === undefined ? [] : [{ kind: 'Agent' as const, name: agent, by, field: 'agent' }]),
+    ...(mcp === undefined ? [] : [{ kind: 'McpServer' as const, name: mcp.server, by, field: 'mcp.server' }]),
     ...(workflow === undefined ? [] : [{ kind: 'Workflow' as const, name: workflow, by, field: 'workflow' }]),
   ]
 }

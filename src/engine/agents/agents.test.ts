@@ -5,6 +5,7 @@ import type { ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
 import { failureRecord } from '../../domain/failure.ts'
 import type { AgentSpec } from '../../domain/kinds/agent.ts'
+import { parseResources } from '../../domain/kinds/documents.ts'
 import { agentNode, boundOf, NO_RETRY } from '../../domain/testing/definitions.ts'
 import { wakeBudgetWaiters } from '../../store/steps/budget-waits.ts'
 import type { RunningEngine } from '../create-engine.ts'
@@ -54,12 +55,23 @@ useRig((opened) => {
   engine = rig.engine({ gate, budgets })
 })
 
-// No field of it is looked at here.
-const spec = {} as AgentSpec
+// No other field of it is looked at here.
+const spec = { model: 'gpt' } as AgentSpec
 const asking: Verdict = { verdict: 'approval', rule: 'role/reader', approvers: null, expiresMs: 60_000 }
 const bound = boundOf({ agents: { writer: { spec, instructions: '', definition: null } } })
 
+const GPT = JSON.stringify({
+  apiVersion: 'orrery.dev/v1',
+  kind: 'ModelEndpoint',
+  metadata: { name: 'gpt' },
+  spec: { provider: 'mock', model: 'm', mock: { replies: [{ text: 'hello' }] } },
+})
+/** A step is given to nobody before its model endpoint is there. */
+const declareModel = () =>
+  engine.resources.apply(ADMIN, parseResources(GPT, { file: 'gpt', namespace: null }), { dryRun: false })
+
 async function begun(extra: Parameters<typeof agentNode>[1] = {}, more = bound) {
+  await declareModel()
   worker = await rig.worker(engine, { backends: ['agent'], modules: [] })
   const runId = await rig.start(engine, await rig.put(engine, [agentNode('write', extra)], { bound: more }))
   return { runId, a: await worker.pollFirst() }
@@ -207,6 +219,7 @@ describe('an append', () => {
   test('of many at once is written in a handful of statements', async () => {
     worker = await rig.worker(engine, { backends: ['agent'], modules: [] })
     const definition = await rig.put(engine, [agentNode('write')], { bound })
+    await declareModel()
     await rig.startMany(engine, definition, 4)
     const { assignments } = await worker.poll()
     expect(assignments).toHaveLength(4)

@@ -12,7 +12,7 @@ import type { Queryable } from '../../store/db.ts'
 import { appendEntries } from '../../store/journal/append-entries.ts'
 import { type HeldActivation, holdSteps, type JournalAttempt } from '../../store/journal/hold-steps.ts'
 import { findAppended, findAskedModels } from '../../store/journal/read-entries.ts'
-import { readResourceClock } from '../../store/resources/resource-clock.ts'
+import { contextVersion as versionNow } from './context-version.ts'
 import { isRetryableConflict } from '../../store/storage-failure.ts'
 import { type Batcher, createBatcher } from '../batcher.ts'
 import type { EngineContext } from '../context.ts'
@@ -91,7 +91,7 @@ export class Appender {
     const verdicts = await this.#judge(tx, live)
     await this.#settle(tx, live)
     const refusals = await this.#refuse(tx, live)
-    const contextVersion = String((await readResourceClock(tx)).version)
+    const contextVersion = await versionNow(tx)
     const drafts = live.map(({ item, activation }) => {
       const refused = refusals.get(item) ?? null
       return { item, activation, refused, ...draftOf(item, { activation, isRefused: refused !== null, verdicts }) }

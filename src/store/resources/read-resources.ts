@@ -4,11 +4,16 @@ import { meetsTerms, termParams } from '../label-terms.ts'
 import { RESOURCE_COLUMNS, type ResourceRef, type ResourceRow } from './resource-rows.ts'
 
 /** The resources that exist of those named, tombstones left out. */
-export async function findResources(db: Queryable, refs: readonly ResourceRef[]): Promise<ResourceRow[]> {
+export async function findResources(
+  db: Queryable,
+  refs: readonly ResourceRef[],
+  options?: { name: string },
+): Promise<ResourceRow[]> {
   return db.query<ResourceRow>(
     `select ${RESOURCE_COLUMNS} from resource
       where (kind, namespace, name) in (select * from unnest($1::text[], $2::text[], $3::text[])) and deleted_at is null`,
     [refs.map((r) => r.kind), refs.map((r) => r.namespace), refs.map((r) => r.name)],
+    options,
   )
 }
 
