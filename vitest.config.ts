@@ -2,8 +2,9 @@ import { defineConfig } from 'vitest/config'
 
 /** Unit tests that start processes. */
 const PROCESS_UNITS = [
-  'src/agents/mcp/mcp-clients.test.ts',
   'src/agents/tools/{command,grpc,wasm}-driver.test.ts',
+  'src/agents/mcp/**/*.test.ts',
+  'src/cli/commands/mcp.test.ts',
   'src/backends/process/**/*.test.ts',
   'src/cli/commands/tool.test.ts',
   'src/worker/command-attempt.test.ts',

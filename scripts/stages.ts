@@ -50,6 +50,7 @@ export const SUITES: readonly Stage[] = [
   suite('support', 'test/support', 2 * MINUTE_MS),
   suite('postgres', 'test/postgres', 4 * MINUTE_MS),
   suite('real model', 'test/real-model', 2 * MINUTE_MS),
+  suite('conformance', 'test/conformance', 8 * MINUTE_MS),
   suite('scenarios', 'test/scenarios', 12 * MINUTE_MS),
   suite('sim', 'test/sim', 6 * MINUTE_MS, { ORRERY_SIM_SEEDS: '20' }),
   suite('mutation', 'test/mutation', 5 * MINUTE_MS),

@@ -39,7 +39,7 @@ export async function callMcpTool(
       signal.throwIfAborted()
       return refusedBy(error)
     }
-    const wrong = problemsOf(envelope.input, tool.offered.inputSchema, 'input')
+    const wrong = problemsOf(envelope.input, tool.checked.input, 'input')
     if (wrong) return invalid('tool.invalid_input', tool, wrong)
     const tried = await tryOnce(session, link, tool, envelope, signal)
     if (tried.result !== null) return tried.result
@@ -127,7 +127,7 @@ function judgeResult(
       retryable: false,
       evidence: { bytes, outputBytes: spec.outputBytes },
     }
-  const { outputSchema } = tool.offered
+  const outputSchema = tool.checked.output
   const wrong =
     outputSchema && result.structuredContent !== undefined ? problemsOf(output, outputSchema, 'output') : null
   return wrong ? invalid('tool.invalid_output', tool, wrong) : { ok: true, output }

@@ -1,7 +1,9 @@
+import { spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
-import { readdirSync } from 'node:fs'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import type { JsonObject } from '../../base/json.ts'
 import { HandClock, systemClock } from '../../base/clock.ts'
 import { endOfTurn } from '../../base/turn.ts'
@@ -23,6 +25,15 @@ const caught = async (work: Promise<unknown>): Promise<Failure> => {
   const error = await work.then(() => null).catch((thrown: unknown) => thrown)
   if (!(error instanceof Failure)) throw new Error('no failure', { cause: error })
   return error
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    // What has ended and was not waited for is a zombie: it runs no more.
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
 }
 
 /** Polls a state. */
@@ -175,6 +186,34 @@ describe('a program', () => {
     const { clients, env } = mcpRig()
     const server = programOf({}, ['old'])
     expect(await clients.call(server, 'echo', envelopeOf({ text: 'old' }), env)).toMatchObject({ ok: true })
+  })
+
+  test('ends with the process that started it, also when that is killed', async () => {
+    const module = new URL('./child-transport.ts', import.meta.url).href
+    // It takes no notice of the end of its input.
+    const program = `setInterval(() => {}, 1e3); process.stdin.resume()`
+    const script = `
+      const { startChild } = await import(${JSON.stringify(module)})
+      const { systemClock } = await import(${JSON.stringify(new URL('../../base/clock.ts', import.meta.url).href)})
+      const program = { command: process.execPath, args: ['-e', ${JSON.stringify(program)}], env: {}, workdir: null }
+      console.log((await startChild(program, null, systemClock)).pid)
+      setInterval(() => {}, 1e3)`
+    const parent = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const [said] = (await once(parent.stdout, 'data')) as [Buffer]
+    const pid = Number(said.toString())
+    onTestFinished(() => {
+      if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    })
+    expect(isAlive(pid)).toBe(true)
+    parent.kill('SIGKILL')
+    expect(
+      await eventually(
+        () => isAlive(pid),
+        (alive) => !alive,
+      ),
+    ).toBe(false)
   })
 
   test('that is not there is named, with where it was looked for', async () => {

@@ -10,9 +10,11 @@ export interface KnownTool {
   name: string
   traits: ToolTraits
   offered: OfferedTool
+  /** What is checked here: the schemas without the dialect that they name. */
+  checked: { input: JsonObject; output: JsonObject | null }
 }
 
-/** Most servers name an older dialect and write what all of them know. It came as JSON over the wire. */
+/** Most servers name an older dialect and write what all of them know. */
 function withoutDialect(schema: Record<string, unknown>): JsonObject {
   return Object.fromEntries(Object.entries(schema).filter(([key]) => key !== '$schema')) as JsonObject
 }
@@ -32,10 +34,15 @@ export function knownTools(server: string, listed: readonly Tool[], spec: McpSer
           0,
           LIMITS.mcpDescriptionChars,
         ),
-        inputSchema: withoutDialect(tool.inputSchema),
-        outputSchema: tool.outputSchema ? withoutDialect(tool.outputSchema) : null,
+        // Both came as JSON over the wire, and are handed on as they are.
+        inputSchema: tool.inputSchema as JsonObject,
+        outputSchema: (tool.outputSchema ?? null) as JsonObject | null,
         operation: traits.operation,
         repeatable: traits.repeatable,
+      },
+      checked: {
+        input: withoutDialect(tool.inputSchema),
+        output: tool.outputSchema ? withoutDialect(tool.outputSchema) : null,
       },
     })
   }

@@ -99,6 +99,7 @@ test('examples of groups and of the program are understood as well', async () =>
     'approvals',
     'workers',
     'models',
+    'mcp',
   ]) {
     const examples = examplesIn(await helpOf(group).catch(() => ''))
     for (const example of examples) expect(pathsOf, example).toContain(await parseOnly(wordsOf(example)))

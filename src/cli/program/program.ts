@@ -8,6 +8,7 @@ import { addSecret } from './secret-commands.ts'
 import { addCompletion, addExplain, addHelp, addInit, addVersion } from './general-commands.ts'
 import { manualText } from './manual.ts'
 import { addCosts } from './cost-commands.ts'
+import { addMcp } from './mcp-commands.ts'
 import { addModels } from './model-commands.ts'
 import { addTool } from './tool-commands.ts'
 import { examples, type ProgramOptions, usualFirst } from './options.ts'
@@ -51,6 +52,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addModels(program, options)
   addTool(program, options)
   addCosts(program, options)
+  addMcp(program, options)
   program.commandsGroup('Serve:')
   addUp(program, options)
   addWorker(program, options)
