@@ -62,6 +62,47 @@ describe('orrery approvals list', () => {
   })
 })
 
+describe('orrery approvals show, approve and deny', () => {
+  const call = {
+    ...{ about: 'call' as const, id: 'c1', agent: 'writer', tool: 'mail', operation: 'write' },
+    ...{ input: { to: 'all@example.com' }, edited: null, output: null },
+  }
+
+  test('show gives the arguments of a call, exactly, and how to decide it', async () => {
+    const cli = new CliHarness()
+    cli.client.approvals = [approvalView({ call })]
+    expect(await cli.run('approvals', 'show', APPROVAL_ID)).toBe(0)
+    expect(cli.client.calls).toContainEqual(['getApproval', APPROVAL_ID])
+    expect(cli.out).toContain('mail (write)')
+    expect(cli.out).toContain('"to": "all@example.com"')
+    expect(cli.err).toContain(`orrery approvals approve ${APPROVAL_ID}`)
+  })
+
+  test('approve takes other arguments, and what a lost call gave', async () => {
+    const cli = new CliHarness()
+    cli.client.approvals = [approvalView({ call })]
+    expect(await cli.run('approvals', 'approve', APPROVAL_ID, '--input-json', '{"to": "ops@example.com"}')).toBe(0)
+    expect(cli.client.calls).toContainEqual(['approve', APPROVAL_ID, { input: { to: 'ops@example.com' } }])
+    expect(await cli.run('approvals', 'approve', APPROVAL_ID, '--output-json', '{"sent": true}')).toBe(0)
+    expect(cli.client.calls).toContainEqual(['approve', APPROVAL_ID, { output: { sent: true } }])
+    expect(await cli.run('approvals', 'deny', APPROVAL_ID, '--comment', 'no')).toBe(0)
+    expect(cli.client.calls).toContainEqual(['deny', APPROVAL_ID, { comment: 'no' }])
+  })
+
+  test('arguments that are no JSON object are refused before anything is asked', async () => {
+    const cli = new CliHarness()
+    expect(await cli.run('approvals', 'approve', APPROVAL_ID, '--input-json', '[1]')).toBe(2)
+    expect(cli.client.calls).toEqual([])
+  })
+
+  test('a list with calls says how they are looked at', async () => {
+    const cli = new CliHarness()
+    cli.client.approvals = [approvalView({ call })]
+    expect(await cli.run('approvals', 'list')).toBe(0)
+    expect(cli.err).toContain('orrery approvals show APPROVAL')
+  })
+})
+
 describe('orrery runs send and nudge', () => {
   test('send gives the event its payload and key, and says who took it', async () => {
     const cli = new CliHarness()

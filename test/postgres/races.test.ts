@@ -17,6 +17,7 @@ import { openMigrated } from '../../src/store/testing/postgres.ts'
 import { GRACE_MS, INLINE_BYTES, LEASE_MS, StoreRig, type StoredWorkflow } from '../../src/store/testing/rig.ts'
 import { eventually } from '../support/eventually.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
+import { meetingOf } from './meeting.ts'
 
 const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'req' }
 const CONNECTIONS = 24
@@ -53,43 +54,10 @@ describeWithPostgres('two connections', (postgres) => {
       times: { ...DEFAULT_TIMES, pollMs: 0 },
     })
 
-  /** Waits until so many statements of this database wait for a lock. */
-  const blocked = (count: number) =>
-    eventually(
-      async () => {
-        const [row] = await two.query<{ n: number }>(
-          `select count(*)::int as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
-        )
-        return row?.n === count
-      },
-      { withinMs: 40_000, what: `${count} waiting statements` },
-    )
-
-  /** Lets works meet at a run's lock, and go on one after another in this order. */
-  async function inOrder<T>(runId: string, works: (() => Promise<T>)[]): Promise<T[]> {
-    const under: Promise<T>[] = []
-    await one.transaction(async (tx) => {
-      await tx.query('select 1 from run where id = $1 for update', [runId])
-      for (const work of works) {
-        under.push(work())
-        await blocked(under.length)
-      }
-    })
-    return Promise.all(under)
-  }
-
-  /** Does `first` in a transaction that stays open until `second` waits for it. */
-  async function whileOpen<A, B>(first: (tx: Queryable) => Promise<A>, second: () => Promise<B>): Promise<[A, B]> {
-    let under: Promise<B> | null = null
-    const a = await one.transaction(async (tx) => {
-      const done = await first(tx)
-      under = second()
-      await blocked(1)
-      return done
-    })
-    if (!under) throw new Error('never begun')
-    return [a, await under]
-  }
+  const blocked = (count: number) => meetingOf(one, two).blocked(count)
+  const inOrder = <T>(runId: string, works: (() => Promise<T>)[]) => meetingOf(one, two).inOrder(runId, works)
+  const whileOpen = <A, B>(first: (tx: Queryable) => Promise<A>, second: () => Promise<B>) =>
+    meetingOf(one, two).whileOpen(first, second)
 
   const complete = (db: Queryable, steps: LeasedStep[]) =>
     completeSteps(

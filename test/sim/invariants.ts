@@ -30,6 +30,7 @@ export interface StepRow {
   fence: number
   session: string | null
   waits: string | null
+  journal_from: number
   released: number
   due_ms: number | null
 }
@@ -44,7 +45,7 @@ export async function readSnapshot(db: Db): Promise<Snapshot> {
     `select (select json_agg(r order by r.id) from (
                select id, definition, state, stop, open, active, bad, total, event_seq, ended_at is not null as ended from run) r) as runs,
             (select json_agg(s order by s.run_id, s.node, s.path) from (
-               select run_id, node, path, state, need, ok, bad, total, fence, session, waits, released,
+               select run_id, node, path, state, need, ok, bad, total, fence, session, waits, journal_from, released,
                       extract(epoch from due_at) * 1000 as due_ms from step) s) as steps`,
   )
   return { runs: rows[0]?.runs ?? [], steps: rows[0]?.steps ?? [] }

@@ -98,7 +98,7 @@ export class Ledger {
       case 'waiting':
       case 'queued':
         // By its worker's word, by its deadline, or by the loss of its worker.
-        if (!said('failed', 'returned', 'canceled') && !row.due && !this.#isLost(row, key))
+        if (!said('failed', 'returned', 'canceled', 'parked') && !row.due && !this.#isLost(row, key))
           broken.push(
             `write without current session and fence: ${by} went to ${row.to_state} (${row.code ?? 'no failure'})`,
           )

@@ -3,7 +3,7 @@ import type { Definition } from '../../src/domain/workflow.ts'
 import type { StepRow } from './invariants.ts'
 import { CALM, type Weather } from './network.ts'
 import type { SimStore } from './store.ts'
-import { randomWorkflow, workflowBelow } from './workflows.ts'
+import { boundTo, randomWorkflow, workflowBelow } from './workflows.ts'
 import { Broken, World } from './world.ts'
 
 export interface SimOptions {
@@ -14,6 +14,8 @@ export interface SimOptions {
   waits?: boolean
   /** Workers that are told to drain: they finish, say good-bye, go, and come again. */
   drains?: boolean
+  /** Steps of agents, and people who decide about their calls. */
+  agents?: boolean
 }
 
 export interface SimResult {
@@ -24,6 +26,8 @@ export interface SimResult {
   runs: number
   ends: number
   turns: number
+  /** Journaled by agents. */
+  entries: number
 }
 
 export const DEFAULT_TICKS = 120
@@ -42,19 +46,20 @@ const STORM: Weather = { lossChance: 0.5, doubleChance: 0.1, lateChance: 0.1 }
 
 export async function simulate(
   store: SimStore,
-  { seed, ticks, waits = false, drains = false }: SimOptions,
+  { seed, ticks, waits = false, drains = false, agents = false }: SimOptions,
 ): Promise<SimResult> {
   await store.clear()
   const world = new World(store, seed, { servers: 2, workers: 3 })
   const result = (broken: string | null): SimResult => ({
     ...{ seed, broken, lines: world.lines },
     ...{ runs: world.snapshot.runs.length, ends: world.ledger.recorded.ends, turns },
+    entries: world.journals.entries,
   })
   let turns = 0
   try {
     await store.setClock(world.clock.now())
     for (const i of world.servers.keys()) world.startServer(i)
-    const client = new Client(world, waits)
+    const client = new Client(world, { waits, agents })
     await client.prepare()
     for (const slot of world.slots) world.startWorker(slot, { session: null, attempts: [] })
     for (; turns < ticks; turns++) {
@@ -65,7 +70,7 @@ export async function simulate(
     }
     world.say('sky', 'clears')
     calm(world)
-    turns += await untilAllEnded(world)
+    turns += await untilAllEnded(world, agents ? () => client.answers() : () => [])
     return result(null)
   } catch (error) {
     if (!(error instanceof Broken)) throw error
@@ -183,13 +188,14 @@ function calm(world: World): void {
     if (!world.workers.some((w) => w.isAlive && w.slot === slot)) returnWorker(world, slot)
 }
 
-async function untilAllEnded(world: World): Promise<number> {
+/** `people`: who does what is owed them. */
+async function untilAllEnded(world: World, people: () => (() => void)[]): Promise<number> {
   const since = new Map<string, { state: string; at: number }>()
   for (let turn = 1; turn <= CALM_TURNS_MAX; turn++) {
     // A worker that drained until now has successors.
     for (const slot of world.slots)
       if (!world.workers.some((w) => w.isAlive && w.slot === slot)) returnWorker(world, slot)
-    await world.turn(CALM_TURN_MS)
+    await world.turn(CALM_TURN_MS, people())
     const now = world.clock.now()
     if (world.snapshot.runs.every((r) => r.ended)) return turn
     for (const step of world.snapshot.steps) {
@@ -233,25 +239,30 @@ function hasIdle(world: World, step: StepRow): boolean {
 class Client {
   readonly #world: World
   readonly #waits: boolean
+  readonly #agents: boolean
   readonly #hashes: string[] = []
   #keys = 0
 
-  constructor(world: World, waits: boolean) {
+  constructor(world: World, { waits, agents }: { waits: boolean; agents: boolean }) {
     this.#world = world
     this.#waits = waits
+    this.#agents = agents
   }
 
   async prepare(): Promise<void> {
     const { dice, servers, definitions } = this.#world
     const made: Definition[] = Array.from({ length: 4 }, (_, i) =>
-      randomWorkflow(dice, `flow-${i}`, { waits: this.#waits }),
+      randomWorkflow(dice, `flow-${i}`, { waits: this.#waits, agents: this.#agents }),
     )
-    if (this.#waits) {
+    let hashBelow = ''
+    if (this.#waits || this.#agents) {
       const below = workflowBelow()
       const stored = await servers[0]?.engine.putDefinition(this.#world.caller, below)
-      definitions.set(stored?.hash ?? '', below)
+      hashBelow = stored?.hash ?? ''
+      definitions.set(hashBelow, below)
     }
-    for (const definition of made) {
+    for (const workflow of made) {
+      const definition = this.#agents ? { ...workflow, bound: boundTo(hashBelow) } : workflow
       const { hash } = (await servers[0]?.engine.putDefinition(this.#world.caller, definition)) ?? { hash: '' }
       definitions.set(hash, definition)
       this.#hashes.push(hash)
@@ -267,7 +278,14 @@ class Client {
     if (dice.chance(0.03)) wishes.push(() => this.#byHand('skip'))
     if (this.#waits && dice.chance(0.05)) wishes.push(() => this.#byHand('send'))
     if (this.#waits && dice.chance(0.05)) wishes.push(() => this.#byHand('decide'))
+    // Every other one is left to expire.
+    if (this.#agents && dice.chance(0.3)) wishes.push(() => this.#byHand('decide'))
     return wishes
+  }
+
+  /** What nobody decides about a lost call waits for ever. */
+  answers(): (() => void)[] {
+    return [() => this.#byHand('decide')]
   }
 
   #create(): void {

@@ -5,6 +5,8 @@ import { Failure } from '../../src/domain/failure.ts'
 import { type Db, openEmbedded, type Queryable } from '../../src/store/index.ts'
 
 const TABLES = [
+  'journal',
+  'budget_wake',
   'approval',
   'sent_event',
   'run_deadline',

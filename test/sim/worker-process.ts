@@ -11,7 +11,9 @@ import type {
   ReportRequest,
 } from '../../src/contract/exchange.ts'
 import { type FailureRecord, failureRecord } from '../../src/domain/failure.ts'
+import type { ParkedOn } from '../../src/domain/agents/journal.ts'
 import type { Engine } from '../../src/engine/index.ts'
+import { AgentLife } from './agent-life.ts'
 import type { Dice } from './dice.ts'
 import type { Network } from './network.ts'
 
@@ -30,13 +32,14 @@ export interface Remains {
   attempts: Attempt[]
 }
 
-export type Exchange = Pick<Engine, 'register' | 'poll' | 'report' | 'heartbeat'>
+export type Exchange = Pick<Engine, 'register' | 'poll' | 'report' | 'heartbeat' | 'readJournal' | 'append'>
 
 type EndBody =
   | { kind: 'succeeded'; output: Json }
   | { kind: 'failed'; failure: FailureRecord }
   | { kind: 'canceled' }
   | { kind: 'returned' }
+  | { kind: 'parked'; on: ParkedOn }
 
 type ReportBody = EndBody | { kind: 'started' } | { kind: 'log'; index: number }
 
@@ -59,6 +62,8 @@ export interface Attempt {
   startSaid: boolean
   /** One of its reports is on its way. */
   busy: boolean
+  /** Of an agent's step. */
+  agent?: AgentLife
 }
 
 export interface WorkerDeps {
@@ -225,7 +230,7 @@ export class WorkerProcess {
       capacity: slot.capacity,
       labels: { zone: slot.zone },
       namespaces: null,
-      backends: ['function', 'process'],
+      backends: ['function', 'process', 'agent'],
       modules: ['m'],
       replaces: this.#former,
       held: this.#list(),
@@ -295,7 +300,7 @@ export class WorkerProcess {
       this.session = null
       this.#cutPoll()
       this.#registerAt = 0
-      const isLost = (a: Attempt) => a.end === null && a.assignment.work.kind === 'function'
+      const isLost = (a: Attempt) => a.end === null && a.assignment.work.kind !== 'command'
       for (const a of [...this.#held.values()]) if (isLost(a)) this.#forget(a)
       return
     }
@@ -316,10 +321,30 @@ export class WorkerProcess {
     const key = `${assignment.step}@${assignment.fence}`
     if (this.#held.has(key) || this.#done.has(key)) return
     const now = this.#deps.now()
-    const { endsAfter, outcome } = this.draining ? RETURNED : fateOf(this.#deps.dice, assignment, key)
+    const isAgent = assignment.work.kind === 'agent' && !this.draining
+    const { endsAfter, outcome } = this.draining ? RETURNED : isAgent ? OPEN : fateOf(this.#deps.dice, assignment, key)
     this.#takeUp({
+      ...(isAgent ? { agent: this.#agentOf(assignment, key) } : {}),
       ...{ key, assignment, beganAt: now, endsAt: endsAfter === null ? null : now + endsAfter, outcome },
       ...{ endedAt: null, end: null, seq: 0, startSaid: false, busy: false },
+    })
+  }
+
+  #agentOf({ step, fence }: Assignment, key: string): AgentLife {
+    const { dice, now } = this.#deps
+    const session = () => this.session
+    return new AgentLife({
+      ...{ dice, now, key, step, fence, session },
+      send: (serve, onOk, onError) =>
+        this.#send(
+          (server) =>
+            serve({
+              readJournal: (request) => server.readJournal(CALLER, request),
+              append: (request) => server.append(CALLER, request),
+            }),
+          onOk,
+          onError,
+        ),
     })
   }
 
@@ -347,6 +372,9 @@ export class WorkerProcess {
   #work(attempt: Attempt, now: number): void {
     if (attempt.end !== null) return
     const { timeoutMs, work } = attempt.assignment
+    const agentEnd = attempt.endsAt === null ? attempt.agent?.act() : null
+    if (attempt.agent?.isStale) return this.#forget(attempt)
+    if (agentEnd) return this.#finish(attempt, agentEnd, now)
     if (!attempt.startSaid && now - attempt.beganAt >= 100) {
       attempt.startSaid = true
       this.#gather(attempt, { kind: 'started' })
@@ -464,6 +492,8 @@ export const CALLER = {
 } as const satisfies Record<string, unknown>
 
 const NO_ORDERS: Orders = { assignments: [], cancels: [], drain: false }
+/** It goes on until it says that it has ended. */
+const OPEN = { endsAfter: null, outcome: { kind: 'canceled' } as const }
 const RETURNED = { endsAfter: 0, outcome: { kind: 'returned' } as const }
 
 const isEnd = (body: ReportBody): body is EndBody => body.kind !== 'started' && body.kind !== 'log'

@@ -1,5 +1,7 @@
 // Random workflows: directed graphs with everything that decides, repeats, fails and times out.
 import type { Json, JsonObject } from '../../src/base/json.ts'
+import type { Bound } from '../../src/domain/agents/bound.ts'
+import type { AgentSpec } from '../../src/domain/kinds/agent.ts'
 import { failureOfProblems } from '../../src/domain/failure.ts'
 import { compileWorkflow } from '../../src/domain/manifest.ts'
 import type { Definition } from '../../src/domain/workflow.ts'
@@ -9,10 +11,15 @@ import type { Dice } from './dice.ts'
 const FUNCTIONS = ['m.quick', 'm.quick', 'm.slow', 'm.flaky', 'm.broken', 'm.lists', 'm.hangs'] as const
 
 /** `waits`: also with steps that wait in rows, joins of any and loops. Without it a seed draws what it always drew. */
-export function randomWorkflow(dice: Dice, name: string, { waits }: { waits: boolean }): Definition {
+export function randomWorkflow(
+  dice: Dice,
+  name: string,
+  { waits, agents }: { waits: boolean; agents: boolean },
+): Definition {
   const size = dice.int(1, 8)
   const steps = Array.from({ length: size }, (_, i) => randomStep(dice, i, waits))
   if (waits && dice.chance(0.5)) steps.push(...randomRing(dice, size))
+  if (agents) for (const [i, step] of steps.entries()) if (dice.chance(0.6)) steps[i] = ofAgent(dice, step)
   const compiled = compileWorkflow({
     apiVersion: 'orrery.dev/v1',
     kind: 'Workflow',
@@ -22,6 +29,21 @@ export function randomWorkflow(dice: Dice, name: string, { waits }: { waits: boo
   if (!compiled.ok) throw failureOfProblems(compiled.problems, `making ${name}: ${JSON.stringify(steps)}`)
   return compiled.definition
 }
+
+/** The step with the turns of an agent in place of its work. */
+function ofAgent(dice: Dice, { name, needs, forEach, maxParallel, onFailure, runsOn, retry }: JsonObject): JsonObject {
+  const kept = { name, needs, forEach, maxParallel, onFailure, runsOn, retry }
+  const given = Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)) as JsonObject // without what is not there
+  return { ...given, agent: 'writer', with: { n: 1 }, ...(dice.chance(0.2) ? { timeout: '20s' } : {}) }
+}
+
+/** What steps of agents refer to. */
+export const boundTo = (below: string): Bound => ({
+  // Nobody looks at its spec: what it does is scripted.
+  agents: { writer: { spec: {} as AgentSpec, instructions: '', definition: null } },
+  ...{ tools: {}, mcpServers: {}, memories: {} },
+  workflows: { below: { hash: below, inputs: null, description: null } },
+})
 
 /** A step that no worker runs. Whatever nobody decides or sends ends by itself, so that every run comes to its end. */
 function randomWait(dice: Dice): JsonObject {

@@ -3,8 +3,10 @@ import { createIds, HandClock, type Log, type LogFields } from '../../src/base/i
 import { Failure } from '../../src/domain/failure.ts'
 import type { Definition } from '../../src/domain/workflow.ts'
 import { createEngine, type EngineTimes, type RunningEngine } from '../../src/engine/index.ts'
+import { simGate } from './agent-life.ts'
 import { Dice } from './dice.ts'
 import { EventReader, checkSnapshot, readSnapshot, type Snapshot } from './invariants.ts'
+import { JournalReader } from './journals.ts'
 import { Ledger } from './ledger.ts'
 import { Network } from './network.ts'
 import { ServerDb, type SimStore } from './store.ts'
@@ -51,6 +53,7 @@ export class World {
   readonly ledger = new Ledger((session) => this.#openedBy.get(session)?.isAlive === false)
   readonly #openedBy = new Map<string, WorkerProcess>()
   readonly events = new EventReader()
+  readonly journals = new JournalReader()
   readonly definitions = new Map<string, Definition>()
   readonly lines: string[] = []
   readonly broken: string[] = []
@@ -114,6 +117,7 @@ export class World {
       host,
       isAlive: (pid) => this.#isAlive(host, pid),
       times: SIM_TIMES,
+      gate: simGate,
     })
     this.servers[index] = { name, host, db, engine, nextTick: now(), pausedUntil: 0, ticking: false, steady: 0 }
     this.say(name, 'starts')
@@ -224,6 +228,14 @@ export class World {
           )
           return response
         }),
+      readJournal: (caller, request) => reach((e) => e.readJournal(caller, request)),
+      append: (caller, request) =>
+        reach(async (e) => {
+          const response = await e.append(caller, request)
+          const kinds = request.entries.map((entry) => entry.kind).join(', ')
+          this.say('append', `${request.step.slice(-8)}@${request.fence} ${request.n} ${kinds}: ${response.state}`)
+          return response
+        }),
       report: (caller, request) =>
         reach(async (e) => {
           this.ledger.asked(request)
@@ -308,6 +320,7 @@ export class World {
     this.broken.push(...this.ledger.check(audit))
     this.snapshot = await readSnapshot(this.store.db)
     this.broken.push(...checkSnapshot(this.snapshot, this.definitions))
+    this.broken.push(...(await this.journals.check(this.store.db, this.snapshot.steps)))
     this.broken.push(...(await this.events.check(this.store.db, this.snapshot, this.definitions)))
     const first = this.broken[0]
     if (first !== undefined) throw new Broken(first)

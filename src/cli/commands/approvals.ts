@@ -77,6 +77,86 @@ async function approvalOf(client: Client, run: string, step: string): Promise<Ap
   })
 }
 
+export interface CallDecisionFlags extends DecisionFlags {
+  inputJson?: string
+  outputJson?: string
+}
+
+/** Decides an approval by its id, which is how a call of an agent is meant: a step may ask for several. */
+export async function decideById(
+  deps: CliDeps,
+  output: Output,
+  { id, approve }: { id: string; approve: boolean },
+  flags: CallDecisionFlags,
+): Promise<number> {
+  const objectOf = async (flag: string, text: string | undefined): Promise<JsonObject | undefined> => {
+    if (text === undefined) return undefined
+    const value = await jsonOf(deps, flag, text)
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
+    throw usageFailure(`${flag} is no JSON object, such as {"to": "x"}`)
+  }
+  const inputs = await objectOf('--inputs', flags.inputs)
+  const input = await objectOf('--input-json', flags.inputJson)
+  const gave = flags.outputJson === undefined ? undefined : await jsonOf(deps, '--output-json', flags.outputJson)
+  const client = await connect(deps, flags)
+  const comment = flags.comment === undefined ? {} : { comment: flags.comment }
+  const decided = approve
+    ? await client.approve(id, {
+        ...comment,
+        ...(inputs === undefined ? {} : { inputs }),
+        ...(input === undefined ? {} : { input }),
+        ...(gave === undefined ? {} : { output: gave }),
+      })
+    : await client.deny(id, comment)
+  if (output.isData) output.printData(decided)
+  else {
+    const what = decided.call ? `${decided.call.tool} of ${decided.step}` : decided.step
+    output.print([
+      span(`${printableLine(what)} is `),
+      span(decided.state, approve ? 'good' : 'bad'),
+      span(` by ${printableLine(decided.decidedBy ?? 'you')}`),
+    ])
+    output.remark(`  orrery runs show ${decided.run}`)
+  }
+  return 0
+}
+
+/** Everything that whoever decides has to see: of a call the arguments, exactly. */
+export async function show(deps: CliDeps, output: Output, id: string, flags: ServerFlags): Promise<number> {
+  const client = await connect(deps, flags)
+  const approval = await client.getApproval(id)
+  if (output.isData) {
+    output.printData(approval)
+    return 0
+  }
+  const { call } = approval
+  const row = (title: string, text: string) =>
+    output.print([span(`${title.padEnd(11)} `, 'dim'), span(printableLine(text))])
+  const json = (title: string, value: Json) => {
+    output.print([span(`${title}:`, 'dim')])
+    for (const line of JSON.stringify(value, null, 2).split('\n')) output.print([span(`  ${printableLine(line)}`)])
+  }
+  row('approval', approval.id)
+  row('state', approval.state)
+  row('run', `${approval.run} (${approval.namespace}/${approval.workflow})`)
+  row('step', approval.step)
+  row('asks', approval.message)
+  row('approvers', approval.approvers?.join(', ') ?? 'anybody who may decide')
+  row('expires', approval.expiresAt ?? 'never')
+  if (approval.decidedBy !== null) row('decided by', `${approval.decidedBy}, ${approval.decidedAt ?? ''}`)
+  if (approval.comment !== null) row('comment', approval.comment)
+  if (call) {
+    if (call.agent !== null) row('agent', call.agent)
+    row('tool', call.operation === null ? call.tool : `${call.tool} (${call.operation})`)
+    json('input', call.input)
+    if (call.edited !== null) json('changed to', call.edited)
+    if (call.output !== null) json('output', call.output)
+  } else if (approval.inputs !== null) json('inputs', approval.inputs)
+  if (approval.state === 'pending')
+    output.remark(`  orrery approvals approve ${approval.id}, orrery approvals deny ${approval.id}`)
+  return 0
+}
+
 export interface ApprovalListFlags extends ServerFlags {
   state?: string[]
   run?: string
@@ -106,7 +186,10 @@ export async function list(deps: CliDeps, output: Output, flags: ApprovalListFla
   }
   const columns = [
     ...['RUN', 'STEP', 'STATE', 'EXPIRES', 'ASKS'].map((title) => ({ title })),
-    ...['NAMESPACE', 'WORKFLOW', 'APPROVERS', 'DECIDED BY', 'COMMENT'].map((title) => ({ title, wide: true })),
+    ...['APPROVAL', 'TOOL', 'NAMESPACE', 'WORKFLOW', 'APPROVERS', 'DECIDED BY', 'COMMENT'].map((title) => ({
+      title,
+      wide: true,
+    })),
   ]
   const rows = page.items.map((a) => [
     { text: a.run },
@@ -114,6 +197,8 @@ export async function list(deps: CliDeps, output: Output, flags: ApprovalListFla
     { text: a.state, style: a.state === 'pending' ? ('warn' as const) : ('dim' as const) },
     { text: a.expiresAt === null ? 'never' : `${a.expiresAt.slice(0, 19)}Z` },
     { text: printableLine(a.message) },
+    { text: a.id },
+    { text: printableLine(a.call?.tool ?? '-') },
     { text: a.namespace },
     { text: printableLine(a.workflow) },
     { text: printableLine(a.approvers?.join(',') ?? 'anybody') },
@@ -121,7 +206,11 @@ export async function list(deps: CliDeps, output: Output, flags: ApprovalListFla
     { text: printableLine(a.comment ?? '-') },
   ])
   output.printTable(columns, rows)
-  output.remark('  orrery runs approve RUN STEP, orrery runs deny RUN STEP')
+  output.remark(
+    page.items.some((a) => a.call)
+      ? '  orrery approvals show APPROVAL, orrery approvals approve APPROVAL (-o wide or -o json names them)'
+      : '  orrery runs approve RUN STEP, orrery runs deny RUN STEP',
+  )
   return 0
 }
 

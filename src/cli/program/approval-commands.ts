@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { ApprovalListFlags, DecisionFlags, SendFlags } from '../commands/approvals.ts'
+import type { ApprovalListFlags, CallDecisionFlags, DecisionFlags, SendFlags } from '../commands/approvals.ts'
 import type { ServerFlags } from '../commands/runs.ts'
 import { examples, many, withServer, type ProgramOptions } from './options.ts'
 
@@ -46,8 +46,8 @@ export function addApprovals(program: Command, { deps, output, done }: ProgramOp
     )
   const approvals = program
     .command('approvals')
-    .summary('list what waits for a decision')
-    .description('Shows the approvals that people owe or have given.')
+    .summary('list, show and decide what waits for a decision')
+    .description('Shows the approvals that people owe or have given, and decides them.')
     .addHelpText('after', examples('orrery approvals list', 'orrery approvals list --state denied'))
   withServer(approvals.command('list', { isDefault: true }).description('Lists approvals, the newest first.'))
     .addOption(many('--state <state>', 'pending, approved, denied, expired or canceled (repeatable; default pending)'))
@@ -57,5 +57,42 @@ export function addApprovals(program: Command, { deps, output, done }: ProgramOp
     .addHelpText('after', examples('orrery approvals list', 'orrery approvals list --state approved --run RUN'))
     .action(async (flags: ApprovalListFlags) =>
       done(await (await import('../commands/approvals.ts')).list(deps, output, flags)),
+    )
+  withServer(approvals.command('show').description('Shows one approval: of a call of an agent the arguments, exactly.'))
+    .argument('<approval>', 'id of the approval')
+    .addHelpText('after', examples('orrery approvals show APPROVAL'))
+    .action(async (id: string, flags: ServerFlags) =>
+      done(await (await import('../commands/approvals.ts')).show(deps, output, id, flags)),
+    )
+  withServer(
+    approvals
+      .command('approve')
+      .description('Approves one approval by its id: of a call of an agent too. Exactly one decision counts.'),
+  )
+    .argument('<approval>', 'id of the approval')
+    .option('--comment <text>', 'why; it is kept with the decision')
+    .option('--inputs <json>', 'what the approval asks for along with it, or @FILE')
+    .option('--input-json <json>', 'other arguments for the call than those that were asked, or @FILE')
+    .option('--output-json <json>', 'what a call gave whose outcome is not known, or @FILE; left out, it is made again')
+    .addHelpText(
+      'after',
+      examples(
+        'orrery approvals approve APPROVAL',
+        `orrery approvals approve APPROVAL --input-json '{"to": "ops@example.com"}' --comment "not to everybody"`,
+      ),
+    )
+    .action(async (id: string, flags: CallDecisionFlags) =>
+      done(await (await import('../commands/approvals.ts')).decideById(deps, output, { id, approve: true }, flags)),
+    )
+  withServer(
+    approvals
+      .command('deny')
+      .description('Denies one approval by its id. The agent whose call it is is told so, and goes on.'),
+  )
+    .argument('<approval>', 'id of the approval')
+    .option('--comment <text>', 'why; it is kept with the decision, and told to the agent')
+    .addHelpText('after', examples('orrery approvals deny APPROVAL --comment "not on a Friday"'))
+    .action(async (id: string, flags: CallDecisionFlags) =>
+      done(await (await import('../commands/approvals.ts')).decideById(deps, output, { id, approve: false }, flags)),
     )
 }

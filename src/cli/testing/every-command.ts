@@ -5,7 +5,7 @@ import { systemClock } from '../../base/index.ts'
 import { Output } from '../output.ts'
 import { buildProgram, leavesOf } from '../program/program.ts'
 import { CliHarness } from './cli-harness.ts'
-import { approvalView, at, RUN_ID, runView, stepView, tokenView, modelResult } from './scripted-client.ts'
+import { APPROVAL_ID, approvalView, at, RUN_ID, runView, stepView, tokenView, modelResult } from './scripted-client.ts'
 
 /** A command that does something, by the words that lead to it. */
 export type Leaf = ReturnType<typeof leavesOf>[number]
@@ -55,6 +55,9 @@ export const WORDS: Record<string, string[]> = {
   'runs retry': [RUN_ID],
   'runs skip': [RUN_ID, 'build'],
   'runs approve': [RUN_ID, 'ship'],
+  'approvals show': [APPROVAL_ID],
+  'approvals approve': [APPROVAL_ID],
+  'approvals deny': [APPROVAL_ID],
   'runs deny': [RUN_ID, 'ship'],
   'runs send': [RUN_ID, 'paid'],
   'runs nudge': [RUN_ID],

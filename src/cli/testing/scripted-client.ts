@@ -245,7 +245,8 @@ export class ScriptedClient implements Client {
       step: 'paid',
     })
   listApprovals = (...args: unknown[]) => this.#answer('listApprovals', args, { items: this.approvals, next: null })
-  getApproval = (id: string) => this.#answer('getApproval', [id], approvalView({ id }))
+  getApproval = (id: string) =>
+    this.#answer('getApproval', [id], this.approvals.find((a) => a.id === id) ?? approvalView({ id }))
   approve = (id: string, ...rest: unknown[]) =>
     this.#answer('approve', [id, ...rest], approvalView({ id, state: 'approved', decidedBy: 'ann' }))
   deny = (id: string, ...rest: unknown[]) =>
