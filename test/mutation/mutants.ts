@@ -59,7 +59,31 @@ export const SIM_MUTANTS: SimMutant[] = [
   },
 ]
 
+const HOLD = 'src/store/journal/hold-steps.ts'
+const APPEND = 'src/store/journal/append-entries.ts'
+
 export const RACE_MUTANTS: Mutant[] = [
+  {
+    name: 'entries are journaled under a fence that is over',
+    file: APPEND,
+    from: 'and s.session = k.session and s.fence = k.fence',
+    to: 'and s.session = k.session',
+    caughtAs: /entry of an attempt that has lost its step was journaled/,
+  },
+  {
+    name: 'steps are held under a fence that is over',
+    file: HOLD,
+    from: 'and s.session = k.session and s.fence = k.fence',
+    to: 'and s.session = k.session',
+    caughtAs: /held by an attempt that has lost it/,
+  },
+  {
+    name: 'an append does not hold its step',
+    file: HOLD,
+    from: 'for no key update of s',
+    to: '',
+    caughtAs: /taken back in the middle of an append/,
+  },
   {
     name: 'successes of ended sessions are recorded',
     file: COMPLETE,

@@ -4,6 +4,8 @@ import { compileWorkflow } from '../../src/domain/manifest.ts'
 import { createEngine, DEFAULT_TIMES } from '../../src/engine/index.ts'
 import { putDefinition } from '../../src/store/definitions/put-definition.ts'
 import { type Db, migrate, openPostgres, type Queryable } from '../../src/store/index.ts'
+import { appendEntries } from '../../src/store/journal/append-entries.ts'
+import { holdSteps } from '../../src/store/journal/hold-steps.ts'
 import { createRuns } from '../../src/store/runs/create-runs.ts'
 import { endSessions, openSession } from '../../src/store/sessions/sessions.ts'
 import { claimSteps } from '../../src/store/steps/claim-steps.ts'
@@ -114,6 +116,48 @@ async function whoMayReport(): Promise<void> {
   hold((await report({ ...own, session: other })) === 0, 'a report of another live session was recorded')
   await endSessions(db, [own.session], 'worker.lost')
   hold((await report(own)) === 0, 'a report of a session that has ended was recorded')
+}
+
+const NOTED = { kind: 'handed_over', turn: 1, from: 'a', to: 'b' } as const
+
+/** Each of the two statements of an append by itself: whoever does not hold the step any more. */
+async function whoMayJournal(): Promise<void> {
+  const { leased } = await makeRuns(1)
+  const [step] = leased
+  if (!step) throw new Error('nothing was leased')
+  const late = { ...step, fence: step.fence - 1 }
+  const isHeld = await db.transaction(async (tx) => (await holdSteps(tx, [late])).length > 0)
+  hold(!isHeld, 'a step was held by an attempt that has lost it')
+  const [written] = await appendEntries(db, [{ ...late, n: 1, entries: [NOTED] }])
+  hold(written === 0, 'an entry of an attempt that has lost its step was journaled')
+}
+
+/** The step is taken back while an append of its attempt is under way: after that nothing of the attempt may come. */
+async function lossDuringAppend(): Promise<void> {
+  const { leased } = await makeRuns(1)
+  const [step] = leased
+  if (!step) throw new Error('nothing was leased')
+  const go = deferred<void>()
+  const reached = deferred<void>()
+  const append = watched(
+    db.transaction(async (tx) => {
+      await holdSteps(tx, [step])
+      reached.resolve()
+      await go.promise
+      await appendEntries(tx, [{ ...step, n: 1, entries: [NOTED] }])
+    }),
+  )
+  await Promise.race([reached.promise, append.outcome])
+  const loss = watched(
+    db.query(`update step set state = 'queued', session = null where run_id = $1 and node = $2`, [
+      step.runId,
+      step.node,
+    ]),
+  )
+  await untilBlocked(1, loss.settled)
+  hold(!loss.settled(), 'a step was taken back in the middle of an append of its attempt')
+  go.resolve()
+  await Promise.all([append.outcome, loss.outcome])
 }
 
 async function joinInOneBatch(): Promise<void> {
@@ -232,7 +276,15 @@ function pausing(on: Db, name: string, reached: () => void, go: Promise<void>): 
 }
 
 await migrate(db, { version: '0' })
-for (const race of [whoMayReport, joinInOneBatch, joinInTwoTransactions, sameRunsInTwoBatches, successDuringCancel]) {
+for (const race of [
+  whoMayReport,
+  whoMayJournal,
+  lossDuringAppend,
+  joinInOneBatch,
+  joinInTwoTransactions,
+  sameRunsInTwoBatches,
+  successDuringCancel,
+]) {
   try {
     await race()
   } catch (error) {

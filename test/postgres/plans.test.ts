@@ -5,11 +5,16 @@ import { claimSteps } from '../../src/store/steps/claim-steps.ts'
 import { completeSteps } from '../../src/store/steps/complete-steps.ts'
 import { recordStarts } from '../../src/store/steps/record-starts.ts'
 import { newStep, type Step } from '../../src/domain/step.ts'
+import { appendEntries } from '../../src/store/journal/append-entries.ts'
+import { holdSteps } from '../../src/store/journal/hold-steps.ts'
 import { appendSegments } from '../../src/store/logs/logs.ts'
 import { adoptSteps, findAttemptFates, findDue, FIRST_DUE } from '../../src/store/steps/find-steps.ts'
+import { findAskedModels, listEntries } from '../../src/store/journal/read-entries.ts'
 import { saveAdvance } from '../../src/store/steps/save-advance.ts'
 import { loadOutputs, loadSteps } from '../../src/store/steps/step-rows.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
+
+const NOTED = { kind: 'handed_over', turn: 1, from: 'a', to: 'b' } as const
 
 interface PlanNode {
   'Node Type': string
@@ -88,6 +93,8 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
     ['load_steps', (d: Db) => loadSteps(d, step.runId, [step])],
     ['load_outputs', (d: Db) => loadOutputs(d, [step])],
     ['append_segments', (d: Db) => appendSegments(d, [{ ...step, index: 1, stream: 'stdout', agoMs: 0, text: '' }])],
+    ['hold_steps', (d: Db) => holdSteps(d, [step])],
+    ['append_entries', (d: Db) => appendEntries(d, [{ ...step, n: 1, entries: [NOTED] }])],
     ['find_attempt_fates', (d: Db) => findAttemptFates(d, [step])],
     ['adopt_steps', (d: Db) => adoptSteps(d, { from: 'a', to: 'b', steps: [step] })],
     [
@@ -110,6 +117,21 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
     for (const read of nodes.filter((n) => n['Relation Name'] === 'run' && n['Node Type'] !== 'ModifyTable')) {
       expect(read['Node Type']).toMatch(/^(Index Scan|Index Only Scan|Bitmap Heap Scan)$/)
       if (read['Node Type'] !== 'Bitmap Heap Scan') expect(read['Index Cond']).toContain('id')
+    }
+  })
+
+  test.each([
+    ['append_entries', (d: Db) => appendEntries(d, [{ ...step, n: 1, entries: [NOTED] }])],
+    ['list_entries', (d: Db) => listEntries(d, { ...step, from: 1, limit: 10, bytes: 10, counting: true })],
+    ['find_asked_models', (d: Db) => findAskedModels(d, [{ ...step, call: 'm' }])],
+  ])('%s reaches journals by their activation', async (_name, call) => {
+    const nodes: PlanNode[] = []
+    for (const text of await textsOf(call)) nodes.push(...(await planOf(text)))
+    const reads = nodes.filter((n) => n['Relation Name']?.startsWith('journal') && n['Node Type'] !== 'ModifyTable')
+    expect(reads.length).toBeGreaterThan(0)
+    for (const read of reads) {
+      expect(read['Node Type']).toMatch(/^Index (Only )?Scan$/)
+      for (const column of ['run_id', 'node', 'path']) expect(read['Index Cond']).toContain(column)
     }
   })
 

@@ -1,0 +1,147 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { JournalEntry, ServerEntry } from '../../domain/agents/journal.ts'
+import { agentNode, definitionOf } from '../../domain/testing/definitions.ts'
+import type { Db } from '../db.ts'
+import { putDefinition } from '../definitions/put-definition.ts'
+import { endSessions } from '../sessions/sessions.ts'
+import type { LeasedStep } from '../steps/complete-steps.ts'
+import { StoreRig } from '../testing/rig.ts'
+import { appendEntries, appendServerEntries } from './append-entries.ts'
+import { findJournalFrom } from './find-journal-from.ts'
+import { holdSteps } from './hold-steps.ts'
+import { findAppended, findAskedModels, findCallOfChild, listEntries } from './read-entries.ts'
+
+const noted = (turn: number): JournalEntry => ({ kind: 'handed_over', turn, from: 'a', to: 'b' })
+const asked = (call: string, endpoint = 'gpt'): JournalEntry => ({
+  ...{ kind: 'model_asked', call, turn: 1, purpose: 'turn', agent: 'writer', endpoint },
+  tokens: { input: 1, output: 2 },
+})
+const started = (call: string, run: string): ServerEntry => ({ kind: 'child_started', call, run })
+
+/** Journals, on any store. */
+export function journalSuite(name: string, open: () => Promise<Db>): void {
+  describe(name, () => {
+    let db: Db
+    let rig: StoreRig
+    let made = 0
+    beforeAll(async () => {
+      db = await open()
+      rig = new StoreRig(db)
+    })
+    afterAll(() => db.close())
+
+    /** A step of an agent that a session holds. */
+    async function lease(): Promise<LeasedStep> {
+      const workflow = await rig.put([{ name: 'a', runsOn: { test: `journal-${++made}` } }])
+      await rig.run(workflow)
+      const [step] = await rig.claim(await rig.session(), workflow)
+      if (!step) throw new Error('nothing was leased')
+      return step
+    }
+    const append = (step: LeasedStep, n: number, ...entries: JournalEntry[]) =>
+      appendEntries(db, [{ ...step, n, entries }])
+    const page = async (step: LeasedStep, more: Partial<Parameters<typeof listEntries>[1]> = {}) =>
+      listEntries(db, { ...step, from: 1, limit: 100, bytes: 1_000_000, counting: true, ...more })
+    const seqs = async (step: LeasedStep) => (await page(step)).map((e) => e.seq)
+
+    test('an agent has a queue of its own kind', async () => {
+      const hash = await putDefinition(db, definitionOf([agentNode('write')], { name: 'journal-queue' }))
+      const [row] = await db.query<{ backend: string }>(
+        `select q.requirements->>'backend' as backend from definition_node n join queue q on q.id = n.queue_id where n.definition = $1`,
+        [hash],
+      )
+      expect(row?.backend).toBe('agent')
+    })
+
+    test('entries are numbered from 1 without a gap, by whoever they were written', async () => {
+      const step = await lease()
+      expect(await append(step, 1, noted(1), noted(2))).toEqual([2])
+      await appendServerEntries(db, step.runId, [
+        { ...step, entry: started('c', 'run_1') },
+        { ...step, entry: started('d', 'run_2') },
+      ])
+      expect(await append(step, 2, noted(3))).toEqual([1])
+      expect((await page(step)).map(({ seq, fence, entry }) => [seq, fence, entry.kind])).toEqual([
+        [1, 1, 'handed_over'],
+        [2, 1, 'handed_over'],
+        [3, 1, 'child_started'],
+        [4, 1, 'child_started'],
+        [5, 1, 'handed_over'],
+      ])
+    })
+
+    test('the same number again is not written again, but for what is new at its end', async () => {
+      const step = await lease()
+      await append(step, 1, noted(1))
+      await appendServerEntries(db, step.runId, [{ ...step, entry: started('c', 'run_1') }])
+      expect(await append(step, 1, noted(1))).toEqual([0])
+      expect(await append(step, 1, noted(1), noted(2))).toEqual([1])
+      await append(step, 2, noted(3))
+      expect(await append(step, 1, noted(1), noted(2), noted(9))).toEqual([0])
+      expect(await seqs(step)).toEqual([1, 2, 3, 4])
+      expect(await findAppended(db, { ...step, n: 1 })).toEqual([noted(1), noted(2)])
+    })
+
+    test('many at once each have their own numbers', async () => {
+      const steps = [await lease(), await lease(), await lease()]
+      expect(
+        await appendEntries(
+          db,
+          steps.map((step, i) => ({ ...step, n: 1, entries: [noted(1), noted(i)].slice(i % 2) })),
+        ),
+      ).toEqual([2, 1, 2])
+      expect(await Promise.all(steps.map(seqs))).toEqual([[1, 2], [1], [1, 2]])
+    })
+
+    test.each(['another fence', 'another session', 'a step that was given back', 'a session that has ended'])(
+      'under %s nothing is held',
+      async (what) => {
+        const step = await lease()
+        const attempt = {
+          ...step,
+          fence: what === 'another fence' ? step.fence + 1 : step.fence,
+          session: what === 'another session' ? await rig.session() : step.session,
+        }
+        if (what === 'a step that was given back')
+          await db.query(`update step set state = 'queued', session = null where run_id = $1`, [step.runId])
+        if (what === 'a session that has ended') await endSessions(db, [step.session], 'worker.lost')
+        expect(await db.transaction((tx) => holdSteps(tx, [attempt]))).toEqual([])
+        // Its session is looked at by the one statement, the rest by both.
+        if (what !== 'a session that has ended') expect(await append(attempt, 1, noted(1))).toEqual([0])
+      },
+    )
+
+    test('a step that is held says which journal counts', async () => {
+      const step = await lease()
+      await db.query(`update step set journal_from = 3 where run_id = $1`, [step.runId])
+      expect(await db.transaction((tx) => holdSteps(tx, [step]))).toMatchObject([{ fence: 1, journalFrom: 3 }])
+      expect(await findJournalFrom(db, step)).toBe(3)
+      expect(await findJournalFrom(db, { ...step, node: 7 })).toBeNull()
+    })
+
+    test('a page has so many entries, and about so many bytes; what counts no more is left out', async () => {
+      const step = await lease()
+      for (let n = 1; n <= 5; n++) await append(step, n, noted(n))
+      expect((await page(step, { from: 2, limit: 2 })).map((e) => e.seq)).toEqual([2, 3])
+      expect(await page(step, { bytes: 40 })).toHaveLength(1)
+      expect(await page(step, { bytes: 90 })).toHaveLength(2)
+      await db.query(`update step set journal_from = 1 where run_id = $1`, [step.runId])
+      expect(await page(step)).toEqual([])
+      expect(await page(step, { counting: false })).toHaveLength(5)
+    })
+
+    test('the last intent to ask a model, and the call of a run below, are found by name', async () => {
+      const step = await lease()
+      await append(step, 1, asked('m1'), asked('m1', 'other'), asked('m2'))
+      await appendServerEntries(db, step.runId, [{ ...step, entry: started('c', 'run_1') }])
+      const found = await findAskedModels(db, [
+        { ...step, call: 'm1' },
+        { ...step, call: 'no' },
+        { ...step, call: 'm2' },
+      ])
+      expect(found.map((entry) => entry?.endpoint ?? null)).toEqual(['other', null, 'gpt'])
+      expect(await findCallOfChild(db, { ...step, child: 'run_1' })).toBe('c')
+      expect(await findCallOfChild(db, { ...step, child: 'run_2' })).toBeNull()
+    })
+  })
+}
