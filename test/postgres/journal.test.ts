@@ -5,7 +5,7 @@ import type { Assignment } from '../../src/contract/exchange.ts'
 import type { ParkedOn, WorkerEntry } from '../../src/domain/agents/journal.ts'
 import { failureRecord } from '../../src/domain/failure.ts'
 import { agentNode, boundOf, definitionOf } from '../../src/domain/testing/definitions.ts'
-import { openGate } from '../../src/engine/agents/gate.ts'
+import { NO_DATA_RULES } from '../../src/domain/agents/data-rules.ts'
 import { type Caller, createEngine, DEFAULT_TIMES, type RunningEngine } from '../../src/engine/index.ts'
 import type { Db, Queryable } from '../../src/store/db.ts'
 import { appendEntries } from '../../src/store/journal/append-entries.ts'
@@ -57,7 +57,8 @@ describeWithPostgres('two connections at one journal', (postgres) => {
       isAlive: () => null,
       times: { ...DEFAULT_TIMES, pollMs: 0 },
       gate: {
-        ...openGate,
+        models: (_, models) => Promise.resolve(models.map(() => ({ failure: null, caps: [] }))),
+        dataRules: () => Promise.resolve(NO_DATA_RULES),
         calls: (_, calls) =>
           Promise.resolve(
             calls.map(() => ({ verdict: 'approval', rule: 'role/test', approvers: null, expiresMs: 3_600_000 })),

@@ -4,6 +4,7 @@ import type { AppendRequest, AppendResponse, JournalRequest, JournalResponse } f
 import type { JournalEntry, ParkedOn, StoredEntry, WorkerEntry } from '../../src/domain/agents/journal.ts'
 import type { ToolResult } from '../../src/domain/agents/tool-envelope.ts'
 import type { Verdict } from '../../src/domain/agents/verdict.ts'
+import { NO_DATA_RULES } from '../../src/domain/agents/data-rules.ts'
 import { failureRecord } from '../../src/domain/failure.ts'
 import type { Gate } from '../../src/engine/agents/gate.ts'
 import type { Dice } from './dice.ts'
@@ -13,8 +14,8 @@ const TOOLS = ['free', 'ask', 'pay', 'forbidden', 'below', 'ask'] as const
 
 export const simGate: Gate = {
   calls: (_, asked) => Promise.resolve(asked.map(({ tool }) => verdictOn(tool))),
-  models: (_, asked) => Promise.resolve(asked.map(() => null)),
-  dataRules: () => Promise.reject(new Error('nobody asks for them here')),
+  models: (_, asked) => Promise.resolve(asked.map(() => ({ failure: null, caps: [] }))),
+  dataRules: () => Promise.resolve(NO_DATA_RULES),
 }
 
 function verdictOn(tool: string): Verdict {
