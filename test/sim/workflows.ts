@@ -1,7 +1,6 @@
 // Random workflows: directed graphs with everything that decides, repeats, fails and times out.
 import type { Json, JsonObject } from '../../src/base/json.ts'
 import type { Bound } from '../../src/domain/agents/bound.ts'
-import type { AgentSpec } from '../../src/domain/kinds/agent.ts'
 import { failureOfProblems } from '../../src/domain/failure.ts'
 import { compileWorkflow } from '../../src/domain/manifest.ts'
 import type { Definition } from '../../src/domain/workflow.ts'
@@ -39,9 +38,8 @@ function ofAgent(dice: Dice, { name, needs, forEach, maxParallel, onFailure, run
 
 /** What steps of agents refer to. */
 export const boundTo = (below: string): Bound => ({
-  // Nobody looks at its spec: what it does is scripted.
-  agents: { writer: { spec: {} as AgentSpec, instructions: '', definition: null } },
-  ...{ tools: {}, mcpServers: {}, memories: {} },
+  // What the agents do is scripted: nobody looks at a spec, and nobody waits for its endpoint to be there.
+  ...{ agents: {}, tools: {}, mcpServers: {}, memories: {} },
   workflows: { below: { hash: below, inputs: null, description: null } },
 })
 
