@@ -1,4 +1,5 @@
 import path from 'node:path'
+import { namedElsewhere, remarkOn } from '../domain/agents/dangling.ts'
 import { Failure, failureOfProblems } from '../domain/failure.ts'
 import { manifestOf, readResources, type ResourceDocument } from '../domain/kinds/documents.ts'
 import { API_VERSION } from '../domain/kinds/envelope.ts'
@@ -56,6 +57,12 @@ const manifestsIn = (deps: CliDeps, directory: string): Promise<string[]> =>
     if (error instanceof Failure && error.cause === undefined) return []
     throw error
   })
+
+/** What these documents name and is in none of them. */
+export function remarksOn(documents: readonly Parameters<typeof namedElsewhere>[0][number][]): string[] {
+  const names = (kind: string) => documents.flatMap((document) => (document.kind === kind ? [document.name] : []))
+  return namedElsewhere(documents).map((one) => remarkOn(one, 'in these files', names(one.kind)))
+}
 
 /** Checked documents as one text for the server. */
 export const textOfDocuments = (documents: readonly ResourceDocument[]): string =>

@@ -72,8 +72,9 @@ describe('a file of several workflows', () => {
     ['a name that is not there', FILE, 'middel', 'Did you mean middle? Workflows there: main, middle, leaf, unused.'],
     ['another name for one workflow alone', workflow('only', step('a', 'command: make')), 'onyl', 'Did you mean only?'],
     [
-      'a resource of another kind',
-      `${workflow('a', step('a', 'command: make'))}---\napiVersion: orrery.dev/v1\nkind: Secret\nmetadata: { name: s }\nspec: { data: { k: abcdefgh } }\n`,
+      'a file without a workflow',
+      `apiVersion: orrery.dev/v1\nkind: Secret\nmetadata: { name: s }\nspec: { data: { k: abcdefgh } }\n` +
+        '---\napiVersion: orrery.dev/v1\nkind: Instructions\nmetadata: { name: i }\nspec: { text: Be brief. }\n',
       undefined,
       'orrery apply -f FILE',
     ],

@@ -6,6 +6,7 @@ import { manifestOf, parseResources, type ResourceDocument } from '../domain/kin
 import { parseManifest } from '../domain/manifest.ts'
 import type { Definition } from '../domain/workflow.ts'
 import { readYamlDocuments } from '../domain/yaml.ts'
+import { remarksOn } from './resource-files.ts'
 import { usageFailure } from './usage.ts'
 
 /** The workflow of a file that is to run, with those beside it that it runs below itself. */
@@ -13,43 +14,61 @@ export interface RunManifest {
   definition: Definition
   /** Of all workflows of the file: paths beside it. */
   modules: Record<string, string>
+  /** Agents, tools, model endpoints and whatever else stands in the files beside workflows. */
+  beside: ResourceDocument[]
+  /** What they name and is in none of them. */
+  remarks: string[]
   /** What says so to a server; stores the workflows that the run reaches first. */
   request(client: Pick<Client, 'putDefinition'>): Promise<CreateRunRequest>
 }
 
-/** Reads a file of one or several workflows; `workflow` names the one to run, else it is the first. */
-export function readRunManifest(text: string, from: { file: string; workflow: string | undefined }): RunManifest {
-  if (readYamlDocuments(text).documents.length > 1) return manifestOfSeveral(text, from)
+/**
+ * Reads a file of one or several workflows, perhaps with agents and other resources beside them; `workflow` names the one to run, else it is the
+ * first. `more`: what other files have.
+ */
+export function readRunManifest(
+  text: string,
+  from: { file: string; workflow: string | undefined; more?: readonly ResourceDocument[] },
+): RunManifest {
+  const { more = [] } = from
+  if (readYamlDocuments(text).documents.length > 1 || more.length > 0) return manifestOfSeveral(text, { ...from, more })
   const { definition } = parseManifest(text, from)
-  if (from.workflow !== undefined && from.workflow !== definition.name) throw notThere(from, [definition.name])
-  return { definition, modules: definition.modules, request: () => Promise.resolve({ manifest: text }) }
+  const { name, namespace, modules } = definition
+  if (from.workflow !== undefined && from.workflow !== name) throw notThere(from, [name])
+  const remarks = remarksOn([{ kind: 'Workflow', name, namespace, spec: {}, definition }])
+  return { definition, modules, beside: [], remarks, request: () => Promise.resolve({ manifest: text }) }
 }
 
-function manifestOfSeveral(text: string, from: { file: string; workflow: string | undefined }): RunManifest {
-  const documents = parseResources(text, { file: from.file, namespace: null })
-  const other = documents.find(({ kind }) => kind !== 'Workflow')
-  if (other)
-    throw usageFailure(
-      `${from.file} has a ${other.kind} (line ${other.place.line}) beside workflows, and a run is of workflows alone`,
-      `Store it first, from a file of its own: orrery apply -f FILE.`,
-    )
-  const main = from.workflow === undefined ? documents[0] : documents.find(({ name }) => name === from.workflow)
+function manifestOfSeveral(
+  text: string,
+  from: { file: string; workflow: string | undefined; more: readonly ResourceDocument[] },
+): RunManifest {
+  const documents = [...parseResources(text, { file: from.file, namespace: null }), ...from.more]
+  const workflows = documents.filter(({ kind }) => kind === 'Workflow')
+  const main = from.workflow === undefined ? workflows[0] : workflows.find(({ name }) => name === from.workflow)
   if (!main?.definition)
     throw notThere(
       from,
-      documents.map(({ name }) => name),
+      workflows.map(({ name }) => name),
     )
   return {
     definition: main.definition,
-    modules: modulesOf(documents, from.file),
+    modules: modulesOf(workflows, from.file),
+    beside: documents.filter(({ kind }) => kind !== 'Workflow'),
+    remarks: remarksOn(documents),
     request: async (client) => ({
-      workflow: await withHashes(main, { documents, client, hashes: new Map(), path: [] }),
+      workflow: await withHashes(main, { documents: workflows, client, hashes: new Map(), path: [] }),
     }),
   }
 }
 
 function notThere({ file, workflow = '' }: { file: string; workflow: string | undefined }, names: string[]) {
   const near = nearest(workflow, names)
+  if (names.length === 0)
+    return usageFailure(
+      `${file} has no workflow`,
+      'Name a file with a workflow; orrery apply -f FILE stores what else there is.',
+    )
   return usageFailure(
     `${file} has no workflow ${workflow}`,
     `${near ? `Did you mean ${near}? ` : ''}Workflows there: ${names.join(', ')}.`,

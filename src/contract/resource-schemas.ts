@@ -104,6 +104,10 @@ export const ApplyResponseSchema = z.object({
       resourceVersion: z.string().nullable(),
     }),
   ),
+  warnings: z
+    .array(z.string())
+    .optional()
+    .describe('What they name and is not there: no run starts before it is stored.'),
 })
 
 const version = {

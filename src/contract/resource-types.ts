@@ -57,6 +57,8 @@ export interface ApplyResponse {
     /** Null of what a dry run would have created. */
     resourceVersion: string | null
   }[]
+  /** What they name and is not there: no run starts before it is stored. Absent when there is nothing to say. */
+  warnings?: string[]
 }
 
 /** A frame of a watch: `id` is the resourceVersion to go on from, `event` is the type. */

@@ -307,6 +307,30 @@ describe('names that are not there', () => {
   })
 })
 
+describe('an apply', () => {
+  const applied = async (...documents: object[]) => {
+    const read = readResources([{ file: 'all', text: JSON.stringify({ kind: 'List', items: documents }) }], null)
+    return engine.resources.apply(ADMIN, read.documents, { dryRun: false })
+  }
+
+  test('remarks on names behind which there is nothing, and stores all the same', async () => {
+    const { warnings, resources } = await applied(agent('writer', { tools: ['serch'] }), workflowOf(ASK))
+    expect(resources.map(({ outcome }) => outcome)).toEqual(['created', 'created'])
+    expect(warnings).toEqual([
+      'agent writer names ModelEndpoint gpt in model, which is not there: no run starts before it is stored in namespace default',
+      'agent writer names Tool serch in tools, which is not there: no run starts before it is stored in namespace default',
+    ])
+  })
+
+  test('has nothing to say of what is stored, or comes along', async () => {
+    await apply(GPT, agent('editor'))
+    const answer = await applied(agent('writer', { handoffs: ['editor'] }), workflowOf(ASK))
+    expect(answer.warnings).toBeUndefined()
+    const near = await applied(workflowOf([{ name: 'write', agent: 'writr', with: 'x' }]))
+    expect(near.warnings).toEqual([expect.stringContaining('did you mean writer?')])
+  })
+})
+
 describe('tools', () => {
   const putTool = (name: string, spec: JsonObject): Promise<void> =>
     apply(doc('Tool', name, { description: 'd', ...spec }))

@@ -6,7 +6,8 @@ import { blocksOf, fits, runGuide } from '../support/guide.ts'
 import { expectNoProcessLeft } from '../support/processes.ts'
 
 const GUIDES = join(import.meta.dirname, '..', '..', 'docs', 'guides')
-const pages = readdirSync(GUIDES).filter((name) => blocksOf(readFileSync(join(GUIDES, name), 'utf8')).length > 0)
+const files = readdirSync(GUIDES, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.md'))
+const pages = files.filter((name) => blocksOf(readFileSync(join(GUIDES, name), 'utf8')).length > 0)
 
 afterAll(() => expectNoProcessLeft())
 

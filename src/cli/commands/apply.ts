@@ -6,7 +6,7 @@ import { Failure } from '../../domain/failure.ts'
 import type { CliDeps } from '../deps.ts'
 import { diffLines, shorten } from '../line-diff.ts'
 import type { Output } from '../output.ts'
-import { readManifests, textOfDocuments } from '../resource-files.ts'
+import { readManifests, remarksOn, textOfDocuments } from '../resource-files.ts'
 import { manifestText, shortName } from '../resource-text.ts'
 import { type Line, printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
@@ -29,6 +29,7 @@ export async function applyFiles(deps: CliDeps, output: Output, flags: FileFlags
   const answer = await client.resources.apply(textOfDocuments(documents), { dryRun: flags.dryRun ?? false })
   if (output.isData) output.printData(answer)
   else output.print(...answer.resources.map((row) => outcomeLine(row, answer.dryRun)))
+  output.remark(...(answer.warnings ?? []).map((warning) => `warning: ${warning}`))
   return 0
 }
 
@@ -53,12 +54,14 @@ export async function validateFiles(
     recursive: flags.recursive ?? false,
     namespace: flags.namespace ?? null,
   })
+  const warnings = remarksOn(documents)
   if (output.isData) {
     const resources = documents.map(({ kind, namespace, name, place }) => ({ kind, namespace, name, ...place }))
-    output.printData({ valid: true, resources })
+    output.printData({ valid: true, resources, ...(warnings.length > 0 ? { warnings } : {}) })
     return 0
   }
   output.print(...documents.map((document): Line => [span(`${shortName(document)} `), span('valid', 'good')]))
+  output.remark(...warnings.map((warning) => `warning: ${warning}`))
   return 0
 }
 

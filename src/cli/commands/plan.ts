@@ -6,11 +6,13 @@ import { failureLines } from '../failure-text.ts'
 import { readInputs, readText } from '../inputs.ts'
 import type { Output } from '../output.ts'
 import { readRunManifest } from '../run-manifest.ts'
+import { readManifests } from '../resource-files.ts'
 import type { Cell } from '../table.ts'
 import { printableLine, span, truncate } from '../terminal-text.ts'
 
 export interface PlanFlags {
   workflow?: string
+  filename?: string[]
   input?: string[]
   inputs?: string
 }
@@ -20,10 +22,13 @@ export async function plan(deps: CliDeps, output: Output, file: string, flags: P
   const text = file === '-' ? await deps.stdin.readText() : await readText(deps, file, 'the manifest')
   const shownAs = file === '-' ? 'stdin' : file
   output.sources[shownAs] = text
-  const { definition } = readRunManifest(text, { file: shownAs, workflow: flags.workflow })
+  const paths = flags.filename ?? []
+  const more = paths.length === 0 ? [] : await readManifests(deps, output, { paths, recursive: false, namespace: null })
+  const { definition, remarks } = readRunManifest(text, { file: shownAs, workflow: flags.workflow, more })
   const given = await readInputs(deps, { inputs: flags.inputs, input: flags.input ?? [], schema: definition.inputs })
   const planned = planOf(definition, checkInputs(definition, given))
   const failing = planned.steps.filter((step) => step.verdict.is === 'fails')
+  output.remark(...remarks.map((remark) => `warning: ${remark}`))
   if (output.isData) {
     output.printData(planned)
     return failing.length > 0 ? 1 : 0

@@ -20,11 +20,13 @@ import { createRunDisplay, type RunDisplay } from '../run-display.ts'
 import { type RunManifest, readRunManifest } from '../run-manifest.ts'
 import { exitOfRun, findFailedSteps, isRunEnded, outcomeLines, outputsOf, tookOfRun } from '../run-report.ts'
 import { usageFailure } from '../usage.ts'
+import { readManifests, textOfDocuments } from '../resource-files.ts'
 import { connectTo } from './apply.ts'
 
 export interface RunFlags {
   yes?: boolean
   workflow?: string
+  filename?: string[]
   input?: string[]
   inputs?: string
   label?: string[]
@@ -79,6 +81,7 @@ export async function runWorkflow(deps: CliDeps, output: Output, file: string, f
     place = stored
       ? { client: stored.client, embedded: false, close: async () => {} }
       : await openPlace(deps, flags, modules)
+    await storeBeside(place, output, source)
     const created = await place.client.createRun(
       { ...(await source.request(place.client)), inputs, labels },
       flags.idempotencyKey === undefined ? {} : { idempotencyKey: flags.idempotencyKey },
@@ -113,7 +116,26 @@ async function readSource(deps: CliDeps, output: Output, file: string, flags: Ru
   const manifest = file === '-' ? await deps.stdin.readText() : await readText(deps, file, 'the manifest')
   const shownAs = file === '-' ? 'stdin' : file
   output.sources[shownAs] = manifest
-  return readRunManifest(manifest, { file: shownAs, workflow: flags.workflow })
+  const paths = flags.filename ?? []
+  const more = paths.length === 0 ? [] : await readManifests(deps, output, { paths, recursive: false, namespace: null })
+  return readRunManifest(manifest, { file: shownAs, workflow: flags.workflow, more })
+}
+
+/**
+ * Agents and whatever else stands beside the workflow: kept in the store of an engine in this process. On a server they are other people's too, and
+ * are not changed by starting a run.
+ */
+async function storeBeside({ client, embedded }: Place, output: Output, { beside }: RunManifest): Promise<void> {
+  if (beside.length === 0) return
+  const { resources } = await client.resources.apply(textOfDocuments(beside), { dryRun: !embedded })
+  const changed = resources.filter(({ outcome }) => outcome !== 'unchanged')
+  if (changed.length === 0) return
+  const names = changed.map(({ kind, name }) => `${kind} ${name}`).join(', ')
+  if (embedded) return output.remark(`stored ${names}`)
+  throw usageFailure(
+    `the files have ${names}, which the server does not have as they are`,
+    'A run on a server uses what is stored there. Store them first: orrery apply -f FILE.',
+  )
 }
 
 /** A workflow that is stored on a server; null when the word is that of a file. */
@@ -130,6 +152,7 @@ async function findStored(
       `${word} is no file, and a stored workflow runs on its server`,
       'Name a file, or leave out --store, --postgres-dsn, --data-dir and --capacity.',
     )
+  if (flags.filename !== undefined) throw usageFailure(`--filename adds to the manifest of a file, and ${word} is none`)
   if (flags.workflow !== undefined)
     throw usageFailure(`--workflow chooses one of the workflows of a file, and ${word} is none`)
   const client = await connectTo(deps, flags)
@@ -153,7 +176,8 @@ async function findStored(
   })
   if (!compiled.ok) throw failureOfProblems(compiled.problems, `reading ${word} as the server keeps it`)
   const request = { workflowRef: word, namespace }
-  return { client, definition: compiled.definition, modules: {}, request: () => Promise.resolve(request) }
+  const nothing = { modules: {}, beside: [], remarks: [] }
+  return { client, definition: compiled.definition, ...nothing, request: () => Promise.resolve(request) }
 }
 
 const isFile = (deps: CliDeps, word: string): Promise<boolean> =>

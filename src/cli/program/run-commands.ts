@@ -17,6 +17,12 @@ export function addRun(program: Command, { deps, output, done }: ProgramOptions)
     .addOption(many('--label <name=value>', 'label of the run (repeatable)'))
     .option('--idempotency-key <key>', 'the same key gives the same run')
     .option('-n, --namespace <name>', 'namespace of a stored workflow (default: default)')
+    .addOption(
+      many(
+        '-f, --filename <path>',
+        'manifests of agents, tools and other resources that it uses; a directory is all of its manifests (repeatable)',
+      ),
+    )
     .option('--workflow <name>', 'which workflow of a file of several (default: the first)')
     .option('-y, --yes', 'approve what the run and the runs below it ask for')
     .option('--detach', 'start the run on a server, print its id and leave')
@@ -32,6 +38,7 @@ export function addRun(program: Command, { deps, output, done }: ProgramOptions)
         'orrery run report@3 --input city=Oslo',
         'orrery run release.yaml --yes',
         'orrery run flows.yaml --workflow nightly',
+        'orrery run letters.yaml -f agents/',
         'orrery run - < flow.yaml',
         'orrery run flow.yaml --json | jq .state',
       ),
@@ -50,6 +57,12 @@ export function addPlan(program: Command, { deps, output, done }: ProgramOptions
       'Shows the graph of a workflow, its inputs and which steps would run where. Asks no server and runs nothing.',
     )
     .argument('<file>', 'manifest of the workflow; - reads standard input')
+    .addOption(
+      many(
+        '-f, --filename <path>',
+        'manifests of agents, tools and other resources that it uses; a directory is all of its manifests (repeatable)',
+      ),
+    )
     .option('--workflow <name>', 'which workflow of a file of several (default: the first)')
     .addOption(many('--input <name=value>', 'one input; @FILE reads the value from a file (repeatable)'))
     .option('--inputs <file>', 'JSON file of inputs; --input wins over it')

@@ -4,6 +4,7 @@ import { assert } from '../../base/assert.ts'
 import type { ApplyResponse, VersionWithSpec } from '../../contract/resource-types.ts'
 import { Failure, failureOfProblems } from '../../domain/failure.ts'
 import { FAILURES } from '../../domain/failures.ts'
+import { namedElsewhere, remarkOn } from '../../domain/agents/dangling.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { API_VERSION } from '../../domain/kinds/envelope.ts'
 import type { ResourceDocument } from '../../domain/kinds/documents.ts'
@@ -14,7 +15,13 @@ import { recordAudit } from '../../store/audit/audit.ts'
 import type { Queryable } from '../../store/db.ts'
 import { definitionHash, putDefinition } from '../../store/definitions/put-definition.ts'
 import { deleteResources, putResources, type ResourceWrite } from '../../store/resources/put-resources.ts'
-import { findResources, listNames, listResources, type ResourceFilter } from '../../store/resources/read-resources.ts'
+import {
+  findResources,
+  findResourceVersions,
+  listNames,
+  listResources,
+  type ResourceFilter,
+} from '../../store/resources/read-resources.ts'
 import { advanceResourceClock, lockResourceClock, readResourceClock } from '../../store/resources/resource-clock.ts'
 import type { ResourceRow } from '../../store/resources/resource-rows.ts'
 import { deleteVersions, findVersion, listVersions, putVersions } from '../../store/resources/resource-versions.ts'
@@ -189,7 +196,8 @@ export function createResources(ctx: EngineContext): ResourceEngine {
       })
       if (!dryRun) feed.wake()
       if (woken > 0) ctx.tickWithin(0)
-      return answer
+      const warnings = await danglingNames(db, documents)
+      return warnings.length === 0 ? answer : { ...answer, warnings }
     },
 
     async get(caller, ref) {
@@ -270,6 +278,19 @@ export function createResources(ctx: EngineContext): ResourceEngine {
       return (await findStart(db, which, reach(caller))).start
     },
   }
+}
+
+/** Names in these documents behind which there is nothing, as somebody should hear it. */
+async function danglingNames(db: Queryable, documents: readonly ResourceDocument[]): Promise<string[]> {
+  // A workflow may be stored as a definition alone: whether it is there shows when a run starts.
+  const named = namedElsewhere(documents).filter(({ kind }) => kind !== 'Workflow')
+  if (named.length === 0) return []
+  const there = new Set((await findResourceVersions(db, named)).map((row) => keyOf(row as Ref)))
+  const missing = named.filter((one) => !there.has(`${one.kind} ${one.namespace}/${one.name}`))
+  const remarks: string[] = []
+  for (const one of missing.slice(0, LIMITS.problemsMax))
+    remarks.push(remarkOn(one, 'there', await listNames(db, one, LIMITS.pageMax)))
+  return remarks
 }
 
 function requireMet(precondition: Precondition, ref: Ref, former: ResourceRow | null, doing: string): void {
