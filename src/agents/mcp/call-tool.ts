@@ -31,10 +31,10 @@ export async function callMcpTool(
     let tool: KnownTool | null = null
     let link: Link
     try {
-      link = await session.link(signal)
-      const known = await session.tools(link, signal)
-      tool = known.get(name) ?? null
-      if (tool === null) return unknownTool(session, name, [...known.keys()])
+      const ready = await session.ready(signal)
+      link = ready.link
+      tool = ready.tools.get(name) ?? null
+      if (tool === null) return unknownTool(session, name, [...ready.tools.keys()])
     } catch (error) {
       signal.throwIfAborted()
       return refusedBy(error)

@@ -38,6 +38,8 @@ const NEWLINE = 10
 const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin'
 /** From util-linux: the kernel then kills the program when this process dies, however it dies. */
 const GUARD = '/usr/bin/setpriv'
+/** A process that died before the kernel was told so does not count any more: its program is not begun. */
+const STILL_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
 
 /**
  * A program that is spoken to over its standard streams, a message a line. It has a process group and a directory of its own and no environment but
@@ -50,7 +52,9 @@ export async function startChild(program: ChildProgram, path: string | null, clo
   try {
     const file = await findProgram(program.command, cwd, env.PATH)
     const isGuarded = await isExecutable(GUARD)
-    const argv = isGuarded ? [GUARD, '--pdeathsig', 'KILL', '--', file] : [file]
+    const argv = isGuarded
+      ? [GUARD, '--pdeathsig', 'KILL', '--', '/bin/sh', '-c', STILL_OURS, `${process.pid}`, file]
+      : [file]
     const [argv0 = file, ...before] = argv
     const child = spawn(argv0, [...before, ...program.args], { cwd, env, detached: true, stdio: 'pipe' })
     await started(child, program.command)

@@ -11,12 +11,14 @@ import { Failure } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import {
   addressOf,
+  deadAddress,
   envelopeOf,
   EVERYTHING,
   mcpRig,
   programOf,
   serverOf,
   startAuthorization,
+  startEverything,
   startHttpProgram,
   startListener,
 } from '../testing/mcp-rig.ts'
@@ -413,6 +415,24 @@ describe('a server over HTTP', () => {
     const server = addressOf(url, { headers: { 'X-Key': { secret: 'far', key: 'key' } } }, { reconnect: { max: 0 } })
     await caught(clients.tools(server, env))
     expect(seen.filter((value) => value !== undefined)).toEqual([])
+  })
+
+  test('that was started anew, and knows nothing of our session, is given another', async () => {
+    const { clients, env } = mcpRig()
+    const first = await startEverything(Number(new URL(await deadAddress()).port))
+    const server = addressOf(first.url)
+    const echo = () => clients.call(server, 'echo', envelopeOf({ message: 'hello' }), env)
+    expect(await echo()).toEqual({ ok: true, output: 'Echo: hello' })
+    await first.stop()
+    await startEverything(first.port)
+    expect((await clients.tools(server, env)).map(({ name }) => name)).toContain('far.echo')
+    expect(await echo()).toEqual({ ok: true, output: 'Echo: hello' })
+  })
+
+  test('after the end nobody is reached any more', async () => {
+    const { clients, env } = mcpRig()
+    await clients.close()
+    expect(await caught(clients.tools(programOf(), env))).toMatchObject({ code: 'mcp.unreachable' })
   })
 
   test.for(['2026-07-28', '2025-11-25'])('is spoken to in revision %s', async (protocol) => {

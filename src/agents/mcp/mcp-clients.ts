@@ -48,10 +48,12 @@ export interface McpClientsDeps {
 
 export function createMcpClients(deps: McpClientsDeps): McpClients {
   const sessions = new Map<string, McpSession>()
+  let isClosed = false
 
   async function sessionOf(server: McpServerRef, env: McpEnv): Promise<McpSession> {
     const values = await secretValues(server, env)
     const { namespace, name, spec } = server
+    if (isClosed) throw new Failure('mcp.unreachable', `reaching MCP server ${namespace}/${name}: this worker stops`)
     const key = createHash('sha256')
       .update(JSON.stringify([namespace, name, spec, [...values], env.egress.hosts ?? []]))
       .digest('base64')
@@ -73,9 +75,8 @@ export function createMcpClients(deps: McpClientsDeps): McpClients {
       env.signal.throwIfAborted()
       const session = await sessionOf(server, env)
       return session.use(async () => {
-        const link = await session.link(env.signal)
-        const known = await session.tools(link, env.signal)
-        return [...known.values()].map(({ offered }) => offered)
+        const { tools } = await session.ready(env.signal)
+        return [...tools.values()].map(({ offered }) => offered)
       })
     },
     async call(server, tool, envelope, env) {
@@ -92,6 +93,7 @@ export function createMcpClients(deps: McpClientsDeps): McpClients {
       return session.use(() => callMcpTool(session, own, envelope, env.signal))
     },
     async close() {
+      isClosed = true
       const all = [...sessions.values()]
       sessions.clear()
       await Promise.all(all.map((session) => session.close()))

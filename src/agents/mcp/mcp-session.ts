@@ -44,6 +44,8 @@ export interface Link {
   http: Sdk.StreamableHTTPClientTransport | null
   /** As they were last listed; null when they have to be listed anew. */
   tools: Promise<Map<string, KnownTool>> | null
+  /** It has answered once. */
+  isProven: boolean
 }
 
 /** One server that several attempts speak to. It is connected when it is needed, again when it was lost, and stopped when nobody uses it. */
@@ -83,8 +85,26 @@ export class McpSession {
     }
   }
 
+  /**
+   * The connection and the tools as they are now. One that does not answer any more (the server was started anew, and knows nothing of it) is given up for
+   * another.
+   */
+  async ready(signal: AbortSignal): Promise<{ link: Link; tools: Map<string, KnownTool> }> {
+    for (;;) {
+      const link = await this.#connected(signal)
+      const wasProven = link.isProven
+      try {
+        return { link, tools: await this.#toolsOf(link, signal) }
+      } catch (error) {
+        signal.throwIfAborted()
+        await this.drop(link)
+        if (!wasProven) throw error
+      }
+    }
+  }
+
   /** The connection, opened when there is none. All who wait share one opening, and none of them ends it for the others. */
-  async link(signal: AbortSignal): Promise<Link> {
+  async #connected(signal: AbortSignal): Promise<Link> {
     signal.throwIfAborted()
     if (this.#closing.signal.aborted) throw new Failure('mcp.unreachable', `MCP server ${this.server} was closed`)
     if (this.#link === null) {
@@ -95,8 +115,7 @@ export class McpSession {
     return unlessAborted(this.#link, signal)
   }
 
-  /** Its tools as they are now. */
-  async tools(link: Link, signal: AbortSignal): Promise<Map<string, KnownTool>> {
+  async #toolsOf(link: Link, signal: AbortSignal): Promise<Map<string, KnownTool>> {
     if (link.tools === null) {
       const listing = this.#list(link)
       link.tools = listing
@@ -222,7 +241,7 @@ export class McpSession {
       jsonSchemaValidator: trusting,
       listChanged: { tools: { autoRefresh: false, debounceMs: 0, onChanged: () => (link.tools = null) } },
     })
-    const link: Link = { sdk, client, child, http, tools: null }
+    const link: Link = { sdk, client, child, http, tools: null, isProven: false }
     const onerror = (error: Error): void => {
       log.debug('MCP server', { server: this.server, message: this.of.redactor.text(error.message) })
       // The stream on which changes are told may be what broke.
@@ -247,18 +266,19 @@ export class McpSession {
     return link
   }
 
-  async #list({ sdk, client, child, http, tools }: Link): Promise<Map<string, KnownTool>> {
+  async #list(link: Link): Promise<Map<string, KnownTool>> {
     const { spec, name } = this.of
     try {
-      const { tools: listed } = await client.listTools({}, { timeout: spec.timeouts.connect, cacheMode: 'refresh' })
-      if (listed.length > LIMITS.mcpToolsMax)
+      const { tools } = await link.client.listTools({}, { timeout: spec.timeouts.connect, cacheMode: 'refresh' })
+      if (tools.length > LIMITS.mcpToolsMax)
         throw new Failure('mcp.protocol_error', `listing the tools of MCP server ${this.server}`, {
-          evidence: { tools: listed.length, limit: LIMITS.mcpToolsMax },
+          evidence: { tools: tools.length, limit: LIMITS.mcpToolsMax },
           remediation: 'Split the server, or have it list fewer tools.',
         })
-      return knownTools(name, listed, spec)
+      link.isProven = true
+      return knownTools(name, tools, spec)
     } catch (error) {
-      throw this.judge({ sdk, client, child, http, tools }, sdk, error)
+      throw this.judge(link, link.sdk, error)
     }
   }
 }

@@ -144,6 +144,22 @@ export async function startListener(listener: RequestListener): Promise<string> 
   return `http://127.0.0.1:${typeof address === 'object' ? address?.port : ''}/mcp`
 }
 
+/** The server that nobody here wrote, over HTTP, with sessions that it alone remembers. */
+export async function startEverything(port: number): Promise<HttpProgram> {
+  const child = spawn(process.execPath, [EVERYTHING, 'streamableHttp'], {
+    env: { ...process.env, PORT: String(port) },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  const stop = async (): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  onTestFinished(stop)
+  for await (const chunk of child.stderr) if (String(chunk).includes('listening')) break
+  return { url: `http://127.0.0.1:${port}/mcp`, port, child, stop }
+}
+
 /** An address where nobody listens. */
 export async function deadAddress(): Promise<string> {
   const server = createServer()
