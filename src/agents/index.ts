@@ -16,9 +16,10 @@ export {
   type HostCall,
   type LiveContext,
   type ShownEvent,
-  StaleAttempt,
   type TurnsEnd,
 } from './turns/agent-host.ts'
-export type { DataGuard } from './turns/data-guard.ts'
 export { runTurns, type TurnsDeps, type TurnsStep } from './turns/run-turns.ts'
 export { entryOf, type TableEntry } from './turns/tool-table.ts'
+export { type McpClients, createMcpClients } from './mcp/mcp-clients.ts'
+export { offerMcpServers } from './mcp/offer-servers.ts'
+export { createDataGuard, type DataGuard } from './turns/data-guard.ts'

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { createProcessBackend } from '../backends/index.ts'
 import { type Log, type Tracer, systemClock, systemRandom } from '../base/index.ts'
 import type { ExchangeLane } from '../contract/index.ts'
-import { createWorker, type StartHeartbeats, type Worker } from '../worker/index.ts'
+import { createAgentRuntime, createWorker, type StartHeartbeats, type Worker } from '../worker/index.ts'
 import type { KnownSecrets, Prometheus } from '../telemetry/index.ts'
 import { collectWorker } from './collect.ts'
 import { hostIdentity, processStart } from './host.ts'
@@ -44,6 +44,14 @@ export async function buildWorker(options: {
   const worker = createWorker({
     lane: options.lane,
     backend,
+    agents: createAgentRuntime({
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      version: VERSION,
+      path: options.env['PATH'] ?? null,
+      workdir: null,
+    }),
     modules,
     name,
     version: VERSION,

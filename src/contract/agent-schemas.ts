@@ -20,6 +20,8 @@ const code = z
   .custom<FailureCode>((v) => typeof v === 'string' && isFailureCode(v), 'must be a code of the catalogue')
   .meta({ type: 'string', example: 'tool.timed_out' })
 const name = z.string().min(1).max(256)
+/** Of a step that calls a tool or picks a way by itself: ''. */
+const nameOrNone = z.string().max(256)
 const tokens = z.int().min(0)
 const ms = z.number().min(0)
 const turn = z.int().min(0)
@@ -63,7 +65,7 @@ const workerEntry = z.discriminatedUnion('kind', [
     call: id,
     turn,
     purpose: z.enum(['turn', 'repair', 'judge', 'route']),
-    agent: name,
+    agent: nameOrNone,
     endpoint: name,
     tokens: z.strictObject({ input: tokens, output: tokens }),
   }),
@@ -73,7 +75,7 @@ const workerEntry = z.discriminatedUnion('kind', [
     kind: z.literal('tool_asked'),
     call: id,
     turn,
-    agent: name,
+    agent: nameOrNone,
     tool: name,
     operation: z.enum(OPERATION_CLASSES),
     input: jsonObject,

@@ -238,7 +238,7 @@ export interface LogLine {
   step: string
   fence: number
   index: number
-  stream: 'stdout' | 'stderr' | 'system'
+  stream: 'stdout' | 'stderr' | 'system' | 'agent'
   at: string
   text: string
 }

@@ -14,7 +14,7 @@ import type { MemoryGrant } from '../domain/kinds/agent.ts'
  * the server until there is something to say; `report` is never parked; `heartbeat` keeps the session's lease from a thread
  * of its own. Reports are idempotent by (step, fence, seq). What a step leaves (`artifacts`, `chunk`, `exports`) is sent before its end is reported; what it is
  * given of others (`files`, `content`) is fetched before it begins. An agent's attempt reads what its activation has journaled (`journal`), and writes
- * down what it is about to do before it does it (`append`).
+ * down what it is about to do before it does it (`append`); what it looks up anew is had with `agent`.
  */
 export const EXCHANGE_PATHS = {
   register: '/v1/exchange/register',
@@ -193,7 +193,8 @@ interface ReportCommon {
 export interface LogSegment {
   /** Counts the segments of one attempt from 1. */
   index: number
-  stream: 'stdout' | 'stderr' | 'system'
+  /** `agent`: what an agent does, a JSON object a line. */
+  stream: 'stdout' | 'stderr' | 'system' | 'agent'
   /** ms before the report is sent that the segment's first byte was read. */
   agoMs: number
   text: string

@@ -124,11 +124,13 @@ function isReport(v: unknown): boolean {
   }
 }
 
+const STREAMS: ReadonlySet<unknown> = new Set(['stdout', 'stderr', 'system', 'agent'])
+
 function isSegments(v: unknown): boolean {
   if (!Array.isArray(v) || v.length > LIMITS.reportsMax) return false
   for (const s of v as unknown[]) {
     if (!isMembers(s) || Object.keys(s).length !== 4 || !isCount(s['index']) || !isAgoMs(s['agoMs'])) return false
-    if (s['stream'] !== 'stdout' && s['stream'] !== 'stderr' && s['stream'] !== 'system') return false
+    if (!STREAMS.has(s['stream'])) return false
     if (typeof s['text'] !== 'string' || s['text'].length > LIMITS.logSegmentBytes) return false
   }
   return true

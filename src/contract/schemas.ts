@@ -201,7 +201,7 @@ const common = {
   startedAgoMs: agoMs.nullable(),
   endedAgoMs: agoMs.nullable(),
 }
-const stream = z.enum(['stdout', 'stderr', 'system'])
+const stream = z.enum(['stdout', 'stderr', 'system', 'agent'])
 const segment = z.strictObject({ index: count, stream, agoMs, text: text(LIMITS.logSegmentBytes) })
 
 export const ReportSchema = z.strictObject({

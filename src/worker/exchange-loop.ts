@@ -22,6 +22,7 @@ import type { Outbox } from './outbox.ts'
 import { ReportLane } from './report-lane.ts'
 import { readSessionFile, writeSessionFile } from './session-file.ts'
 import { FileShipping } from './ship-files.ts'
+import type { AgentRuntime } from './agent-runtime.ts'
 import { AttemptAsker } from './attempt-asker.ts'
 import { FileFetching } from './fetch-files.ts'
 import { Supervisor } from './supervisor.ts'
@@ -46,6 +47,8 @@ export interface ExchangeDeps {
   lane: ExchangeLane
   identity: Identity
   backend: Backend | null
+  /** Null: this worker runs no agents. */
+  agents: AgentRuntime | null
   modules: Record<string, unknown>
   env: Record<string, string>
   stateDir: string | null
@@ -109,6 +112,10 @@ export class ExchangeLoop {
       outbox,
       files: new FileShipping(lane, asker),
       fetching: new FileFetching(lane, asker),
+      agents: deps.agents,
+      lane,
+      asker,
+      deadlines: this.#deadlines,
       worker: deps.identity.worker,
       metrics: deps.metrics,
       tracer: deps.tracer,
@@ -371,6 +378,7 @@ export class ExchangeLoop {
     await this.#deps.outbox.save(unsaved)
     await this.#saved
     await this.supervisor.gone()
+    await this.#deps.agents?.close()
     await this.#deps.outbox.close()
     this.#ended.resolve(end)
   }

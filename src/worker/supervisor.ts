@@ -1,6 +1,6 @@
-import { type Clock, inScope, type Log, type Metrics, type Tracer } from '../base/index.ts'
+import { type Clock, type Deadlines, inScope, type Log, type Metrics, type Tracer } from '../base/index.ts'
 import type { Backend, CommandHandle } from '../backends/backend.ts'
-import type { Assignment, CancelOrder, HeldAttempt, ReportAck } from '../contract/exchange.ts'
+import type { Assignment, CancelOrder, ExchangeLane, HeldAttempt, ReportAck } from '../contract/exchange.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import {
@@ -15,6 +15,9 @@ import {
   type StopReason,
 } from './attempt.ts'
 import { AttemptScope, fieldsOf, spanOfAttempt } from './attempt-scope.ts'
+import { type AgentDeps, startAgent } from './agent-attempt.ts'
+import type { AgentRuntime } from './agent-runtime.ts'
+import type { AttemptAsker } from './attempt-asker.ts'
 import { adoptCommand, type CommandDeps, startCommand } from './command-attempt.ts'
 import { type FunctionDeps, startFunction } from './function-attempt.ts'
 import type { Outbox } from './outbox.ts'
@@ -38,6 +41,11 @@ export interface SupervisorDeps {
   outbox: Outbox
   files: FileShipping
   fetching: FileFetching
+  /** Null: this worker runs no agents. */
+  agents: AgentRuntime | null
+  lane: ExchangeLane
+  asker: AttemptAsker
+  deadlines: Deadlines
   /** Name of the worker, for spans. */
   worker: string
   /** Take measurements and spans; nobody does when absent. */
@@ -61,6 +69,7 @@ export class Supervisor {
   readonly #done = new RecentKeys(20_000)
   readonly #functionDeps: FunctionDeps
   readonly #commandDeps: CommandDeps
+  readonly #agentDeps: AgentDeps
   #queue: Attempt[] = []
   #running = 0
   #starting = false
@@ -85,6 +94,17 @@ export class Supervisor {
       fetching,
       onLogAcked: (attempt, logIndex) => deps.outbox.mark(attempt.key, { seq: attempt.seq, logIndex }),
       onEnd: this.#finish.bind(this),
+    }
+    this.#agentDeps = {
+      runtime: deps.agents,
+      lane: deps.lane,
+      asker: deps.asker,
+      clock,
+      deadlines: deps.deadlines,
+      makeReport,
+      isLeaving: () => this.#draining,
+      remember: (value) => deps.remember(value),
+      onEnd: finishNow,
     }
   }
 
@@ -200,7 +220,7 @@ export class Supervisor {
 
   #sweepRunning(attempt: Attempt, now: number): void {
     const { timeoutMs, work } = attempt.assignment
-    const isLate = timeoutMs !== null && work.kind === 'function' && now - attempt.runningSince >= timeoutMs
+    const isLate = timeoutMs !== null && work.kind !== 'command' && now - attempt.runningSince >= timeoutMs
     if (isLate && attempt.stopReason === null) this.#stop(attempt, 'timed_out')
     this.#writeOffWhenDue(attempt, now)
     if (attempt.state === 'running') attempt.work?.refresh()
@@ -213,7 +233,7 @@ export class Supervisor {
 
   #writeOffWhenDue(attempt: Attempt, now: number): void {
     if (attempt.graceEndsAt === null || now < attempt.graceEndsAt || attempt.state !== 'running') return
-    this.#deps.log.warn('function ignores its abort signal; its slot is given on', fieldsOf(attempt))
+    this.#deps.log.warn('work ignores its abort signal; its slot is given on', fieldsOf(attempt))
     this.#finish(attempt, { kind: 'canceled' }, now)
   }
 
@@ -297,7 +317,12 @@ export class Supervisor {
       if (attempt.assignment.work.kind === 'function') {
         attempt.startedAt = attempt.runningSince
         attempt.work = inScope(new AttemptScope(attempt), () => startFunction(attempt, this.#functionDeps))
-      } else attempt.work = inScope(new AttemptScope(attempt), () => startCommand(attempt, this.#commandDeps))
+      } else if (attempt.assignment.work.kind === 'command')
+        attempt.work = inScope(new AttemptScope(attempt), () => startCommand(attempt, this.#commandDeps))
+      else {
+        attempt.startedAt = attempt.runningSince
+        attempt.work = inScope(new AttemptScope(attempt), () => startAgent(attempt, this.#agentDeps))
+      }
     }
     this.#starting = false
   }
@@ -407,7 +432,7 @@ function endOf(attempt: Attempt, outcome: Outcome, endedAt: number | null): EndB
   if (attempt.stopReason === 'canceled') return { kind: 'canceled' }
   const { timeoutMs, work, name, runId } = attempt.assignment
   const elapsedMs = endedAt === null ? 0 : endedAt - attempt.runningSince
-  if (work.kind === 'function' && timeoutMs !== null && elapsedMs >= timeoutMs) {
+  if (work.kind !== 'command' && timeoutMs !== null && elapsedMs >= timeoutMs) {
     const evidence = { timeoutMs, elapsedMs: Math.round(elapsedMs) }
     return {
       kind: 'failed',

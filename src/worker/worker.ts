@@ -2,6 +2,7 @@ import type { Clock, Log, Metrics, Random, Tracer } from '../base/index.ts'
 import type { Backend, CommandHandle } from '../backends/backend.ts'
 import type { Assignment, ExchangeLane } from '../contract/exchange.ts'
 import { FEATURES } from '../domain/workflow.ts'
+import type { AgentRuntime } from './agent-runtime.ts'
 import { ExchangeLoop, type Identity, type WorkerEnd } from './exchange-loop.ts'
 import type { StartHeartbeats } from './heartbeats.ts'
 import { Outbox } from './outbox.ts'
@@ -10,6 +11,8 @@ export interface WorkerDeps {
   lane: ExchangeLane
   /** Null: this worker runs no commands. */
   backend: Backend | null
+  /** Null: this worker runs no agents. It is closed when the worker ends. */
+  agents?: AgentRuntime | null
   /** Module namespaces by the name that steps use. */
   modules: Record<string, unknown>
   name: string
@@ -78,7 +81,7 @@ export function createWorker(deps: WorkerDeps): Worker {
       await outbox.close()
       return false
     }
-    loop = new ExchangeLoop({ ...deps, outbox, identity: identityOf(deps) })
+    loop = new ExchangeLoop({ ...deps, agents: deps.agents ?? null, outbox, identity: identityOf(deps) })
     void loop.ended.then(resolveEnded)
     loop.supervisor.restore(commands)
     await loop.start()
@@ -111,8 +114,12 @@ export function createWorker(deps: WorkerDeps): Worker {
 }
 
 function identityOf(deps: WorkerDeps): Identity {
-  const { name, version, host, pid, pidStart, capacity, labels, namespaces, modules, backend } = deps
-  const backends: Identity['backends'] = backend ? ['function', 'process'] : ['function']
+  const { name, version, host, pid, pidStart, capacity, labels, namespaces, modules, backend, agents } = deps
+  const backends: Identity['backends'] = [
+    'function',
+    ...(backend ? (['process'] as const) : []),
+    ...(agents ? (['agent'] as const) : []),
+  ]
   return {
     worker: name,
     version,

@@ -12,7 +12,6 @@ import { readPriceTable } from '../../domain/kinds/price-table.ts'
 import { readTool, type ToolSpec } from '../../domain/kinds/tool.ts'
 import type { ModelEvent, ModelRequest, ModelResult, ModelToolCall } from '../../domain/model-call.ts'
 import type { AgentHost, Appended, HostCall, ShownEvent, TurnsEnd } from '../turns/agent-host.ts'
-import { StaleAttempt } from '../turns/agent-host.ts'
 import { createDataGuard } from '../turns/data-guard.ts'
 import { type DataRules, NO_DATA_RULES } from '../../domain/agents/data-rules.ts'
 import { runTurns, type TurnsStep } from '../turns/run-turns.ts'
@@ -193,7 +192,7 @@ export class World {
       },
       async append(entries): Promise<Appended> {
         boundary()
-        if (fence !== world.fence) throw new StaleAttempt()
+        if (fence !== world.fence) throw new Error('the attempt is not ours any more')
         const verdicts: Record<string, { verdict: Verdict; approval: string | null }> = {}
         let refused: Appended['refused'] = null
         const kinds: string[] = []

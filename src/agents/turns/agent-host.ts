@@ -52,6 +52,7 @@ export type ShownEvent =
     }
   | { type: 'handed_over'; from: string; to: string }
   | { type: 'waiting'; on: ParkedOn['type'] }
+  | { type: 'tool_log'; tool: string; line: string }
   | { type: 'note'; text: string }
 
 /** What the turn loop asks of the outside. */
@@ -62,7 +63,7 @@ export interface AgentHost {
   /** True: go no further than the next boundary, another attempt goes on. */
   readonly isLeaving: boolean
   readJournal(): Promise<StoredEntry[]>
-  /** Resolves when recorded. Throws StaleAttempt when the attempt is not ours any more. */
+  /** Resolves when recorded. Throws what is no Failure when the attempt is not ours any more: then nothing more may be done. */
   append(entries: readonly WorkerEntry[]): Promise<Appended>
   context(): Promise<LiveContext>
   /** Tools of MCP servers and memories of an agent; throws a Failure when one that it needs cannot be had. */
@@ -75,13 +76,6 @@ export interface AgentHost {
   /** Throws the signal's reason alone. */
   callTool(call: HostCall, signal: AbortSignal): Promise<ToolResult>
   show(event: ShownEvent): void
-}
-
-/** The attempt is not ours any more: another one goes on, and nothing more is said. */
-export class StaleAttempt extends Error {
-  constructor() {
-    super('the attempt does not hold its step any more')
-  }
 }
 
 /** How an attempt at a step of agents ends. */

@@ -31,8 +31,8 @@ export interface TurnsDeps {
 }
 
 /**
- * One attempt at a step of agents: reads the journal, and does what follows from it until the step ends or waits. Throws StaleAttempt when the attempt
- * is not ours any more, and the signal's reason.
+ * One attempt at a step of agents: reads the journal, and does what follows from it until the step ends or waits. Throws the signal's reason, and what
+ * the host throws when the attempt is not ours any more.
  */
 export async function runTurns(step: TurnsStep, host: AgentHost, deps: TurnsDeps): Promise<TurnsEnd> {
   const loop = new TurnLoop(step, host, deps)

@@ -1,3 +1,4 @@
+import { agentLines } from '../agent-lines.ts'
 import { formatDuration, type Json, nearest } from '../../base/index.ts'
 import type { Client } from '../../client/client.ts'
 import type { LogLine, RunState, RunSummary, RunView, StepView } from '../../contract/api-types.ts'
@@ -223,6 +224,8 @@ export async function showLogs(deps: CliDeps, output: Output, id: string, flags:
 
 function logLines(line: LogLine): Line[] {
   const head = `${line.at.slice(11, 23)}  ${padEnd(printableLine(line.step), 16)} `
+  if (line.stream === 'agent')
+    return agentLines(line.text).map((text) => [span(head, 'dim'), span('│ ', 'accent'), ...text])
   const style = line.stream === 'stdout' ? undefined : line.stream === 'stderr' ? 'warn' : 'dim'
   return printable(line.text.replace(/\n$/, ''))
     .split('\n')

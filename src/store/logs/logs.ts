@@ -7,7 +7,7 @@ export interface NewSegment {
   session: string
   fence: number
   index: number
-  stream: 'stdout' | 'stderr' | 'system'
+  stream: 'stdout' | 'stderr' | 'system' | 'agent'
   agoMs: number
   text: string
 }
@@ -52,7 +52,7 @@ export interface SegmentRow {
   path: string
   fence: number
   idx: number
-  stream: 'stdout' | 'stderr' | 'system'
+  stream: 'stdout' | 'stderr' | 'system' | 'agent'
   at: Date
   recorded_at: Date
   body: string
