@@ -6,6 +6,7 @@ export {
   type ModelGateway,
   type ModelSource,
 } from './gateway/create-gateway.ts'
+export type { Embedded, EmbedRequest } from './gateway/embed.ts'
 export type { KnownModel } from './gateway/judge-error.ts'
 export { resultOf } from './gateway/result-of.ts'
 export { createToolRunner, type ToolRunner, type ToolRunnerDeps } from './tools/create-tool-runner.ts'

@@ -12,18 +12,19 @@ import {
   mayCallPrivate,
   type ModelEndpointSpec,
   type Provider,
-  secretsOfEndpoint,
 } from '../../domain/kinds/model-endpoint.ts'
 import type { PriceTable } from '../../domain/kinds/price-table.ts'
 import { type Cost, costOf } from '../../domain/prices.ts'
 import type { Egress } from '../egress.ts'
 import { callOptionsOf } from './call-options.ts'
+import { embed, type Embedded, type EmbedRequest } from './embed.ts'
 import { EndpointPlaces } from './endpoint-places.ts'
+import { secretsOf } from './endpoint-secrets.ts'
 import { estimateRequest } from './estimate-tokens.ts'
 import { type Judged, judgeError, type KnownModel } from './judge-error.ts'
 import type { ModelEvent, ModelRequest, ModelResult, ModelUsage, TriedEndpoint } from '../../domain/model-call.ts'
 import { readProviderError } from './provider-error.ts'
-import { type EndpointSecrets, openModel } from './providers.ts'
+import { openModel } from './providers.ts'
 import { type Answer, streamTry } from './stream-try.ts'
 import { ToolNames } from './tool-names.ts'
 
@@ -67,11 +68,19 @@ export interface ModelGateway {
    * code, or `resource.not_found` when there is no such endpoint. Leaving off ends the call.
    */
   call(request: ModelRequest, context: CallContext): AsyncGenerator<ModelEvent, void>
+  /**
+   * Turns texts into vectors, in their order. Fallbacks are not asked, because another model's vectors cannot be compared. Throws as `call` does; a
+   * provider that has no embeddings is `model.request_rejected`.
+   */
+  embed(request: EmbedRequest, context: Omit<CallContext, 'useFallbacks'>): Promise<Embedded>
 }
 
 export function createModelGateway(deps: GatewayDeps): ModelGateway {
   const places = new EndpointPlaces(deps.clock)
-  return { call: (request, context) => callChain({ ...deps, places }, request, context) }
+  return {
+    call: (request, context) => callChain({ ...deps, places }, request, context),
+    embed: (request, context) => embed({ ...deps, places }, request, context),
+  }
 }
 
 interface Parts extends GatewayDeps {
@@ -255,21 +264,6 @@ const TAKE_KEYS: ReadonlySet<Provider> = new Set(['openai', 'azure-openai', 'ant
 
 const headersOf = ({ provider }: ModelEndpointSpec, { idempotencyKey }: CallContext) =>
   idempotencyKey !== undefined && TAKE_KEYS.has(provider) ? { headers: { 'Idempotency-Key': idempotencyKey } } : {}
-
-async function secretsOf(
-  source: ModelSource,
-  spec: ModelEndpointSpec,
-  at: { namespace: string; endpoint: string },
-): Promise<EndpointSecrets> {
-  const uses = secretsOfEndpoint(spec)
-  const values = uses.length === 0 ? [] : await source.resolveSecrets(uses.map(({ ref }) => ({ ...at, ...ref })))
-  for (const [i, { ref }] of uses.entries())
-    if ((values[i] ?? '').trim() === '')
-      throw new Failure('model.auth_missing', `reading the key of endpoint ${at.endpoint}`, {
-        evidence: { endpoint: at.endpoint, secret: ref.secret, key: ref.key, why: 'its value is blank' },
-      })
-  return Object.fromEntries(uses.map(({ use }, i) => [use, (values[i] ?? '').trim()]))
-}
 
 async function* finish(
   parts: Parts,

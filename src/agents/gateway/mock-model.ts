@@ -85,7 +85,7 @@ function streamOf(parts: Iterable<LanguageModelV4StreamPart>): ReadableStream<La
 }
 
 /** As a provider would say it. */
-function refusalOf(
+export function refusalOf(
   { code, retryAfter }: { code: (typeof MOCK_ERRORS)[number]; retryAfter?: number | undefined },
   model: string,
 ): ProviderRefusal {

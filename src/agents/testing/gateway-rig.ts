@@ -87,6 +87,8 @@ export function gatewayOf(world: World, clock: Clock = systemClock) {
   return {
     sent,
     call,
+    embed: (endpoint: string, texts: string[], model?: string, signal = new AbortController().signal) =>
+      gateway.embed({ texts, model }, { namespace: 'default', endpoint, signal }),
     result: (...args: Parameters<typeof call>) => resultOf(call(...args)),
     async events(...args: Parameters<typeof call>) {
       const events: ModelEvent[] = []
