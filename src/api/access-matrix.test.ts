@@ -146,6 +146,18 @@ const CASES: Record<Exclude<RouteId, ResourceRouteId>, Case> = {
   denyApproval: { params: (t) => ({ approval: t.approval }), body: () => ({}), state: 'live', status: 409 },
   askModel: { params: (t) => ({ model: t.name }), body: () => ({ prompt: 'hello' }), status: 200 },
   checkAgent: { params: (t) => ({ agent: t.name }), body: () => ({ tool: 'slack', operation: 'read' }), status: 200 },
+  listMemoryEntries: { params: (t) => ({ memory: t.name }), status: 200 },
+  getMemoryEntry: { params: (t) => ({ memory: t.name }), query: '?key=k', status: 200 },
+  putMemoryEntry: { params: (t) => ({ memory: t.name }), query: '?key=own', body: () => ({ text: 'b' }), status: 200 },
+  searchMemory: { params: (t) => ({ memory: t.name }), body: () => ({ query: MARK }), status: 200 },
+  ingestMemory: { params: (t) => ({ memory: t.name }), body: () => ({ source: 's', text: 'b' }), status: 200 },
+  deleteMemoryEntries: { params: (t) => ({ memory: t.name }), query: '?prefix=own', status: 200 },
+  checkMemory: { params: (t) => ({ memory: t.name }), status: 200 },
+  // The step is of no agent: who is let in is told that.
+  memory: {
+    body: (t) => ({ ...ofAttempt(t), agent: 'a', memory: t.name, operation: 'read', input: { key: 'k' }, call: 'c' }),
+    status: 200,
+  },
   setSecretValues: { params: () => ({ name: 'own' }), body: () => ({ values: { a: 'b' } }), status: 200 },
   listSecretValues: { status: 200 },
   showSecretValues: { params: (t) => ({ name: t.name }), status: 200 },
@@ -273,6 +285,8 @@ async function things(state: Case['state'] = 'live'): Promise<Things> {
       await engine.resources.apply(admin, own, { dryRun: false })
     }
   }
+  const memory = { namespace: `acme/${NAMESPACE}`, name: 'hush', scope: null }
+  await engine.memories.put(admin, memory, 'k', { text: MARK })
   const approval = rig.ids.make('approval')
   await rig.db.query(
     `insert into approval (id, run_id, node, path, fence, step, namespace, workflow, message, on_expiry, state, created_at)
@@ -343,6 +357,7 @@ const isAboutOne = (route: Route): boolean =>
         'journal',
         'append',
         'agent',
+        'memory',
       ].includes(route.id)
 
 const roleOf = (who: Who): Role | null => (who === 'none' ? null : TOKENS[who].role)

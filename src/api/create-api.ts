@@ -22,6 +22,7 @@ import { AT_HOME, createEdge } from './edge.ts'
 import * as exchange from './exchange-handlers.ts'
 import * as journals from './journal-handlers.ts'
 import { createMcpRoute } from './mcp/serve-mcp.ts'
+import * as memories from './memory-handlers.ts'
 import * as models from './model-handlers.ts'
 import * as rules from './rule-handlers.ts'
 import { observeRequest } from './observe-request.ts'
@@ -72,6 +73,14 @@ const HANDLERS: Record<Exclude<RouteId, `${ResourceVerb}${KindName}` | 'mcp'>, H
   doctor: server.doctor,
   askModel: models.askModel,
   checkAgent: rules.checkAgent,
+  listMemoryEntries: memories.listMemoryEntries,
+  getMemoryEntry: memories.getMemoryEntry,
+  putMemoryEntry: memories.putMemoryEntry,
+  searchMemory: memories.searchMemory,
+  ingestMemory: memories.ingestMemory,
+  deleteMemoryEntries: memories.deleteMemoryEntries,
+  checkMemory: memories.checkMemory,
+  memory: memories.memory,
   setSecretValues: secrets.putSecret,
   listSecretValues: secrets.listSecrets,
   showSecretValues: secrets.getSecret,
@@ -272,6 +281,8 @@ function checkParams(x: RequestContext, route: Route): void {
       throw new Failure('approval.not_found', `finding approval ${shorten(value)}`)
     if (name === 'hash' && !/^[\w:.-]{1,256}$/.test(value))
       throw new Failure('definition.not_found', `finding definition ${shorten(value)}`)
+    if (name === 'memory' && !isName(value))
+      throw new Failure('resource.not_found', `looking for Memory ${shorten(value)}`)
     if (name === 'model' && !isName(value))
       throw new Failure('resource.not_found', `looking for ModelEndpoint ${shorten(value)}`)
     if (name === 'agent' && !isName(value))

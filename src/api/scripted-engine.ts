@@ -86,6 +86,15 @@ const noResources: Engine['resources'] = {
   getVersion: absent,
   startOf: absent,
 }
+const noMemories: Engine['memories'] = {
+  list: absent,
+  get: absent,
+  put: absent,
+  search: absent,
+  ingest: absent,
+  delete: absent,
+  check: absent,
+}
 const whoamiOf = (role: WhoamiView['role']): WhoamiView => ({
   id: `tok_${role}`,
   name: role,
@@ -108,6 +117,8 @@ const tokenOf = (id: string): TokenView => ({
 export class ScriptedEngine implements Engine {
   /** Holds no resources; tests of them ask the real engine. */
   readonly resources: Engine['resources'] = noResources
+  /** Holds none either. */
+  readonly memories: Engine['memories'] = noMemories
   definitions = new Map<string, Definition>()
   runs = new Set<string>([RUN_ID])
   created: NewRun[] = []
@@ -458,6 +469,11 @@ export class ScriptedEngine implements Engine {
   async rotateSecrets(...args: Parameters<Engine['rotateSecrets']>) {
     this.#note('rotateSecrets', ...args)
     return { activeKey: 'k1', olderKeys: [], resealed: 0, remaining: 0, unreadable: [] }
+  }
+
+  async useMemory(...args: Parameters<Engine['useMemory']>): ReturnType<Engine['useMemory']> {
+    this.#note('useMemory', ...args)
+    return { state: 'stale', result: null }
   }
 
   async heartbeat(...args: Parameters<Engine['heartbeat']>) {

@@ -38,6 +38,17 @@ import type {
   WhoamiView,
   WorkerView,
 } from '../contract/api-types.ts'
+import type {
+  IngestMemoryRequest,
+  MemoryCheckView,
+  MemoryEntryDetail,
+  MemoryEntryView,
+  MemoryFoundView,
+  MemoryIngestedView,
+  MemoryWrittenView,
+  PutMemoryEntryRequest,
+  SearchMemoryRequest,
+} from '../contract/memory-types.ts'
 import type { ModelEvent } from '../domain/model-call.ts'
 import type { ResourceClient } from './resource-client.ts'
 import type { WaitOptions } from './wait.ts'
@@ -138,6 +149,39 @@ export interface Client {
   ): AsyncIterable<ModelEvent>
   /** What the rules say of a call that an agent might make; nothing is called. */
   checkAgent(namespace: string, name: string, request: CheckAgentRequest): Promise<AgentCheck>
+  /** Entries of a memory; a scope is `agent/NAME` or `run/ID`, left out where entries are shared. */
+  listMemoryEntries(
+    namespace: string,
+    memory: string,
+    query?: { scope?: string; prefix?: string; cursor?: string; limit?: number },
+  ): Promise<Page<MemoryEntryView>>
+  getMemoryEntry(namespace: string, memory: string, entry: { key: string; scope?: string }): Promise<MemoryEntryDetail>
+  putMemoryEntry(
+    namespace: string,
+    memory: string,
+    entry: { key: string; scope?: string },
+    request: PutMemoryEntryRequest,
+  ): Promise<MemoryWrittenView>
+  searchMemory(
+    namespace: string,
+    memory: string,
+    request: SearchMemoryRequest,
+    of?: { scope?: string },
+  ): Promise<MemoryFoundView>
+  ingestMemory(
+    namespace: string,
+    memory: string,
+    request: IngestMemoryRequest,
+    of?: { scope?: string },
+  ): Promise<MemoryIngestedView>
+  /** Exactly one of `keys`, `prefix` and `all`. */
+  deleteMemoryEntries(
+    namespace: string,
+    memory: string,
+    which: { keys?: string[]; prefix?: string; all?: boolean; scope?: string },
+  ): Promise<{ deleted: number }>
+  /** Whether its service and its model of embeddings answer. */
+  checkMemory(namespace: string, memory: string): Promise<MemoryCheckView>
   listWorkers(): Promise<WorkerView[]>
   getStatus(): Promise<StatusView>
   /** What the server finds when it looks at itself; for administrators. */

@@ -37,6 +37,8 @@ export function createClient(options: ClientOptions): Client {
   const post = (path: string, body?: unknown) => asker.ask('POST', path, { body }) as Promise<never>
   const secretPath = (namespace: string, name: string) =>
     `/v1/namespaces/${encodeURIComponent(namespace)}/secret-values/${encodeURIComponent(name)}`
+  const memoryPath = (namespace: string, memory: string) =>
+    `/v1/namespaces/${encodeURIComponent(namespace)}/memories/${encodeURIComponent(memory)}`
   const approvalPath = (id: string) => `/v1/approvals/${encodeURIComponent(id)}`
   const runPath = (runId: string) => `/v1/runs/${encodeURIComponent(runId)}`
 
@@ -106,6 +108,23 @@ export function createClient(options: ClientOptions): Client {
     listWorkers: async () => ((await get('/v1/workers')) as { items: WorkerView[] }).items,
     getStatus: () => get('/v1/status'),
     getDoctor: () => get('/v1/doctor'),
+    listMemoryEntries: (namespace, memory, query = {}) =>
+      get(`${memoryPath(namespace, memory)}/entries${queryText(query)}`),
+    getMemoryEntry: (namespace, memory, entry) => get(`${memoryPath(namespace, memory)}/entry${queryText(entry)}`),
+    putMemoryEntry: (namespace, memory, entry, request) =>
+      asker.ask('PUT', `${memoryPath(namespace, memory)}/entry${queryText(entry)}`, {
+        body: request,
+      }) as Promise<never>,
+    searchMemory: (namespace, memory, request, of = {}) =>
+      post(`${memoryPath(namespace, memory)}/entries:search${queryText(of)}`, request),
+    ingestMemory: (namespace, memory, request, of = {}) =>
+      post(`${memoryPath(namespace, memory)}/entries:ingest${queryText(of)}`, request),
+    deleteMemoryEntries: (namespace, memory, { keys, prefix, all, scope }) =>
+      asker.ask(
+        'DELETE',
+        `${memoryPath(namespace, memory)}/entries${queryText({ key: keys, prefix, all: all === true ? 'true' : undefined, scope })}`,
+      ) as Promise<never>,
+    checkMemory: (namespace, memory) => post(`${memoryPath(namespace, memory)}:check`),
     putSecret: (namespace, name, request) =>
       asker.ask('PUT', secretPath(namespace, name), { body: request }) as Promise<never>,
     listSecrets: (namespace, { cursor, limit } = {}) =>

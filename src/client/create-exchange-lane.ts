@@ -24,6 +24,7 @@ export function createExchangeLane(options: { transport: Transport; token: Secre
     chunk: (request, signal) => send(EXCHANGE_PATHS.chunk, request, signal, { repeatable: true }),
     exports: (request, signal) => send(EXCHANGE_PATHS.exports, request, signal, { repeatable: true }),
     wantedFiles: (request, signal) => send(EXCHANGE_PATHS.files, request, signal, { repeatable: true }),
+    memory: (request, signal) => send(EXCHANGE_PATHS.memory, request, signal, { repeatable: true }),
     wantedContent: (request, signal) => send(EXCHANGE_PATHS.content, request, signal, { repeatable: true }),
     journal: (request, signal) => send(EXCHANGE_PATHS.journal, request, signal, { repeatable: true }),
     append: (request, signal) => send(EXCHANGE_PATHS.append, request, signal, { repeatable: true }),

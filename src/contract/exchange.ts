@@ -29,6 +29,7 @@ export const EXCHANGE_PATHS = {
   journal: '/v1/exchange/journal',
   append: '/v1/exchange/append',
   agent: '/v1/exchange/agent',
+  memory: '/v1/exchange/memory',
 } as const
 
 /** `<run id>.<node>` or `<run id>.<node>.<index>[.<index>…]`: the identity of one activation. */
@@ -412,4 +413,5 @@ export interface ExchangeLane {
   journal(request: JournalRequest, signal?: AbortSignal): Promise<JournalResponse>
   append(request: AppendRequest, signal?: AbortSignal): Promise<AppendResponse>
   agentContext(request: AgentContextRequest, signal?: AbortSignal): Promise<AgentContextResponse>
+  memory(request: MemoryRequest, signal?: AbortSignal): Promise<MemoryResponse>
 }

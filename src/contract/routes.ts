@@ -14,6 +14,7 @@ import { EXCHANGE_PATHS } from './exchange.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
 import { AgentCheckSchema, CheckAgentSchema } from './rule-schemas.ts'
 import { CostsViewSchema, ListCostsQuerySchema } from './cost-schemas.ts'
+import { MEMORY_ROUTES, type MemoryRouteId } from './memory-routes.ts'
 import { AskModelSchema, ModelResultSchema } from './model-schemas.ts'
 import { RESOURCE_ROUTES, type ResourceRouteId, type ResourceVerb } from './resource-routes.ts'
 import * as s from './schemas.ts'
@@ -46,6 +47,7 @@ export interface Route {
 
 export type RouteId =
   | ResourceRouteId
+  | MemoryRouteId
   | 'createDefinition'
   | 'getDefinition'
   | 'createRun'
@@ -446,6 +448,7 @@ export const ROUTES: readonly Route[] = [
     responses: [ok(s.HeartbeatResponseSchema)],
   },
   ...RESOURCE_ROUTES,
+  ...MEMORY_ROUTES,
   {
     ...exchange,
     id: 'artifacts',

@@ -2,6 +2,8 @@ import { expectTypeOf, test } from 'vitest'
 import type { z } from 'zod'
 import type * as access from './access-schemas.ts'
 import type * as api from './api-types.ts'
+import type * as memories from './memory-schemas.ts'
+import type * as memory from './memory-types.ts'
 import type * as resource from './resource-schemas.ts'
 import type * as types from './resource-types.ts'
 import type * as rules from './rule-schemas.ts'
@@ -29,6 +31,13 @@ test('the types of answers are those of the schemas that describe them', () => {
   expectTypeOf<keyof api.SentEventView>().toEqualTypeOf<keyof z.output<typeof s.SentEventSchema>>()
   expectTypeOf<api.SecretDetail>().toExtend<z.output<typeof s.SecretDetailSchema>>()
   expectTypeOf<keyof api.SecretDetail>().toEqualTypeOf<keyof z.output<typeof s.SecretDetailSchema>>()
+  expectTypeOf<memory.MemoryEntryView>().toExtend<z.output<typeof memories.MemoryEntryViewSchema>>()
+  expectTypeOf<keyof memory.MemoryEntryView>().toEqualTypeOf<keyof z.output<typeof memories.MemoryEntryViewSchema>>()
+  expectTypeOf<memory.MemoryEntryDetail>().toExtend<z.output<typeof memories.MemoryEntryDetailSchema>>()
+  expectTypeOf<keyof memory.MemoryEntryDetail>().toEqualTypeOf<
+    keyof z.output<typeof memories.MemoryEntryDetailSchema>
+  >()
+  expectTypeOf<memory.MemoryFoundView>().toExtend<z.output<typeof memories.MemoryFoundSchema>>()
   expectTypeOf<api.TokenView>().toExtend<z.output<typeof access.TokenViewSchema>>()
   expectTypeOf<keyof api.TokenView>().toEqualTypeOf<keyof z.output<typeof access.TokenViewSchema>>()
   expectTypeOf<api.WhoamiView>().toExtend<z.output<typeof access.WhoamiSchema>>()

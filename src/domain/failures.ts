@@ -819,6 +819,48 @@ export const FAILURES = {
     'Name a fallback, or say more plainly in route.to what each way is for.',
   ),
 
+  // Memories
+  'memory.entry_not_found': row(
+    'The memory has no such entry',
+    404,
+    'after-change',
+    'caller',
+    DATA,
+    'List what there is: orrery memory list NAME. What has outlived the ttl of its memory is not there any more.',
+  ),
+  'memory.full': row(
+    'The memory has no room for more',
+    507,
+    'after-change',
+    'operator',
+    UNAVAILABLE,
+    'Delete entries (orrery memory delete NAME), give the memory a ttl, or raise its maxEntries or maxBytes; what there is stands with the failure.',
+  ),
+  'memory.unavailable': row(
+    'The provider of the memory does not answer',
+    503,
+    'later',
+    'operator',
+    UNAVAILABLE,
+    'Check that the service at spec.http.url works and can be reached from the server.',
+  ),
+  'memory.auth_failed': row(
+    'The provider of the memory refuses its credentials',
+    424,
+    'after-change',
+    'operator',
+    NOPERM,
+    'Put a valid value into the secret that spec.http.credentials names. Nothing has to be restarted.',
+  ),
+  'memory.contract_broken': row(
+    'The provider of the memory answers what no provider answers',
+    502,
+    'after-change',
+    'operator',
+    CONFIG,
+    'Correct spec.http.url, or the service there: its contract is in docs/guides/agents/memory.md. What it answered stands with the failure.',
+  ),
+
   // Tools
   'tool.unknown': row(
     'There is no such tool',
@@ -859,6 +901,14 @@ export const FAILURES = {
     'author',
     DATA,
     'What is wrong stands with the failure: correct the tool, its spec.outputSchema or the form in which its answer is read, or raise spec.maxOutputBytes.',
+  ),
+  'tool.permission_denied': row(
+    'No role of the agent lets it make this call of a tool',
+    403,
+    'after-change',
+    'operator',
+    NOPERM,
+    'Which rule decided and what would let it pass stand with the failure. Ask beforehand with orrery can-i AGENT TOOL OPERATION.',
   ),
   'tool.timeout': row(
     'A tool did not end in time',
@@ -926,14 +976,6 @@ export const FAILURES = {
   ),
 
   // Rules
-  'tool.permission_denied': row(
-    'No role of the agent lets it make this call of a tool',
-    403,
-    'after-change',
-    'operator',
-    NOPERM,
-    'Which rule decided and what would let it pass stand with the failure. Ask beforehand with orrery can-i AGENT TOOL OPERATION.',
-  ),
   'policy.denied': row(
     'A policy forbids it',
     403,

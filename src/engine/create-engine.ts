@@ -1,3 +1,4 @@
+import { createEgress } from '../agents/index.ts'
 import { createDeadlines } from '../base/deadlines.ts'
 import type { JsonObject } from '../base/json.ts'
 import type { RunSummary } from '../contract/api-types.ts'
@@ -28,6 +29,8 @@ import { examineServer } from './examine-server.ts'
 import { type Hint, Hints } from './hints.ts'
 import { checkAgent } from './agents/check-agent.ts'
 import { RuleGate } from './agents/rule-gate.ts'
+import { AgentMemory } from './memory/agent-memory.ts'
+import { Memories } from './memory/memories.ts'
 import { Models } from './models.ts'
 import { listWorkers } from './list-workers.ts'
 import { nudgeRun } from './nudge.ts'
@@ -117,7 +120,10 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   const reads = createReads(ctx)
   const runSpans = new RunSpans(ctx)
   const resources = createResources(ctx)
-  const models = new Models(ctx, { secrets, resources, gate, egress: deps.egress })
+  const egress = deps.egress ?? createEgress()
+  const models = new Models(ctx, { secrets, resources, gate: ctx.gate, egress })
+  const memories = new Memories(ctx, { models, resources, egress })
+  const agentMemory = new AgentMemory(ctx, dispatcher, memories)
   ctx.onRunEnded = (runId) => runSpans.add(runId)
   const watchSeen = new Map<string, number>()
 
@@ -199,6 +205,8 @@ export function createEngine(deps: EngineDeps): RunningEngine {
 
   return {
     resources,
+    memories,
+    useMemory: (caller, request) => agentMemory.answer(caller, request),
     askModel: (caller, at, ask, signal) => models.ask(caller, at, ask, signal),
     checkAgent: (caller, at, ask) => checkAgent({ ctx, gate, resources }, caller, at, ask),
     tick,

@@ -20,6 +20,8 @@ import type {
   JournalResponse,
   HeartbeatRequest,
   HeartbeatResponse,
+  MemoryRequest,
+  MemoryResponse,
   PollRequest,
   PollResponse,
   RegisterRequest,
@@ -60,6 +62,9 @@ import type { ResourceEngine } from './resources/resource-engine.ts'
 import type { DecisionWish } from './approvals.ts'
 import type { EventToSend } from './send-event.ts'
 import type { Access } from './access.ts'
+import type { Memories } from './memory/memories.ts'
+
+export type { MemoryRef } from './memory/memories.ts'
 
 /** Who asks. Every call carries it; what a caller may not see looks absent. */
 export interface Caller {
@@ -74,6 +79,9 @@ export interface Caller {
   /** Where the request came from; null when it came from the same process. */
   address?: string | null
 }
+
+/** What people do with memories. */
+export type MemoryUse = Pick<Memories, 'list' | 'get' | 'put' | 'search' | 'ingest' | 'delete' | 'check'>
 
 /** Names a secret. */
 export interface SecretAddress {
@@ -103,6 +111,8 @@ export type CreateOutcome =
 /** What the api (and nothing else) calls. Throws Failure. */
 export interface Engine {
   readonly resources: ResourceEngine
+  /** What is in memories, for people. */
+  readonly memories: MemoryUse
   putDefinition(caller: Caller, definition: Definition): Promise<{ hash: string }>
   getDefinition(caller: Caller, hash: string): Promise<DefinitionView & { definition: Definition }>
   /**
@@ -240,6 +250,7 @@ export interface Engine {
   append(caller: Caller, request: AppendRequest): Promise<AppendResponse>
   /** For the session that holds the step alone. Throws `request.invalid` for a step that is no agent's. */
   readAgentContext(caller: Caller, request: AgentContextRequest): Promise<AgentContextResponse>
+  useMemory(caller: Caller, request: MemoryRequest): Promise<MemoryResponse>
 
   /** Tokens and the audit log. */
   readonly access: Access

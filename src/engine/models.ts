@@ -1,4 +1,11 @@
-import { createEgress, createModelGateway, type Egress, type ModelGateway, type ModelSource } from '../agents/index.ts'
+import {
+  createModelGateway,
+  type Egress,
+  type Embedded,
+  type EmbedRequest,
+  type ModelGateway,
+  type ModelSource,
+} from '../agents/index.ts'
 import type { JsonObject } from '../base/json.ts'
 import type { AskModelRequest } from '../contract/api-types.ts'
 import { Failure } from '../domain/failure.ts'
@@ -12,7 +19,7 @@ import { type AuditEntry, recordAudit } from '../store/audit/audit.ts'
 import { findResources, listResources } from '../store/resources/read-resources.ts'
 import type { ResourceRow } from '../store/resources/resource-rows.ts'
 import { entryIn } from './access.ts'
-import type { Gate } from './agents/gate.ts'
+import type { AskedModel, Gate } from './agents/gate.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
 import type { ResourceEngine } from './resources/resource-engine.ts'
@@ -20,6 +27,15 @@ import type { Secrets } from './secrets.ts'
 import { reach } from './visible.ts'
 
 const KIND = 'ModelEndpoint'
+
+/** A model that a person asks. */
+const ofNobody = (namespace: string, endpoint: string): AskedModel => ({
+  namespace,
+  workflow: '',
+  runId: null,
+  agent: null,
+  endpoint,
+})
 
 /** Models as people ask and look at them. */
 export class Models {
@@ -29,15 +45,12 @@ export class Models {
   readonly #gateway: ModelGateway
   readonly #gate: Gate
 
-  constructor(
-    ctx: EngineContext,
-    parts: { secrets: Secrets; resources: ResourceEngine; gate: Gate; egress: Egress | undefined },
-  ) {
+  constructor(ctx: EngineContext, parts: { secrets: Secrets; resources: ResourceEngine; gate: Gate; egress: Egress }) {
     this.#ctx = ctx
     this.#secrets = parts.secrets
     this.#resources = parts.resources
     this.#gate = parts.gate
-    const egress = parts.egress ?? createEgress()
+    const { egress } = parts
     this.#gateway = createModelGateway({ clock: ctx.clock, random: ctx.random, egress, source: sourceOf(ctx) })
   }
 
@@ -49,7 +62,7 @@ export class Models {
     signal: AbortSignal,
   ): Promise<AsyncIterable<ModelEvent>> {
     const { spec } = await this.#resources.get(caller, { kind: KIND, ...at })
-    await this.#pass(at.namespace, at.name)
+    await this.#pass(ofNobody(at.namespace, at.name))
     const useFallbacks = ask.useFallbacks ?? true
     // Written down before it is done: what cannot be written down is not done. The prompt is nobody else's business.
     await recordAudit(this.#ctx.db, [
@@ -64,12 +77,21 @@ export class Models {
   }
 
   /** Policies hold for people too, as far as they are for no agent and no workflow: what may not leave does not leave. Throws `policy.denied`. */
-  async #pass(namespace: string, endpoint: string): Promise<void> {
-    const asked = { namespace, workflow: '', runId: null, agent: null, endpoint }
+  async #pass(asked: AskedModel): Promise<void> {
     const [word] = await this.#gate.models(this.#ctx.db, [asked])
     if (!word?.failure) return
     const { code, message, evidence = {}, remediation } = word.failure
     throw new Failure(code, message, { evidence, remediation })
+  }
+
+  /** Texts as vectors of an endpoint that the rules let be asked. Every use of its secrets is written down before. Throws as asking does. */
+  async embed(caller: Caller, asked: AskedModel, request: EmbedRequest, signal: AbortSignal): Promise<Embedded> {
+    const { namespace, endpoint } = asked
+    await this.#pass(asked)
+    const at = { namespace, name: endpoint }
+    const [row] = await findResources(this.#ctx.db, [{ kind: KIND, ...at }])
+    if (row) await recordAudit(this.#ctx.db, this.#uses(caller, at, row.spec))
+    return this.#gateway.embed(request, { namespace, endpoint, signal })
   }
 
   #uses(caller: Caller, { namespace, name }: { namespace: string; name: string }, spec: JsonObject): AuditEntry[] {
@@ -106,7 +128,7 @@ export class Models {
       for await (const event of this.#gateway.call(request, { namespace, endpoint: name, useFallbacks, signal })) {
         if (event.type === 'retrying' && event.endpoint !== asked) {
           asked = event.endpoint
-          await this.#pass(namespace, asked)
+          await this.#pass(ofNobody(namespace, asked))
           await this.#recordFallback(caller, namespace, asked)
         }
         yield event

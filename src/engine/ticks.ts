@@ -4,6 +4,7 @@ import type { FailureCode } from '../domain/failures.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { pruneArtifacts } from '../store/artifacts/artifacts.ts'
 import { sweepBlobs } from '../store/artifacts/blobs.ts'
+import { pruneCalls, pruneExpired, pruneOfRuns } from '../store/memory/prune-memories.ts'
 import { findProgress, findStill } from '../store/runs/read-runs.ts'
 import { endSessions, findLiveOnHost, markEmptied, sweepSessions, tickSessions } from '../store/sessions/sessions.ts'
 import { findDue, findHeldKinds, findOrphans, findStopping, FIRST_DUE, FIRST_STEP } from '../store/steps/find-steps.ts'
@@ -25,6 +26,8 @@ import type { TokenCache } from './token-cache.ts'
 
 const UPKEEP_MS = 60_000
 const STILL_PAGE = 200
+/** Each may have thousands of entries. */
+const MEMORIES_OF_RUNS_MAX = 50
 /** Each may be hundreds of megabytes. */
 const SWEPT_BLOBS_MAX = 20
 /** An assignment in a report's reply that is not confirmed for this long is sent again to the parked poll. */
@@ -323,6 +326,10 @@ export class Ticker {
     this.#lastUpkeep = now
     await pruneIdempotencyKeys(this.#ctx.db, LIMITS.idempotencyMs, LIMITS.tickItemsMax)
     await pruneArtifacts(this.#ctx.db, LIMITS.tickItemsMax)
+    const expired = await pruneExpired(this.#ctx.db, LIMITS.tickItemsMax)
+    if (expired > 0) this.#ctx.metrics.count('orrery_memory_pruned_total', expired)
+    await pruneOfRuns(this.#ctx.db, { keepMs: LIMITS.memoryOfRunMs, limit: MEMORIES_OF_RUNS_MAX })
+    await pruneCalls(this.#ctx.db, { keepMs: LIMITS.memoryCallMs, limit: LIMITS.tickItemsMax })
     await sweepBlobs(this.#ctx.db, { idleMs: LIMITS.blobIdleMs, limit: SWEPT_BLOBS_MAX })
     await pruneTombstones(this.#ctx.db, LIMITS.tombstoneMs, LIMITS.tickItemsMax)
     await this.onUpkeep()

@@ -14,6 +14,7 @@ const STEP_ENDS = ['succeeded', 'failed', 'skipped', 'blocked', 'canceled'] as c
 const ATTEMPT_ENDS = ['succeeded', 'failed', 'lost', 'returned', 'canceled'] as const
 const FLUSHES = ['create', 'complete', 'start', 'log'] as const
 const STEP_WAITS = ['queued', 'running', 'waiting'] as const
+const MEMORY_VERBS = ['read', 'write', 'search', 'list', 'ingest', 'delete'] as const
 const QUICK = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
 const LONG = [0.01, 0.1, 1, 5, 15, 60, 300, 900, 3600, 14_400]
 
@@ -149,6 +150,29 @@ export const METRICS = {
     type: 'counter',
     of: 'server',
     help: 'Runs that could not be settled by a tick; tried again by the next.',
+  },
+  orrery_memory_calls_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'What agents and people did with memories, by whether it worked.',
+    labels: { operation: MEMORY_VERBS, result: ['ok', 'failed'] },
+  },
+  orrery_memory_call_seconds: {
+    type: 'histogram',
+    of: 'server',
+    help: 'Time that it took, vectors included.',
+    labels: { operation: MEMORY_VERBS },
+    buckets: QUICK,
+  },
+  orrery_memory_fallbacks_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'Searches by words because the model of embeddings did not answer.',
+  },
+  orrery_memory_pruned_total: {
+    type: 'counter',
+    of: 'server',
+    help: 'Entries of memories removed because their time was over.',
   },
   orrery_ticks_total: {
     type: 'counter',

@@ -26,6 +26,8 @@ import type {
   HeartbeatResponse,
   HeldAttempt,
   LogSegment,
+  MemoryRequest,
+  MemoryResponse,
   Orders,
   PollRequest,
   PollResponse,
@@ -71,6 +73,7 @@ type Call =
   | 'journal'
   | 'append'
   | 'agentContext'
+  | 'memory'
 
 /** A server for tests, in memory: keeps strictly to what `contract/exchange.ts` promises, over a link that a script may break. */
 export class ScriptedServer implements ExchangeLane {
@@ -297,6 +300,16 @@ export class ScriptedServer implements ExchangeLane {
   agentContext(request: AgentContextRequest): Promise<AgentContextResponse> {
     return this.#answer('agentContext', request, async () => {
       return this.#held(request) ? { state: 'held', context: this.context } : { state: 'stale', context: null }
+    })
+  }
+
+  /** What memories answer, by `MEMORY.OPERATION`. */
+  readonly remembered = new Map<string, MemoryResponse['result']>()
+
+  memory(request: MemoryRequest): Promise<MemoryResponse> {
+    return this.#answer('memory', request, async () => {
+      const result = this.remembered.get(`${request.memory}.${request.operation}`) ?? null
+      return { state: result === null ? 'stale' : 'held', result }
     })
   }
 

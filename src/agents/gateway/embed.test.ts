@@ -135,7 +135,8 @@ describe('vectors', () => {
     const gateway = gatewayOf(scripted([{ text: 'x' }]))
     const [a, b, c, again] = (await gateway.embed('it', ['a red fox', 'The red FOX', 'stock prices', 'a red fox']))
       .vectors
-    const dot = (x: Float32Array = new Float32Array(), y: Float32Array = new Float32Array()) => x.reduce((sum, n, i) => sum + n * (y[i] ?? 0), 0)
+    const dot = (x: Float32Array = new Float32Array(), y: Float32Array = new Float32Array()) =>
+      x.reduce((sum, n, i) => sum + n * (y[i] ?? 0), 0)
     expect(again).toEqual(a)
     expect(dot(a, b)).toBeGreaterThan(dot(a, c))
   })
@@ -152,9 +153,11 @@ describe('vectors', () => {
     const clock = new HandClock(0)
     const slow = { when: 'x', text: 'y', delay: '1h' }
     const world = scripted([slow], { timeouts: { total: '5s' }, retry: 0 })
-    let isDone = false
-    const asked = failureOf(gatewayOf(world, clock).embed('it', ['x'])).finally(() => (isDone = true))
-    while (!isDone) {
+    const state = { isDone: false }
+    const asked = failureOf(gatewayOf(world, clock).embed('it', ['x'])).finally(() => {
+      state.isDone = true
+    })
+    while (!state.isDone) {
       await endOfTurn()
       clock.advance(1_000)
     }

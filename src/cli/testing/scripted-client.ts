@@ -25,6 +25,7 @@ import type {
 } from '../../contract/api-types.ts'
 import type { Client } from '../../client/client.ts'
 import { type Deferred, deferred } from '../../base/index.ts'
+import type { MemoryEntryDetail } from '../../contract/memory-types.ts'
 import type { ModelEvent, ModelResult } from '../../domain/model-call.ts'
 import type { Failure } from '../../domain/failure.ts'
 
@@ -122,6 +123,20 @@ export function tokenView(over: Partial<TokenView> = {}): TokenView {
     createdBy: null,
     revokedAt: null,
     lastUsedAt: null,
+    ...over,
+  }
+}
+
+export function memoryEntry(over: Partial<MemoryEntryDetail> = {}): MemoryEntryDetail {
+  return {
+    scope: 'shared',
+    key: 'customer/4711',
+    text: 'likes trains',
+    metadata: { of: 'support' },
+    bytes: 42,
+    writtenBy: 'agent/writer',
+    updatedAt: at(0),
+    expiresAt: null,
     ...over,
   }
 }
@@ -251,6 +266,31 @@ export class ScriptedClient implements Client {
     this.#answer('approve', [id, ...rest], approvalView({ id, state: 'approved', decidedBy: 'ann' }))
   deny = (id: string, ...rest: unknown[]) =>
     this.#answer('deny', [id, ...rest], approvalView({ id, state: 'denied', decidedBy: 'ann' }))
+  /** What is in memories. */
+  entries: MemoryEntryDetail[] = []
+  /** What a search tells beside what it finds. */
+  memoryWarnings: string[] = []
+  listMemoryEntries = (...args: unknown[]) =>
+    this.#answer('listMemoryEntries', args, {
+      items: this.entries.map(({ text, ...entry }) => ({ ...entry, excerpt: text })),
+      next: null,
+    })
+  getMemoryEntry = (...args: unknown[]) => this.#answer('getMemoryEntry', args, this.entries[0] ?? memoryEntry())
+  putMemoryEntry = (namespace: string, memory: string, entry: { key: string }, ...rest: unknown[]) =>
+    this.#answer('putMemoryEntry', [namespace, memory, entry, ...rest], { key: entry.key, replaced: false })
+  searchMemory = (...args: unknown[]) =>
+    this.#answer('searchMemory', args, {
+      items: this.entries.map((entry) => ({ ...entry, score: 0.5 })),
+      warnings: this.memoryWarnings,
+    })
+  ingestMemory = (namespace: string, memory: string, request: { source: string }, ...rest: unknown[]) =>
+    this.#answer('ingestMemory', [namespace, memory, request, ...rest], {
+      source: request.source,
+      chunks: 3,
+      removed: 1,
+    })
+  deleteMemoryEntries = (...args: unknown[]) => this.#answer('deleteMemoryEntries', args, { deleted: 2 })
+  checkMemory = (...args: unknown[]) => this.#answer('checkMemory', args, { provider: 'store' as const, numbers: 64 })
   /** What askModel gives, one after the other. */
   modelEvents: ModelEvent[] = []
   askModel = (...args: unknown[]): AsyncIterable<ModelEvent> => {

@@ -14,6 +14,7 @@ import { plainNamespace } from '../../domain/tenancy.ts'
 import { recordAudit } from '../../store/audit/audit.ts'
 import type { Queryable } from '../../store/db.ts'
 import { definitionHash, putDefinition } from '../../store/definitions/put-definition.ts'
+import { deleteMemory } from '../../store/memory/write-entries.ts'
 import { deleteResources, putResources, type ResourceWrite } from '../../store/resources/put-resources.ts'
 import {
   findResources,
@@ -235,6 +236,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         assert(gone.length === 1, 'a resource changed under the lock of the clock')
         await deleteVersions(tx, [found.uid])
         if (kindOf(ref.kind).isSealed) await sealing.forget(tx, ref)
+        if (ref.kind === 'Memory') await deleteMemory(tx, { namespace: ref.namespace, memory: ref.name })
         await advanceResourceClock(tx, version)
         const action = `${kindOf(ref.kind).plural}.delete`
         await recordAudit(tx, [entryIn(ctx, caller, ref.namespace, { action, object: ref.name })])

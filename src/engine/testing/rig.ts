@@ -38,7 +38,7 @@ export const WORKER: Caller = {
 
 const START_MS = Date.UTC(2026, 0, 1)
 const TABLES =
-  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version, approval, sent_event, run_deadline, stop_wish, secret_value, audit, artifact, blob, blob_chunk, exported_env, journal, budget_wake, spending, spending_hold, budget_counter, budget_alert'
+  'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version, approval, sent_event, run_deadline, stop_wish, secret_value, audit, artifact, blob, blob_chunk, exported_env, memory_scope, memory_entry, memory_call, journal, budget_wake, spending, spending_hold, budget_counter, budget_alert'
 
 /** What goes wrong with the statement of a name: before it is sent, or after it was done and before its answer comes back. */
 export interface Faults {
