@@ -5,7 +5,7 @@ import type { ModelEndpointSpec } from '../../domain/kinds/model-endpoint.ts'
 import { estimateTokens } from './estimate-tokens.ts'
 import { refusalOf } from './mock-model.ts'
 
-const NUMBERS = 64
+const NUMBERS = 256
 
 /**
  * Scripted vectors: the same text has the same one in every process, and texts that share words are near each other. A reply of the script whose `when`

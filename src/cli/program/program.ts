@@ -9,6 +9,7 @@ import { addCompletion, addExplain, addHelp, addInit, addVersion } from './gener
 import { manualText } from './manual.ts'
 import { addCosts } from './cost-commands.ts'
 import { addMcp } from './mcp-commands.ts'
+import { addMemory } from './memory-commands.ts'
 import { addModels } from './model-commands.ts'
 import { addTool } from './tool-commands.ts'
 import { examples, type ProgramOptions, usualFirst } from './options.ts'
@@ -53,6 +54,7 @@ export function buildProgram(options: ProgramOptions): Command {
   addTool(program, options)
   addCosts(program, options)
   addMcp(program, options)
+  addMemory(program, options)
   program.commandsGroup('Serve:')
   addUp(program, options)
   addWorker(program, options)

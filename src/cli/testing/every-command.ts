@@ -5,7 +5,17 @@ import { systemClock } from '../../base/index.ts'
 import { Output } from '../output.ts'
 import { buildProgram, leavesOf } from '../program/program.ts'
 import { CliHarness } from './cli-harness.ts'
-import { APPROVAL_ID, approvalView, at, RUN_ID, runView, stepView, tokenView, modelResult } from './scripted-client.ts'
+import {
+  APPROVAL_ID,
+  approvalView,
+  at,
+  RUN_ID,
+  runView,
+  stepView,
+  tokenView,
+  modelResult,
+  memoryEntry,
+} from './scripted-client.ts'
 
 /** A command that does something, by the words that lead to it. */
 export type Leaf = ReturnType<typeof leavesOf>[number]
@@ -76,6 +86,13 @@ export const WORDS: Record<string, string[]> = {
   'secret delete': ['github'],
   'tool init': ['word-count'],
   'tool test': ['tool.yaml'],
+  'memory list': ['notes'],
+  'memory get': ['notes', 'customer/4711'],
+  'memory put': ['notes', 'customer/4711', 'likes trains'],
+  'memory search': ['notes', 'trains'],
+  'memory ingest': ['notes', 'flow.yaml'],
+  'memory delete': ['notes', 'customer/4711'],
+  'memory check': ['notes'],
   'models test': ['gpt'],
   'models ask': ['gpt', 'hello'],
   'token create': ['--name', 'ci', '--role', 'viewer'],
@@ -147,6 +164,7 @@ export function demoWorld(): CliHarness {
   ]
   client.approvals = [approvalView()]
   client.tokens = [tokenView()]
+  client.entries = [memoryEntry()]
   client.secrets = [{ namespace: 'default', name: 'github', keys: ['token'], sealedBy: ['k1'], updatedAt: at(0) }]
   client.workers = [
     {
