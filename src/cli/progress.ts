@@ -103,6 +103,13 @@ export function noteReason(progress: RunProgress, view: StepView): void {
   if (step) step.detail = detailOf(view)
 }
 
+/** Shows what the agent of a step is at, while it runs. */
+export function noteDoing(progress: RunProgress, name: string, doing: string): void {
+  const top = progress.steps.get(name.includes('[') ? parentName(name) : name)
+  const step = top?.fan?.activations.get(name) ?? top
+  if (step?.state === 'running') step.detail = doing
+}
+
 /** Why a step is where it is, in one line. */
 function detailOf(step: StepView): string | null {
   if (step.failure) {

@@ -6,6 +6,7 @@ import {
   addActivation,
   applyEvent,
   isStepState,
+  noteDoing,
   noteReason,
   progressOf,
   rewind,
@@ -25,6 +26,8 @@ export interface RunDisplay {
   canceling(): void
   /** A step waits, and `lines` say why. */
   waits(step: StepView, lines: Line[]): void
+  /** An agent is at this, in a few words; `lines` say more where there is room for it. */
+  agent(step: string, doing: string | null, lines: Line[]): void
   /** Says something that stays, above what is drawn. */
   note(lines: Line[]): void
   /** Draws nothing until the function that it gives is called: somebody is typing. */
@@ -53,6 +56,7 @@ function jsonDisplay(output: Output, run: RunView): RunDisplay {
     event: ({ seq, at, changes }) => output.printData({ type: 'event', runId: run.id, seq, at, changes }),
     canceling: () => output.printData({ type: 'canceling', runId: run.id }),
     waits: ({ name, state, reason }) => output.printData({ type: 'reason', runId: run.id, step: name, state, reason }),
+    agent: () => {},
     note: () => {},
     pause: () => () => {},
     end: () => {},
@@ -68,6 +72,8 @@ function lineDisplay(output: Output, run: RunView): RunDisplay {
     event: (event) => output.print(...applyEvent(progress, event).map(toldLine)),
     canceling: () => output.remark('canceling… (interrupt again to leave without waiting)'),
     waits: (_, lines) => output.print(...lines),
+    agent: (step, _, lines) =>
+      output.print(...lines.map((line) => [span(`${printableLine(step)} │ `, 'dim'), ...line])),
     note: (lines) => output.print(...lines),
     pause: () => () => {},
     end: () => {},
@@ -125,6 +131,9 @@ function treeDisplay(deps: DisplayDeps, run: RunView): RunDisplay {
       progress.canceling = true
     },
     waits: (step) => noteReason(progress, step),
+    agent: (step, doing) => {
+      if (doing !== null) noteDoing(progress, step, doing)
+    },
     note: (lines) => screen.above(lines),
     pause: () => {
       isPaused = true

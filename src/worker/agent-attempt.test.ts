@@ -8,6 +8,7 @@ import type { Bound } from '../domain/agents/bound.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { readAgent } from '../domain/kinds/agent.ts'
 import { readModelEndpoint } from '../domain/kinds/model-endpoint.ts'
+import { readMemory } from '../domain/kinds/memory.ts'
 import { readTool } from '../domain/kinds/tool.ts'
 import { createAgentRuntime } from './agent-runtime.ts'
 import { loopHeartbeats } from './heartbeats.ts'
@@ -259,6 +260,26 @@ describe('a step of an agent', () => {
     await until(() => server.allEnded)
     expect(server.step('run_1.write').end).toMatchObject({ kind: 'failed', failure: { code: 'secret.key_not_found' } })
   })
+})
+
+test('a memory is used at the server, under the name of the call', async () => {
+  const bound = boundOf({ memories: [{ name: 'notes', allow: ['read'] }] })
+  bound.memories = { notes: readMemory({ scope: 'run' }) }
+  const server = serverWith(
+    [{ toolCalls: [{ name: 'notes.read', input: { key: 'a' } }] }, { text: 'done' }],
+    agentStep('write', { bound }),
+  )
+  server.remembered.set('notes.read', { ok: true, output: { entry: null } })
+  await workerOf(server).start()
+  await until(() => server.allEnded)
+  const asked = server.requests.filter(({ call }) => call === 'memory').map(({ request }) => request)
+  expect(asked).toMatchObject([
+    { agent: 'writer', memory: 'notes', operation: 'read', input: { key: 'a' }, call: expect.stringMatching(/^call_/) },
+  ])
+  const results = server
+    .step('run_1.write')
+    .journal.flatMap(({ entry }) => (entry.kind === 'tool_answered' ? [entry.result] : []))
+  expect(results).toEqual([{ ok: true, output: { entry: null } }])
 })
 
 test('a step that calls a tool, and one that picks a way', async () => {

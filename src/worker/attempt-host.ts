@@ -22,6 +22,7 @@ import type { WorkerEntry } from '../domain/agents/journal.ts'
 import { memoryTools } from '../domain/agents/memory-tools.ts'
 import type { ToolCallEnvelope, ToolResult } from '../domain/agents/tool-envelope.ts'
 import { Failure } from '../domain/failure.ts'
+import type { MemoryGrant } from '../domain/kinds/agent.ts'
 import type { ModelEvent, ModelRequest } from '../domain/model-call.ts'
 import type { AgentRuntime } from './agent-runtime.ts'
 import type { Attempt } from './attempt.ts'
@@ -153,11 +154,26 @@ export class AttemptHost implements AgentHost {
       case 'mcp':
         return this.#callServer(source, envelope, { agent, signal })
       case 'memory':
-        throw new Failure('internal.bug', `calling ${envelope.tool}: this worker knows of no memories`)
+        return this.#useMemory(source, envelope, agent)
       case 'child':
       case 'handoff':
         throw new Failure('internal.bug', `calling ${envelope.tool}, which is no call`)
     }
+  }
+
+  /** The server does it, for as long as the attempt is ours. */
+  async #useMemory(
+    { memory, grant }: { memory: string; grant: MemoryGrant },
+    { input, idempotencyKey }: ToolCallEnvelope,
+    agent: string | null,
+  ): Promise<ToolResult> {
+    const { lane, asker } = this.#deps
+    const call = idempotencyKey.slice(this.#attempt.assignment.step.length + 1)
+    const answer = await asker.ask(this.#attempt, (at, signal) =>
+      lane.memory({ ...at, agent: agent ?? '', memory, operation: grant, input, call }, signal),
+    )
+    if (answer === null || answer.result === null) throw new Stale(`attempt ${this.#attempt.key} is not ours any more`)
+    return answer.result
   }
 
   #callServer(

@@ -16,6 +16,7 @@ import type { Output } from '../output.ts'
 import { RunApprovals } from '../run-approvals.ts'
 import { answerApproval } from '../run-asking.ts'
 import { watchReasons } from '../run-reasons.ts'
+import { watchAgents } from '../run-agents.ts'
 import { createRunDisplay, type RunDisplay } from '../run-display.ts'
 import { type RunManifest, readRunManifest } from '../run-manifest.ts'
 import { exitOfRun, findFailedSteps, isRunEnded, outcomeLines, outputsOf, tookOfRun } from '../run-report.ts'
@@ -308,6 +309,7 @@ async function follow(f: Following): Promise<number> {
     isEmbedded: f.place.embedded,
     signal: over.signal,
   })
+  void watchAgents({ client, run: f.run, display, signal: over.signal })
   try {
     for await (const event of client.followEvents(f.run.id, { signal: over.signal })) {
       display.event(event)
