@@ -355,6 +355,32 @@ describe('tools', () => {
     expect(second?.workflows['deploy']?.hash).not.toBe(start.definition)
   })
 
+  test('that run a workflow of another namespace run it there', async () => {
+    const deploy = doc('Workflow', 'deploy', { steps: [{ name: 'a', command: ['true'] }] }, 'ops')
+    await apply(GPT, agent('writer', { tools: ['go'] }), deploy)
+    await putTool('go', { type: 'workflow', workflow: 'ops/deploy' })
+    const worker = await rig.worker(engine, { backends: ['agent'] })
+    await create(await put(ASK))
+    const a = await worker.pollFirst()
+    const at = { session: worker.session, step: a.step, fence: a.fence }
+    const call = { call: 'c1', turn: 1, agent: 'writer', tool: 'go', input: {} }
+    await engine.append(worker.caller, {
+      ...at,
+      n: 1,
+      entries: [{ kind: 'tool_asked', ...call, operation: 'read', repeatable: true }],
+    })
+    const on = { type: 'child', call: 'c1', of: 'workflow', name: 'ops/deploy', inputs: {} } as const
+    await worker.report(a, { kind: 'parked', on })
+    const { items } = await engine.listRuns(ADMIN, {
+      namespace: 'ops',
+      workflow: 'deploy',
+      states: [],
+      cursor: null,
+      limit: 10,
+    })
+    expect(items).toHaveLength(1)
+  })
+
   test('that run what is not there, or what may not be seen, are refused', async () => {
     await apply(
       GPT,
