@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createIds, silentLog, systemClock, systemRandom } from '../../src/base/index.ts'
 import { type Db, migrate, openPostgres } from '../../src/store/index.ts'
+import { countWindows, lockCounters } from '../../src/store/budgets/counters.ts'
 import { claimSteps } from '../../src/store/steps/claim-steps.ts'
 import { completeSteps } from '../../src/store/steps/complete-steps.ts'
 import { recordStarts } from '../../src/store/steps/record-starts.ts'
@@ -156,5 +157,29 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
     // A sort below the lock would read and lock the whole queue.
     expect(nodesOf(nodes[lock] ?? { 'Node Type': 'none' }).map((n) => n['Node Type'])).not.toContain('Sort')
     expect(nodes.filter((n) => n['Relation Name'] === 'step' && n['Node Type'] === 'Tid Scan').length).toBe(1)
+  })
+
+  test('windows of budgets are counted from what is new to them, and a new one from its time on', async () => {
+    const window = { budget: 'b', key: 'k', namespace: 'n', selector: {}, currency: null, from: new Date(0) }
+    const [time = ''] = await textsOf((d) => countWindows(d, [{ ...window, rootRun: null }]))
+    const [run = ''] = await textsOf((d) => countWindows(d, [{ ...window, from: null, rootRun: 'r' }]))
+    const readsOf = async (text: string, relation: string) =>
+      (await planOf(text))
+        .filter((n) => n['Relation Name'] === relation && n['Index Name'] !== undefined)
+        .map((n) => [n['Index Name'] ?? '', n['Index Cond'] ?? ''] as const)
+    const ofTime = await readsOf(time, 'spending_default')
+    expect(ofTime.map(([index]) => index).toSorted()).toEqual([
+      'spending_default_at_namespace_idx',
+      'spending_default_at_namespace_idx',
+      'spending_default_namespace_xid_idx',
+    ])
+    for (const [index, condition] of ofTime)
+      expect(condition).toContain(index === 'spending_default_namespace_xid_idx' ? '(xid >= ' : '(at >= ')
+    const ofRun = await readsOf(run, 'spending_default')
+    expect(ofRun.map(([index]) => index)).toContain('spending_default_root_run_xid_idx')
+    for (const text of [time, run])
+      expect((await readsOf(text, 'spending_hold')).map(([index]) => index)).toEqual(['spending_hold_by_namespace'])
+    const [lock = ''] = await textsOf((d) => lockCounters(d, [{ budget: 'b', key: 'k' }]))
+    expect((await readsOf(lock, 'budget_counter')).map(([index]) => index)).toEqual(['budget_counter_pkey'])
   })
 })

@@ -61,9 +61,9 @@ export async function lockCounters(tx: Queryable, keys: readonly CounterKey[]): 
 /** Those of the windows that begin at a time, and those of runs, find what is new to them by different indexes. */
 const SOURCES = {
   time: {
-    // The whole window by its time when it is counted for the first time; then what later transactions wrote. The sum with nothing keeps the second from
-    // being looked for by its time, which would read the whole window again.
-    fresh: `select * from spending t where b.mark = '0' and t.namespace = b.namespace and t.at >= b.start
+    // By its time when a window is counted for the first time; then what later transactions wrote, by their order. What is added, which is nothing, keeps
+    // each from the index of the other: that of the order would give the first all that was ever spent, that of the time the second the whole window again.
+    fresh: `select * from spending t where b.mark = '0' and t.namespace || '' = b.namespace and t.at >= b.start
             union all
             select * from spending t where b.mark > '0' and t.namespace = b.namespace and t.xid >= b.mark and t.at + interval '0' >= b.start`,
     held: 'true',

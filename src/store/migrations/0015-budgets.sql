@@ -32,7 +32,8 @@ create table spending (
 ) partition by range (run_id);
 create table spending_default partition of spending default;
 create index spending_by_order on spending (namespace, xid);
-create index spending_by_time on spending (namespace, at);
+-- The time first: what is looked for by its order has a namespace too, and must not find this one.
+create index spending_by_time on spending (at, namespace);
 create index spending_by_run on spending (root_run, xid);
 
 -- What is set aside for calls that are not answered yet.
