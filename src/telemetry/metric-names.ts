@@ -11,8 +11,8 @@ export interface MetricRow {
 }
 
 const STEP_ENDS = ['succeeded', 'failed', 'skipped', 'blocked', 'canceled'] as const
-const ATTEMPT_ENDS = ['succeeded', 'failed', 'lost', 'returned', 'canceled'] as const
-const FLUSHES = ['create', 'complete', 'start', 'log'] as const
+const ATTEMPT_ENDS = ['succeeded', 'failed', 'lost', 'returned', 'canceled', 'parked'] as const
+const FLUSHES = ['create', 'complete', 'start', 'log', 'journal'] as const
 const STEP_WAITS = ['queued', 'running', 'waiting'] as const
 const MEMORY_VERBS = ['read', 'write', 'search', 'list', 'ingest', 'delete'] as const
 const QUICK = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
@@ -227,7 +227,10 @@ export const METRICS = {
     type: 'histogram',
     of: 'worker',
     help: 'Duration of attempts, by kind of work and outcome.',
-    labels: { kind: ['function', 'command', 'other'], outcome: ['succeeded', 'failed', 'canceled', 'returned'] },
+    labels: {
+      kind: ['function', 'command', 'agent', 'tool', 'route', 'other'],
+      outcome: ['succeeded', 'failed', 'canceled', 'returned', 'parked'],
+    },
     buckets: LONG,
   },
   orrery_worker_outages_total: {

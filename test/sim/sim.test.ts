@@ -35,6 +35,16 @@ describe('simulation', () => {
     },
   )
 
+  test.for([1, 2, 3, 4])(
+    'seed %i with agents that journal, wait for people, budgets and runs below, and die between any two appends',
+    { timeout: 180_000 },
+    async (seed) => {
+      const { broken, entries } = await simulate(store, { seed, ticks: DEFAULT_TICKS, agents: true })
+      expect(broken, `seed ${seed}; again: npm run sim -- --agents --seed ${seed} --log`).toBeNull()
+      expect(entries).toBeGreaterThan(0)
+    },
+  )
+
   // 46 showed that what was leased to a worker which had just said good-bye elsewhere stayed with it for ever; 95, that of two lives of
   // a worker which report one attempt in one flush the wrong one could be believed.
   test.for([1, 2, 46, 95])(

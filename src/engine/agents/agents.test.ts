@@ -3,6 +3,8 @@ import type { AppendResponse, Assignment } from '../../contract/exchange.ts'
 import { NO_DATA_RULES } from '../../domain/agents/data-rules.ts'
 import type { ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
+import { noMetrics } from '../../base/metrics.ts'
+import { METRICS } from '../../telemetry/metric-names.ts'
 import { failureRecord } from '../../domain/failure.ts'
 import type { AgentSpec } from '../../domain/kinds/agent.ts'
 import { parseResources } from '../../domain/kinds/documents.ts'
@@ -284,6 +286,22 @@ describe('a journal', () => {
     expect(again.fence).toBe(2)
     expect(await journal(again)).toEqual([[1, 'model_asked', 'm1']])
   })
+})
+
+test('what is counted of a park and of an append has labels that the table of metrics knows', async () => {
+  const labels: Record<string, Record<string, string>> = {}
+  const note = (name: string, _: number, given?: Record<string, string>) => void (labels[name] = given ?? {})
+  engine = rig.engine({ gate, budgets, metrics: { ...noMetrics, count: note } })
+  const { a } = await begun()
+  await append(a, 1, toolAsked('c1'))
+  expect(labels['orrery_flushed_items_total']).toEqual({ kind: 'journal' })
+  await park(a, { type: 'outcome', call: 'c1', tool: 'pay', input: { to: 'x' } })
+  expect(labels['orrery_attempts_ended_total']).toEqual({ outcome: 'parked' })
+  for (const [name, { kind, outcome }] of Object.entries(labels)) {
+    const known = METRICS[name as keyof typeof METRICS] as { labels?: Record<string, readonly string[]> } // as it is named there
+    if (kind !== undefined) expect(known.labels?.['kind']).toContain(kind)
+    if (outcome !== undefined) expect(known.labels?.['outcome']).toContain(outcome)
+  }
 })
 
 describe('an approval of a call', () => {
