@@ -27,6 +27,7 @@ const secrets = {
   remember: () => {},
 }
 beforeEach(() => {
+  declared.clear()
   engine = rig.engine({ secrets })
 })
 
@@ -63,6 +64,8 @@ interface Held {
   fence: number
 }
 async function hold(bound = boundOf(), caller?: Caller, namespace = 'default'): Promise<Held> {
+  // A step is held back while a model of its agents is not there.
+  if (!declared.has(`${namespace}/gpt`)) await declare('ModelEndpoint', 'gpt', scripted([{ text: 'x' }]), namespace)
   const plain = definitionOf([{ name: 'a' }], { bound, namespace })
   const nodes = plain.nodes.map((node) => ({ ...node, kind: 'agent' as const, agent: 'writer', with: {} }))
   const { hash } = await engine.putDefinition(ADMIN, { ...plain, nodes })
@@ -99,9 +102,13 @@ const refusalOf = async (asked: ReturnType<typeof use>): Promise<Extract<ToolRes
   if (result?.ok !== false) throw new Error(`no refusal: ${JSON.stringify(result)}`)
   return result
 }
-const declare = async (kind: string, name: string, spec: JsonObject) => {
+const scripted = (replies: JsonObject[]) => ({ provider: 'mock', model: 'scripted', retry: 0, mock: { replies } })
+const declared = new Set<string>()
+async function declare(kind: string, name: string, spec: JsonObject, namespace = 'default'): Promise<void> {
+  declared.add(`${namespace}/${name}`)
   const text = JSON.stringify({ apiVersion: 'orrery.dev/v1', kind, metadata: { name }, spec })
-  await engine.resources.apply(ADMIN, parseResources(text, { file: 'm', namespace: null }), { dryRun: false })
+  const documents = parseResources(text, { file: 'm', namespace: null }).map((one) => ({ ...one, namespace }))
+  await engine.resources.apply(ADMIN, documents, { dryRun: false })
 }
 
 describe('an agent', () => {
@@ -335,17 +342,16 @@ describe('secrets', () => {
 
 describe('an embedding', () => {
   const embedding = { endpoint: 'small' }
-  const mock = (replies: JsonObject[]) => ({ provider: 'mock', model: 'scripted', retry: 0, mock: { replies } })
 
   test('is asked of the endpoint as it is at the moment; a search goes on without it, a write does not', async () => {
-    await declare('ModelEndpoint', 'small', mock([{ text: 'x' }]))
+    await declare('ModelEndpoint', 'small', scripted([{ text: 'x' }]))
     const held = await hold(boundOf({ shared: { scope: 'shared', embedding } }))
     await outputOf(use(held, 'write', { key: 'a', text: 'a red fox' }))
     expect(await outputOf(use(held, 'search', { query: 'the fox' }))).toMatchObject({
       entries: [{ key: 'a' }],
       warnings: [],
     })
-    await declare('ModelEndpoint', 'small', mock([{ when: 'fox', errors: [{ code: 'unavailable' }] }]))
+    await declare('ModelEndpoint', 'small', scripted([{ when: 'fox', errors: [{ code: 'unavailable' }] }]))
     expect(await outputOf(use(held, 'search', { query: 'the fox' }))).toMatchObject({
       entries: [{ key: 'a' }],
       warnings: [expect.stringContaining('model.unavailable')],
@@ -381,7 +387,7 @@ describe('an embedding', () => {
       dataRules: () => Promise.reject(new Error('nobody asks')),
     }
     engine = rig.engine({ secrets, gate: denies })
-    await declare('ModelEndpoint', 'small', mock([{ text: 'x' }]))
+    await declare('ModelEndpoint', 'small', scripted([{ text: 'x' }]))
     const held = await hold(boundOf({ shared: { scope: 'shared', embedding } }))
     expect(await refusalOf(use(held, 'write', { key: 'a', text: 'b' }))).toMatchObject({ code: 'policy.denied' })
     const { runId } = held
