@@ -1,3 +1,4 @@
+import type { ToolPrograms } from '../agents/index.ts'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { createProcessBackend } from '../backends/index.ts'
@@ -17,6 +18,8 @@ export async function buildWorker(options: {
   startHeartbeats: StartHeartbeats
   name: string | null
   modules: Record<string, string>
+  /** What the host has for tools that are programs. */
+  programs: ToolPrograms
   capacity: number
   labels: Record<string, string>
   namespaces: string[] | null
@@ -51,6 +54,7 @@ export async function buildWorker(options: {
       version: VERSION,
       path: options.env['PATH'] ?? null,
       workdir: null,
+      programs: options.programs,
     }),
     modules,
     name,

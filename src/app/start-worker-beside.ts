@@ -1,3 +1,4 @@
+import type { ToolPrograms } from '../agents/index.ts'
 import { join } from 'node:path'
 import { type Log, systemClock } from '../base/index.ts'
 import { createExchangeLane, type Transport } from '../client/index.ts'
@@ -10,7 +11,12 @@ import type { ServerParts } from './start-server.ts'
 /** Starts a worker in the process of its server: it speaks the same exchange, handed over by a transport without a socket. */
 export async function startWorkerBeside(
   server: ServerParts,
-  offer: { modules: Record<string, string>; capacity: number; labels: Record<string, string> },
+  offer: {
+    modules: Record<string, string>
+    programs: ToolPrograms
+    capacity: number
+    labels: Record<string, string>
+  },
   at: { transport: Transport; dataDir: string; env: Env; observability: Observability; log: Log },
 ): Promise<Worker> {
   const { prometheus, tracer, known } = at.observability
@@ -20,6 +26,7 @@ export async function startWorkerBeside(
     startHeartbeats: loopHeartbeats({ lane, clock: systemClock, log: at.log }),
     name: null,
     modules: offer.modules,
+    programs: offer.programs,
     capacity: offer.capacity,
     labels: offer.labels,
     namespaces: null,

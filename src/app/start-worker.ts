@@ -42,6 +42,7 @@ export async function startWorker(options: WorkerOptions, env: Env): Promise<Wor
     startHeartbeats: threadHeartbeats({ servers: serversIn(found.address), token: found.token, ca: found.ca, log }),
     name,
     modules: options.modules,
+    programs: options.programs,
     capacity: options.capacity,
     labels: options.labels,
     namespaces: options.namespaces,

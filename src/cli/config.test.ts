@@ -27,6 +27,7 @@ describe('configuration', () => {
       trustedProxies: [],
       corsOrigins: [],
       modules: {},
+      programs: { files: null, hostCommands: [] },
       capacity: 16,
       labels: {},
       worker: true,

@@ -1,4 +1,5 @@
 import { type Json, nearest, Secret } from '../base/index.ts'
+import type { ToolPrograms } from '../agents/index.ts'
 import { isLoopback } from '../domain/address-block.ts'
 import { Failure, type Problem } from '../domain/failure.ts'
 import type { FailureCode } from '../domain/failures.ts'
@@ -20,6 +21,8 @@ export interface Config {
   trustedProxies: string[]
   corsOrigins: string[]
   modules: Record<string, string>
+  /** What the worker has for tools that are programs. */
+  programs: ToolPrograms
   capacity: number
   labels: Record<string, string>
   worker: boolean
@@ -154,6 +157,7 @@ function toConfig(v: Record<SettingName, Json>): Config {
     trustedProxies: v.trustedProxies as string[],
     corsOrigins: v.corsOrigins as string[],
     modules: v.modules as Record<string, string>,
+    programs: { files: v.toolFiles as string | null, hostCommands: v.toolCommands as string[] },
     capacity: v.capacity as number,
     labels: v.labels as Record<string, string>,
     worker: v.worker as boolean,

@@ -1,4 +1,5 @@
 import type { Clock, Random, Secret } from '../base/index.ts'
+import type { ToolPrograms } from '../agents/index.ts'
 import type { Client } from '../client/client.ts'
 import type { HostFacts } from '../domain/installation-facts.ts'
 import type { FailureRecord } from '../domain/failure.ts'
@@ -66,7 +67,12 @@ export interface UpOptions {
   /** Origins whose pages may ask. */
   corsOrigins: string[]
   /** The worker inside the server; null with --no-worker. */
-  worker: { capacity: number; labels: Record<string, string>; modules: Record<string, string> } | null
+  worker: {
+    capacity: number
+    labels: Record<string, string>
+    modules: Record<string, string>
+    programs: ToolPrograms
+  } | null
   logFormat: LogFormat
   logLevel: LogLevel
   logFiles: LogFiles | null
@@ -92,6 +98,8 @@ export interface EmbeddedOptions {
   dataDir: string | null
   secrets: SecretsOptions
   modules: Record<string, string>
+  /** What there is for tools that are programs. */
+  programs: ToolPrograms
   capacity: number
   labels: Record<string, string>
   /** Executes nothing: for commands that only look at the store or change it. */
@@ -112,6 +120,8 @@ export interface WorkerOptions {
   /** Null: named after the host. */
   name: string | null
   modules: Record<string, string>
+  /** What the host has for tools that are programs. */
+  programs: ToolPrograms
   capacity: number
   labels: Record<string, string>
   /** Null: every namespace that the token allows. */

@@ -212,7 +212,9 @@ describe('up', () => {
     const cli = new CliHarness()
     cli.env = { ORRERY_PORT: '1', ORRERY_LOG_LEVEL: 'debug' }
     cli.files['/srv/orrery.yaml'] = 'host: 0.0.0.0\ncapacity: 3\ninsecureHttp: true\n'
-    const running = cli.run('up', '--port', '0', '--config', 'orrery.yaml', '--module', 'm=lib/m.ts', '--label', 'a=b')
+    const tools = ['--tool-files', 'tools', '--tool-commands', 'git, curl']
+    const more = ['--module', 'm=lib/m.ts', '--label', 'a=b', ...tools]
+    const running = cli.run('up', '--port', '0', '--config', 'orrery.yaml', ...more)
     await settle(() => cli.out.includes('orrery is up'))
     expect(cli.ups).toEqual([
       {
@@ -224,7 +226,12 @@ describe('up', () => {
         trustedProxies: [],
         corsOrigins: [],
         port: 0,
-        worker: { capacity: 3, labels: { a: 'b' }, modules: { m: '/srv/lib/m.ts' } },
+        worker: {
+          capacity: 3,
+          labels: { a: 'b' },
+          modules: { m: '/srv/lib/m.ts' },
+          programs: { files: '/srv/tools', hostCommands: ['git', 'curl'] },
+        },
         logFormat: 'text',
         logLevel: 'debug',
         logFiles: null,

@@ -143,6 +143,13 @@ export const SETTINGS = {
     parse: list(isOrigin, 'origins such as https://console.example, without a path'),
   },
   modules: { flag: '--module', env: 'ORRERY_MODULES', fallback: {}, resolve: resolveValues, parse: pairs },
+  toolFiles: { flag: '--tool-files', env: 'ORRERY_TOOL_FILES', fallback: null, resolve: resolvePath, parse: text },
+  toolCommands: {
+    flag: '--tool-commands',
+    env: 'ORRERY_TOOL_COMMANDS',
+    fallback: [],
+    parse: list((item) => item !== '', 'names of programs with commas between them, such as git,curl, or *'),
+  },
   capacity: { flag: '--capacity', env: 'ORRERY_CAPACITY', fallback: 16, parse: whole(1, LIMITS.capacityMax) },
   labels: { flag: '--label', env: 'ORRERY_LABELS', fallback: {}, parse: pairs },
   worker: { flag: '--no-worker', env: 'ORRERY_WORKER', fallback: true, parse: toggle },

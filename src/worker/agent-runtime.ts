@@ -7,6 +7,7 @@ import {
   type McpClients,
   type ModelGateway,
   type ModelSource,
+  type ToolPrograms,
   type ToolRunner,
 } from '../agents/index.ts'
 import type { Clock, Log, Random } from '../base/index.ts'
@@ -31,15 +32,17 @@ export function createAgentRuntime(deps: {
   /** Where programs are looked for, as in the variable PATH; null: the usual places. */
   path: string | null
   workdir: string | null
+  /** What the host has for tools that are programs. */
+  programs?: ToolPrograms
   /** The way out; one of its own when absent. */
   egress?: Egress
 }): AgentRuntime {
-  const { clock, random, log, version, path, workdir } = deps
+  const { clock, random, log, version, path, workdir, programs } = deps
   const egress = deps.egress ?? createEgress()
   const mcp = createMcpClients({ clock, random, log, about: { name: 'orrery', version }, path })
   return {
     gateway: createModelGateway({ clock, random, egress, source: NO_SOURCE }),
-    tools: createToolRunner({ clock, random }),
+    tools: createToolRunner({ clock, random, ...(programs ? { programs } : {}) }),
     mcp,
     egress,
     workdir,

@@ -1,8 +1,12 @@
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import wabt from 'wabt'
 import type { JsonObject } from '../../src/base/index.ts'
 import { startAgents } from './agents.ts'
+import { makeDir } from './rig.ts'
 
 /** A tool over HTTP that answers as its path says. */
 async function startTool(): Promise<string> {
@@ -60,5 +64,62 @@ describe('AGT-6: a call of a tool cannot be made, or fails', () => {
     const shown = await scene.orrery('runs', 'logs', run.id)
     expect(shown.stdout).toContain('tool.timeout')
     expect(shown.stdout).toContain('It went as well as it could.')
+  })
+})
+
+/** Modules for tools, below a directory of the worker. */
+async function makeModules(): Promise<string> {
+  const files = makeDir()
+  const { parseWat } = await wabt()
+  const make = (name: string, body: string, memory = '1 1'): void => {
+    const text = `(module (memory (export "memory") ${memory}) (func (export "_start") ${body}))`
+    writeFileSync(join(files, `${name}.wasm`), parseWat(`${name}.wat`, text).toBinary({}).buffer)
+  }
+  make('traps', 'unreachable')
+  make('endless', '(loop (br 0))')
+  make('unbounded', '', '1')
+  return files
+}
+
+describe('AGT-6: a tool that is a program cannot be run, or goes beyond its bounds', () => {
+  test('each way has its code, and says what to do on the host of the worker', async () => {
+    const files = await makeModules()
+    const scene = await startAgents(['--tool-files', files, '--tool-commands', 'cat'])
+    const wasm = (name: string, more: JsonObject = {}): JsonObject => ({
+      type: 'wasm',
+      wasm: { module: `${name}.wasm`, ...more },
+    })
+    const host = (program: string): JsonObject => ({
+      type: 'command',
+      isolation: 'none',
+      command: { argv: [program], output: 'json' },
+    })
+    const tools = {
+      traps: wasm('traps'),
+      endless: wasm('endless', { cpu: '700ms' }),
+      unbounded: wasm('unbounded'),
+      absent: wasm('absent'),
+      date: host('date'),
+      cat: host('cat'),
+    }
+    const toolCalls = Object.keys(tools).map((name) => ({ name, input: { a: 1 } }))
+    const run = await scene.ask({ tools, model: { mock: { replies: [{ toolCalls }, { text: 'Done.' }] } } })
+    expect(run).toMatchObject({ state: 'succeeded', stepList: [{ output: { text: 'Done.' } }] })
+    const journal = await scene.journal(run.id, 'write')
+    const results = journal.flatMap((entry) =>
+      entry['kind'] === 'tool_answered' ? [JSON.stringify(entry['result'])] : [],
+    )
+    expect(results).toHaveLength(toolCalls.length)
+    for (const [code, said] of [
+      ['tool.wasm_trap', 'traps.wasm: unreachable'],
+      ['tool.wasm_limit', 'endless.wasm: it ran for longer than 700 ms'],
+      ['tool.runtime_invalid', 'its memory has no maximum'],
+      ['tool.module_not_found', 'absent.wasm'],
+      ['tool.isolation_unavailable', '--tool-commands date'],
+    ] as const) {
+      const told = results.filter((result) => result.includes(`"code":"${code}"`))
+      expect(told).toEqual([expect.stringContaining(said)])
+    }
+    expect(results.filter((result) => result.includes('"ok":true'))).toEqual([expect.stringContaining('{"a":1}')])
   })
 })

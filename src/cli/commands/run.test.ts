@@ -135,13 +135,25 @@ describe('orrery run, piped', () => {
   test('modules are resolved against the manifest, the engine is started as flags say', async () => {
     const cli = started()
     emitSuccess(cli)
-    await cli.run('run', 'flows/flow.yaml', '--data-dir', 'd', '--capacity', '2', '--idempotency-key', 'k')
+    await cli.run(
+      'run',
+      'flows/flow.yaml',
+      '--data-dir',
+      'd',
+      '--capacity',
+      '2',
+      '--idempotency-key',
+      'k',
+      '--tool-files',
+      't',
+    )
     expect(cli.embedded).toEqual([
       {
         store: { kind: 'embedded' },
         dataDir: '/srv/d',
         secrets: { keyFile: null, dir: null, envPrefix: 'ORRERY_SECRET_' },
         modules: { tools: '/srv/flows/lib/tools.ts' },
+        programs: { files: '/srv/t', hostCommands: [] },
         capacity: 2,
         labels: {},
       },

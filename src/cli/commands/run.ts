@@ -44,6 +44,8 @@ export interface RunFlags {
   secretsKeyFile?: string
   secretsDir?: string
   secretsEnvPrefix?: string
+  toolFiles?: string
+  toolCommands?: string
   capacity?: string
   namespace?: string
 }
@@ -147,11 +149,18 @@ async function findStored(
 ): Promise<(RunManifest & { client: Client }) | null> {
   const [, name, version] = /^([a-z0-9](?:[a-z0-9-]*[a-z0-9])?)(?:@([1-9]\d{0,8}))?$/.exec(word) ?? []
   if (name === undefined || (await isFile(deps, word))) return null
-  const local = [flags.store, flags.postgresDsn, flags.dataDir, flags.capacity].some((flag) => flag !== undefined)
+  const local = [
+    flags.store,
+    flags.postgresDsn,
+    flags.dataDir,
+    flags.capacity,
+    flags.toolFiles,
+    flags.toolCommands,
+  ].some((flag) => flag !== undefined)
   if (local)
     throw usageFailure(
       `${word} is no file, and a stored workflow runs on its server`,
-      'Name a file, or leave out --store, --postgres-dsn, --data-dir and --capacity.',
+      'Name a file, or leave out --store, --postgres-dsn, --data-dir, --tool-files, --tool-commands and --capacity.',
     )
   if (flags.filename !== undefined) throw usageFailure(`--filename adds to the manifest of a file, and ${word} is none`)
   if (flags.workflow !== undefined)
@@ -214,8 +223,10 @@ function readLabels(pairs: string[]): Record<string, string> {
 
 /** A server when one was named or the run shall outlive this command, else an engine in this process. */
 async function openPlace(deps: CliDeps, flags: RunFlags, modules: Record<string, string>): Promise<Place> {
-  const { store, postgresDsn, dataDir, capacity, secretsKeyFile, secretsDir, secretsEnvPrefix } = flags
-  const local = { store, postgresDsn, dataDir, capacity, secretsKeyFile, secretsDir, secretsEnvPrefix }
+  const { store, postgresDsn, dataDir, toolFiles, toolCommands, capacity } = flags
+  const { secretsKeyFile, secretsDir, secretsEnvPrefix } = flags
+  const tools = { toolFiles, toolCommands }
+  const local = { store, postgresDsn, dataDir, ...tools, capacity, secretsKeyFile, secretsDir, secretsEnvPrefix }
   const given = Object.entries(local).filter(([, value]) => value !== undefined)
   const isRemote =
     flags.server !== undefined ||
@@ -238,7 +249,7 @@ async function openPlace(deps: CliDeps, flags: RunFlags, modules: Record<string,
     env: deps.env,
     file: null,
     cwd: deps.cwd,
-    only: ['store', 'postgresDsn', 'dataDir', 'capacity', 'labels', ...SECRET_SETTINGS],
+    only: ['store', 'postgresDsn', 'dataDir', 'toolFiles', 'toolCommands', 'capacity', 'labels', ...SECRET_SETTINGS],
   })
   try {
     const embedded = await deps.startEmbedded({
@@ -246,6 +257,7 @@ async function openPlace(deps: CliDeps, flags: RunFlags, modules: Record<string,
       dataDir: config.dataDir,
       secrets: config.secrets,
       modules,
+      programs: config.programs,
       capacity: config.capacity,
       labels: config.labels,
     })

@@ -59,6 +59,7 @@ async function withSecrets(
     dataDir: config.dataDir,
     secrets: config.secrets,
     modules: {},
+    programs: { files: null, hostCommands: [] },
     capacity: 1,
     labels: {},
     idle: true,

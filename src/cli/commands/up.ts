@@ -24,6 +24,8 @@ export interface ConfigFlags {
   trustedProxy?: string[]
   corsOrigin?: string[]
   module?: string[]
+  toolFiles?: string
+  toolCommands?: string
   capacity?: string
   label?: string[]
   /** False with --no-worker; commander says true when the flag was not given. */
@@ -88,6 +90,7 @@ export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): 
     capacity,
     labels,
     modules,
+    programs,
   } = config
   const interrupts = new Interrupts(deps)
   try {
@@ -100,7 +103,7 @@ export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): 
       tls,
       trustedProxies,
       corsOrigins,
-      worker: config.worker ? { capacity, labels, modules } : null,
+      worker: config.worker ? { capacity, labels, modules, programs } : null,
       logFormat,
       logLevel,
       logFiles,

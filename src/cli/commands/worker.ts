@@ -11,6 +11,8 @@ export interface WorkerFlags extends Pick<
   ConfigFlags,
   | 'config'
   | 'module'
+  | 'toolFiles'
+  | 'toolCommands'
   | 'capacity'
   | 'label'
   | 'logFormat'
@@ -32,6 +34,8 @@ export interface WorkerFlags extends Pick<
 
 const WORKER_SETTINGS = [
   'modules',
+  'toolFiles',
+  'toolCommands',
   'capacity',
   'labels',
   'logFormat',
@@ -58,6 +62,7 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
       token: secret === undefined ? null : new Secret(secret),
       name: name ?? (deps.env['ORRERY_WORKER_NAME'] || null),
       modules: config.modules,
+      programs: config.programs,
       capacity: config.capacity,
       labels: config.labels,
       namespaces: namespace ?? null,

@@ -27,6 +27,11 @@ export function addRun(program: Command, { deps, output, done }: ProgramOptions)
     .option('-y, --yes', 'approve what the run and the runs below it ask for')
     .option('--detach', 'start the run on a server, print its id and leave')
     .option('--timeout <duration>', 'cancel the run when it has not ended by then, such as 5m')
+    .option('--tool-files <dir>', 'programs and modules of tools (ORRERY_TOOL_FILES)')
+    .option(
+      '--tool-commands <names>',
+      'programs that tools may run without isolation, with commas between them; * is all (ORRERY_TOOL_COMMANDS)',
+    )
     .option('--capacity <n>', 'steps at once in this process (ORRERY_CAPACITY, default 16)')
   withServer(withSecrets(withStore(command)))
     .addHelpText(

@@ -43,6 +43,11 @@ export function addUp(program: Command, { deps, output, done }: ProgramOptions):
       )
       .addOption(many('--cors-origin <origin>', 'origin whose pages may ask (repeatable; ORRERY_CORS_ORIGINS)'))
       .addOption(many('--module <name=path>', 'module of functions for the worker (repeatable; ORRERY_MODULES)'))
+      .option('--tool-files <dir>', 'programs and modules of tools, for the worker (ORRERY_TOOL_FILES)')
+      .option(
+        '--tool-commands <names>',
+        'programs that tools may run without isolation, with commas between them; * is all (ORRERY_TOOL_COMMANDS)',
+      )
       .option('--capacity <n>', 'steps at once of the worker (ORRERY_CAPACITY, default 16)')
       .addOption(many('--label <name=value>', 'label of the worker (repeatable; ORRERY_LABELS)'))
       .option('--no-worker', 'a server alone (ORRERY_WORKER=false)')
@@ -75,6 +80,11 @@ export function addWorker(program: Command, { deps, output, done }: ProgramOptio
     .description('Takes work from a server. Interrupt once to finish what runs, twice to leave at once.')
     .option('--name <name>', 'name of the worker (ORRERY_WORKER_NAME, default the host name)')
     .addOption(many('--module <name=path>', 'module of functions (repeatable; ORRERY_MODULES)'))
+    .option('--tool-files <dir>', 'programs and modules of tools (ORRERY_TOOL_FILES)')
+    .option(
+      '--tool-commands <names>',
+      'programs that tools may run without isolation, with commas between them; * is all (ORRERY_TOOL_COMMANDS)',
+    )
     .option('--capacity <n>', 'steps at once (ORRERY_CAPACITY, default 16)')
     .addOption(many('--label <name=value>', 'label that steps may ask for with runsOn (repeatable; ORRERY_LABELS)'))
     .addOption(many('--namespace <name>', 'take work of this namespace alone (repeatable)'))
