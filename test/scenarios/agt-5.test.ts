@@ -1,16 +1,11 @@
-import { describe, expect, test } from 'vitest'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import type { JsonObject } from '../../src/base/index.ts'
+import { eventually } from '../support/eventually.ts'
 import { runOrrery } from '../support/processes.ts'
-import { startUp } from './rig.ts'
-
-const doc = (kind: string, name: string, spec: JsonObject): JsonObject => ({
-  apiVersion: 'orrery.dev/v1',
-  kind,
-  metadata: { name },
-  spec,
-})
-const yaml = (...documents: JsonObject[]): string =>
-  documents.map((document) => JSON.stringify(document)).join('\n---\n')
+import { doc, startAgents, yamlOf } from './agents.ts'
+import { startUp, WITHIN } from './rig.ts'
 
 const AWAY = doc('ModelEndpoint', 'away', {
   provider: 'openai-compatible',
@@ -40,7 +35,7 @@ describe('AGT-5: what an agent may not do', () => {
       const { code, stdout } = await runOrrery(['can-i', 'writer', ...args], { env })
       return { code, stdout }
     }
-    await up.client.resources.apply(yaml(AWAY, GITHUB, WRITER, REPORTER, NO_DELETES))
+    await up.client.resources.apply(yamlOf([AWAY, GITHUB, WRITER, REPORTER, NO_DELETES]))
 
     const read = await canI('github.list_issues', 'read')
     expect(read).toMatchObject({ code: 0, stdout: expect.stringContaining('yes  by role/reporter') })
@@ -67,7 +62,7 @@ describe('AGT-5: what an agent may not do', () => {
 
     // A grant holds from the next question on; a role that is gone takes everything with it.
     const more = { permissions: [{ tools: ['github.*'], operations: ['read', 'write'] }] }
-    await up.client.resources.apply(yaml(doc('Role', 'reporter', more)))
+    await up.client.resources.apply(yamlOf([doc('Role', 'reporter', more)]))
     expect((await canI('github.merge', 'write')).code).toBe(0)
     await up.client.resources.remove({ kind: 'Role', namespace: 'default', name: 'reporter' })
     const gone = await canI('github.list_issues', 'read')
@@ -80,7 +75,7 @@ describe('AGT-5: what an agent may not do', () => {
   test('no prompt leaves where a policy keeps it here, whoever asks; the refusal is audited with its rule', async () => {
     const up = await startUp([])
     const env = { ORRERY_SERVER: up.address, ORRERY_TOKEN: up.token }
-    await up.client.resources.apply(yaml(AWAY, doc('Policy', 'stay-here', { models: { localOnly: true } })))
+    await up.client.resources.apply(yamlOf([AWAY, doc('Policy', 'stay-here', { models: { localOnly: true } })]))
     const { code, stderr } = await runOrrery(['models', 'ask', 'away', 'the secret plan'], { env })
     expect(code).toBe(77)
     expect(stderr).toContain('policy.denied')
@@ -88,5 +83,108 @@ describe('AGT-5: what an agent may not do', () => {
     const audit = await runOrrery(['audit', '--denied', '-o', 'json'], { env })
     expect(audit.stdout).toContain('policy/stay-here')
     expect(audit.stdout).not.toContain('the secret plan')
+  })
+})
+
+describe('AGT-5: an agent that tries all the same', () => {
+  /** A tool over HTTP that counts what reaches it. */
+  async function startTool(): Promise<{ url: string; calls: string[] }> {
+    const calls: string[] = []
+    const server = createServer((request, response) => {
+      calls.push(request.url ?? '')
+      request.resume()
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{"ok":true}')
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => {
+      server.closeAllConnections()
+      server.close()
+    })
+    return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, calls } // listening on TCP
+  }
+
+  test('is told which rule denied each call, by whom and why; nothing reaches the tools, and the run goes on', async () => {
+    const scene = await startAgents()
+    const tool = await startTool()
+    const names = ['drop', 'mail', 'pay', 'wire', 'look']
+    const http = (name: string): JsonObject => ({
+      type: 'http',
+      http: { url: `${tool.url}/${name}` },
+      allowPrivateAddresses: true,
+      operation: name === 'look' ? 'read' : 'write',
+    })
+    await scene.apply(
+      yamlOf([
+        doc('Role', 'clerk', {
+          permissions: [{ tools: ['drop', 'look'], operations: ['read', 'write'] }],
+          rules: [
+            { tools: ['pay'], verdict: 'approval' },
+            { tools: ['wire'], verdict: 'approval', expires: '1s' },
+          ],
+        }),
+        doc('Policy', 'no-drops', { tools: { denied: [{ tools: ['drop'], reason: 'Nothing is dropped here.' }] } }),
+        doc('ModelEndpoint', 'gpt', {
+          provider: 'mock',
+          model: 'm',
+          mock: { replies: [{ toolCalls: names.map((name) => ({ name })) }, { text: 'That is all.' }] },
+        }),
+        ...names.map((name) => doc('Tool', name, { description: 'A tool.', ...http(name) })),
+        doc('Agent', 'writer', { model: 'gpt', instructions: 'Write.', tools: names, roles: ['clerk'] }),
+        doc('Workflow', 'ask', { steps: [{ name: 'write', agent: 'writer', with: { prompt: 'Go.' } }] }),
+      ]),
+    )
+    const { client } = scene.up
+    const { id } = await client.createRun({ workflowRef: 'ask', inputs: {} })
+    const pay = await eventually(
+      async () =>
+        (await client.listApprovals({ run: id })).items.find(({ message }) => message.includes('pay')) ?? null,
+      WITHIN,
+    )
+    expect(pay.message).toContain('role/clerk')
+    await client.deny(pay.id, { comment: 'not this week' })
+    expect(await scene.ended(id)).toMatchObject({
+      state: 'succeeded',
+      stepList: [{ output: { text: 'That is all.' } }],
+    })
+
+    const journal = await scene.journal(id, 'write')
+    const callOf = new Map(
+      journal.flatMap((entry) => (entry['kind'] === 'tool_asked' ? [[entry['call'], entry['tool']]] : [])),
+    )
+    const results = new Map(
+      journal.flatMap((entry) =>
+        entry['kind'] === 'tool_answered' ? [[callOf.get(entry['call'] ?? ''), entry['result']]] : [],
+      ),
+    )
+    expect(results.get('drop')).toMatchObject({
+      ok: false,
+      code: 'policy.denied',
+      reason: 'Nothing is dropped here. (policy/no-drops)',
+      evidence: { rule: 'policy/no-drops', remediation: expect.stringContaining('spec.tools.denied[0]') },
+    })
+    expect(results.get('mail')).toMatchObject({
+      code: 'tool.permission_denied',
+      evidence: { rule: 'role/clerk', remediation: expect.stringContaining('{ tools: [mail], operations: [write] }') },
+    })
+    expect(results.get('pay')).toMatchObject({
+      code: 'approval.denied',
+      reason: expect.stringContaining('not this week'),
+    })
+    expect(results.get('wire')).toMatchObject({ code: 'approval.expired' })
+    expect(results.get('look')).toMatchObject({ ok: true })
+    expect(tool.calls).toEqual(['/look'])
+  })
+
+  test('to ask a model that a policy keeps from it fails its step, with the reason on the step', async () => {
+    const scene = await startAgents()
+    await scene.apply(yamlOf([AWAY, doc('Policy', 'stay-here', { models: { localOnly: true } })]))
+    const run = await scene.ask({
+      agent: { model: 'away' },
+      model: { mock: { replies: [{ text: 'x' }] } },
+    })
+    expect(run).toMatchObject({
+      state: 'failed',
+      stepList: [{ failure: { code: 'policy.denied', evidence: { rule: 'policy/stay-here', endpoint: 'away' } } }],
+    })
   })
 })
