@@ -171,7 +171,7 @@ describeWithPostgres('AGT-11: a worker dies in the middle of a turn', (postgres)
   test('and a call that is not repeatable waits for a person, who says whether it was made', async () => {
     const scene = await openScene({ dsn: await postgres.createStore() })
     const servers = await startCounted()
-    await declare(scene, servers, { operation: 'write' })
+    await declare(scene, servers, { repeatable: false })
     let worker: OrreryProcess | null = null
     let again: Promise<unknown> = Promise.resolve()
     // The third append has the result of the first call: it was made, and nobody knows.

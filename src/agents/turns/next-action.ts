@@ -57,11 +57,15 @@ const fail = (
   code: Parameters<typeof failureRecord>[0],
   plan: AgentPlan,
   evidence: NonNullable<Parameters<typeof failureRecord>[2]>['evidence'],
+  remediation?: string,
 ): Action => ({
   do: 'end',
   end: {
     ok: false,
-    failure: failureRecord(code, `running agent ${plan.agent} in ${plan.what}`, evidence ? { evidence } : {}),
+    failure: failureRecord(code, `running agent ${plan.agent} in ${plan.what}`, {
+      ...(evidence ? { evidence } : {}),
+      ...(remediation === undefined ? {} : { remediation }),
+    }),
   },
 })
 
@@ -188,6 +192,10 @@ function afterCheck(
   })
 }
 
+/** Of an answer of a model; other outputs are put right elsewhere. */
+const MEND_ANSWER =
+  'The raw answer stands with the failure. Say in the instructions what the answer is to be, raise repairs of the agent, or use another model.'
+
 /** The raw text is kept: somebody has to see what came. */
 function notAnAnswer(
   plan: AgentPlan,
@@ -200,10 +208,15 @@ function notAnAnswer(
     case 'empty':
       return fail('output.empty', plan, { agent: plan.agent, output, repairs })
     case 'not_json':
-      return fail('output.not_json', plan, { agent: plan.agent, output, repairs, problem: checked.problem })
+      return fail(
+        'output.not_json',
+        plan,
+        { agent: plan.agent, output, repairs, problem: checked.problem },
+        MEND_ANSWER,
+      )
     case 'breaks_schema': {
       const problems = checked.problems.slice(0, 50).map(({ path, message }) => ({ path, message }))
-      return fail('output.schema_violation', plan, { agent: plan.agent, output, repairs, problems })
+      return fail('output.schema_violation', plan, { agent: plan.agent, output, repairs, problems }, MEND_ANSWER)
     }
   }
 }

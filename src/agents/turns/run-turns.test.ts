@@ -468,6 +468,7 @@ describe('the answer', () => {
     const end = await w.run(w.agentStep('writer'))
     expect(codeOf(end)).toBe(code)
     expect(evidenceOf(end)).toMatchObject({ output: text, repairs: 2 })
+    expect(end.kind === 'failed' && end.failure.remediation).toContain('raise repairs')
     expect(w.requests).toHaveLength(3)
   })
 
