@@ -38,8 +38,8 @@ const NEWLINE = 10
 const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin'
 /** From util-linux: the kernel then kills the program when this process dies, however it dies. */
 const GUARD = '/usr/bin/setpriv'
-/** A process that died before the kernel was told so does not count any more: its program is not begun. */
-const STILL_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
+/** A process that died before the kernel was told so does not count any more: its program is not begun. What a shell sets for itself is not handed on. */
+const STILL_OURS = 'unset PWD OLDPWD SHLVL; [ "$PPID" = "$0" ] && exec "$@"'
 
 /**
  * A program that is spoken to over its standard streams, a message a line. It has a process group and a directory of its own and no environment but
