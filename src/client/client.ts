@@ -125,7 +125,7 @@ export interface Client {
     runId: string,
     options?: { afterSeq?: number; signal?: AbortSignal },
   ): AsyncIterable<RunEvent & { terminal: boolean }>
-  /** Lines that are there now, up to a number of them and of their characters; `next` goes on behind the last one, also later. */
+  /** Entries that are there now, up to a number of them and of their characters; `next` goes on behind the last one, also later. */
   readLogs(
     runId: string,
     options: { lines: number; chars: number; step?: string; cursor?: string; signal?: AbortSignal },

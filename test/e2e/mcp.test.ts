@@ -70,7 +70,7 @@ test.for(Object.keys(transports))('a workflow is found, run and read %s', async 
     })
     const { run } = started.structuredContent as { run: { id: string } }
     const log = await client.callTool({ name: 'get_run_logs', arguments: { run: run.id } })
-    expect(log.structuredContent).toMatchObject({ untrusted: { lines: [{ text: 'hello Ada' }] } })
+    expect(log.structuredContent).toMatchObject({ untrusted: { entries: [{ text: 'hello Ada' }] } })
   } finally {
     await client.close()
   }

@@ -115,11 +115,14 @@ export function approvalParts(approval: ApprovalView): { said: JsonObject; untru
   }
 }
 
+/** Entries are pieces of the log as they were written: of one line or of several. */
 export const logsResult = (
   runId: string,
   page: { lines: LogLine[]; next: string | null; isMore: boolean },
 ): McpResult =>
   resultOf(
-    { run: runId, lines: page.lines.length, cursor: page.next, more: page.isMore },
-    { lines: page.lines.map(({ step, stream, at, text }) => ({ step, stream, at, text })) },
+    { run: runId, entries: page.lines.length, cursor: page.next, more: page.isMore },
+    {
+      entries: page.lines.map(({ step, stream, at, text }) => ({ step, stream, at, text: text.replace(/\n$/, '') })),
+    },
   )

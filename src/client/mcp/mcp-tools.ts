@@ -220,13 +220,13 @@ export const MCP_TOOLS: readonly McpTool[] = [
     name: 'get_run_logs',
     title: 'Read the log of a run',
     description:
-      'Lines of the log of a run or of one step, a page at a time: give `cursor` of the page before to go on.',
+      'Log of a run or of one step, a page at a time: give `cursor` of the page before to go on. An entry has one line or several.',
     hints: READS,
     input: z.object({
       run,
       step: text(512).optional().describe('Of this step alone.'),
       cursor: text(4_096).optional().describe('`cursor` of the page before.'),
-      limit: z.int().min(1).max(500).default(100).describe('Lines of one page.'),
+      limit: z.int().min(1).max(500).default(100).describe('Entries of one page.'),
     }),
     call: async (client, { run: id, step, cursor: from, limit: lines }, signal) => {
       const page = await client.readLogs(id, {
