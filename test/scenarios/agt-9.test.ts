@@ -128,4 +128,28 @@ describeWithPostgres('AGT-9: a budget is used up', (postgres) => {
       refused: { failure: { code: 'budget.exceeded' }, park: null },
     })
   })
+
+  test('a run with an agent waits for its budget, and ends well by itself once the limit is raised', async () => {
+    const scene = await openScene({ dsn: await postgres.createStore() })
+    const reply = { text: 'hello', usage: { inputTokens: 30, outputTokens: 12 } }
+    const budget = (tokens: number) => doc('Budget', 'team', { window: '24h', limits: { tokens } })
+    await scene.client.resources.apply(
+      [
+        doc('ModelEndpoint', 'gpt', { provider: 'mock', model: 'm', mock: { replies: [reply] } }),
+        doc('Agent', 'writer', { model: 'gpt', instructions: 'Be brief.', maxAnswerTokens: 50 }),
+        doc('Workflow', 'letters', { steps: [{ name: 'write', agent: 'writer', with: 'Go.' }] }),
+        budget(10),
+      ].join('\n---\n'),
+    )
+    await scene.startWorker()
+    const { id } = await scene.client.createRun({ workflowRef: 'letters' })
+    const step = await scene.stepWith(id, 'write', (s) => s.state === 'waiting')
+    expect(step.reason).toMatchObject({ code: 'budget.exceeded' })
+    expect((await scene.client.listCosts()).items).toEqual([])
+    await scene.client.resources.apply(budget(10_000))
+    expect(await scene.ended(id)).toMatchObject({ state: 'succeeded' })
+    expect((await scene.client.listCosts()).items).toMatchObject([
+      { name: 'writer', calls: 1, inputTokens: 30, outputTokens: 12 },
+    ])
+  })
 })
