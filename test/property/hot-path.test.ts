@@ -2,9 +2,10 @@ import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Report } from '../../src/contract/exchange.ts'
 import type { Happening } from '../../src/domain/advance/happenings.ts'
+import type { ParkedOn } from '../../src/domain/agents/journal.ts'
 import { failureRecord } from '../../src/domain/failure.ts'
 import { displayName, keyText, pathOf, type StepKey } from '../../src/domain/step.ts'
-import { definitionOf } from '../../src/domain/testing/definitions.ts'
+import { boundOf, definitionOf } from '../../src/domain/testing/definitions.ts'
 import { MemoryRun } from '../../src/domain/testing/memory-run.ts'
 import type { RunningEngine } from '../../src/engine/index.ts'
 import { ADMIN, EngineRig, type RigWorker } from '../../src/engine/testing/rig.ts'
@@ -44,8 +45,8 @@ class Twin {
   static async start({ specs, failFast, inputs }: Graph): Promise<Twin> {
     await rig.reset()
     const engine = rig.engine()
-    const worker = await rig.worker(engine, { capacity: 1_000 })
-    const definition = definitionOf(specs, { failFast })
+    const worker = await rig.worker(engine, { capacity: 1_000, backends: ['function', 'agent'] })
+    const definition = definitionOf(specs, { failFast, bound: boundOf() })
     const { hash } = await engine.putDefinition(ADMIN, definition)
     const runId = await rig.start(engine, hash, inputs)
     const twin = new Twin(new MemoryRun(definition, inputs, rig.clock.now()), engine, worker, runId)
@@ -96,7 +97,8 @@ class Twin {
       Object.fromEntries(
         [...steps].map((s) => [
           `${this.#name(s)} ${keyText(s)}`,
-          { ...s, ...('failure' in s ? { failure: codeOf(s) } : {}) },
+          // The id of an approval follows from that of its run.
+          { ...s, ...('failure' in s ? { failure: codeOf(s) } : {}), ...('on' in s ? { on: onOf(s) } : {}) },
         ]),
       )
     expect(byKey(rows.map(stepOfRow))).toEqual(byKey(this.memory.steps.values()))
@@ -132,7 +134,12 @@ class Twin {
       if (!lease || !held) throw new Error(`${key} is not held`)
       this.#leases.delete(key)
       const end = endOf(seed, this.#name(lease), lease.fence)
-      if (end.kind === 'failed') {
+      const isAgent = this.memory.definition.nodes[lease.node]?.kind === 'agent'
+      const on = isAgent ? parkOf(seed, this.#name(lease), lease.fence) : null
+      if (on) {
+        reports.push(this.#worker.reportOf(held, { kind: 'parked', on }))
+        happenings.push({ ...lease, type: 'attempt_parked', on })
+      } else if (end.kind === 'failed') {
         reports.push(this.#worker.reportOf(held, { kind: 'failed', failure }))
         happenings.push({ ...lease, type: 'attempt_failed', failure })
       } else if (end.kind === 'returned') {
@@ -155,6 +162,24 @@ class Twin {
     await this.rest()
   }
 
+  /** Decides about every call that is asked about. False when none is. */
+  async decide(): Promise<boolean> {
+    const { runId } = this
+    const filter = { namespace: null, states: ['pending' as const], runId, step: null, cursor: null, limit: 100 }
+    const { items } = await this.#engine.listApprovals(ADMIN, filter)
+    for (const { id, step } of items.filter(({ call }) => call !== null)) {
+      const approved = step.length % 2 === 0
+      await this.#engine.decideApproval(ADMIN, id, { approved, comment: null, inputs: null })
+      const asked = [...this.memory.approvals.values()].find((a) => a.state === 'pending' && this.#name(a) === step)
+      if (!asked) throw new Error(`the machine does not ask about ${step}`)
+      const decision = { approved, by: ADMIN.actor, comment: null, input: null, output: null }
+      const { node, path } = asked
+      this.#happen({ type: 'call_decided', node, path, approval: asked.id, decision })
+    }
+    if (items.length > 0) await this.rest()
+    return items.length > 0
+  }
+
   /** Turns the clock to the next back-off. False when none is under way. */
   async sleep(): Promise<boolean> {
     const dues = [...this.memory.steps.values()].flatMap((s) => (s.state === 'waiting' ? (s.dueAt ?? []) : []))
@@ -166,6 +191,25 @@ class Twin {
     return true
   }
 }
+
+const onOf = (step: { waits: string; on: string | null }): string | null => (step.waits === 'approval' ? null : step.on)
+
+/** For what the attempt of an agent ends though its step has not, drawn from its identity; null: its step ends with it. */
+function parkOf(seed: number, step: string, fence: number): ParkedOn | null {
+  let hash = seed
+  for (const c of `${step}#${fence}`) hash = (Math.imul(hash ^ c.charCodeAt(0), 0x01000193) >>> 0) % 1_000_003
+  if (fence > 4) return null
+  if (hash % 4 === 0) return { type: 'budget', budgets: ['default/b'], retryAfterMs: 1_500, failure }
+  return hash % 4 === 1 ? { type: 'outcome', call: 'c', tool: 't', input: {} } : null
+}
+
+/** Every other step with the turns of an agent in place of its function. */
+const withAgents = (graph: Graph): Graph => ({
+  ...graph,
+  specs: graph.specs.map((spec, i) =>
+    'kind' in spec || i % 2 === 0 ? spec : { ...spec, kind: 'agent', agent: 'writer', with: null },
+  ),
+})
 
 const codeOf = (step: object): unknown =>
   'failure' in step && step.failure !== null && typeof step.failure === 'object' && 'code' in step.failure
@@ -186,7 +230,7 @@ async function execute(
     }
     const held = twin.held
     if (held.length === 0) {
-      expect(await twin.sleep()).toBe(true)
+      expect((await twin.decide()) || (await twin.sleep())).toBe(true)
       continue
     }
     const shuffled = held.map((key) => ({ key, at: draw() })).sort((a, b) => a.at - b.at)
@@ -203,11 +247,13 @@ describe('the SQL of the hot path and the pure machine', () => {
     const scenario = fc.record({
       graph: graphs,
       seed: fc.nat(),
+      agents: fc.boolean(),
       cancelAt: fc.oneof({ weight: 4, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: fc.nat({ max: 6 }) }),
       order: fc.array(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), { minLength: 7, maxLength: 40 }),
     })
     await fc.assert(
-      fc.asyncProperty(scenario, async ({ graph, seed, cancelAt, order }) => {
+      fc.asyncProperty(scenario, async ({ graph: drawn, agents, seed, cancelAt, order }) => {
+        const graph = agents ? withAgents(drawn) : drawn
         let at = 0
         const draw = () => order[at++ % order.length] ?? 0
         const twin = await Twin.start(graph)
