@@ -1,6 +1,7 @@
 import { lookup as systemLookup, type LookupAddress } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
 import type { Agent, Response as UndiciResponse } from 'undici'
+import { once } from '../base/once.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { type EgressPolicy, hostRefusal, type HostRule, refusalOf } from './egress-rules.ts'
@@ -48,6 +49,9 @@ function checkHost(host: string, policy: EgressPolicy): void {
   })
 }
 
+/** Loaded when something is first called. */
+const undici = once(() => import('undici'))
+
 const everyAddress: Resolve = (name, done) => systemLookup(name, { all: true, verbatim: true }, done)
 
 /** Headers that open something: they go to the origin alone that they were meant for. */
@@ -83,7 +87,7 @@ export function createEgress(resolve: Resolve = everyAddress): Egress {
   return {
     fetch: (policy, credentials) => async (input, init) => {
       const request = { ...init, url: urlOf(input) }
-      const [{ fetch }, agent] = await Promise.all([import('undici'), agentOf(policy)])
+      const [{ fetch }, agent] = await Promise.all([undici(), agentOf(policy)])
       // A stream of undici's Response is that of the platform, of which it is the implementation.
       const send: Send = async (url, options) =>
         fetch(url, { ...(options as object), redirect: 'manual', dispatcher: agent })
@@ -104,7 +108,7 @@ const urlOf = (input: Parameters<typeof globalThis.fetch>[0]): string =>
   typeof input === 'string' ? input : input instanceof URL ? input.href : input.url
 
 async function makeAgent(policy: EgressPolicy, resolve: Resolve): Promise<Agent> {
-  const { Agent } = await import('undici')
+  const { Agent } = await undici()
   // Answers of a model may be slow to begin: the gateway has time-outs of its own.
   return new Agent({ connect: { lookup: guardedLookup(policy, resolve) }, headersTimeout: 0, bodyTimeout: 0 })
 }
@@ -180,7 +184,7 @@ async function follow(
 async function bounded(response: UndiciResponse): Promise<UndiciResponse> {
   if (response.body === null) return response
   const { status, statusText, headers } = response
-  const { Response: Whole } = await import('undici')
+  const { Response: Whole } = await undici()
   if (response.ok) return new Whole(response.body.pipeThrough(counting()), { status, statusText, headers })
   const chunks: Uint8Array[] = []
   let size = 0

@@ -20,6 +20,7 @@ export {
   type TurnsEnd,
 } from './turns/agent-host.ts'
 export { runTurns, type TurnsDeps, type TurnsStep } from './turns/run-turns.ts'
+export { tracedHost } from './turns/traced-host.ts'
 export { entryOf, type TableEntry } from './turns/tool-table.ts'
 export { type McpClients, createMcpClients } from './mcp/mcp-clients.ts'
 export { offerMcpServers } from './mcp/offer-servers.ts'

@@ -44,6 +44,8 @@ export interface ObservabilityOptions {
   files: LogFiles | null
   /** False: the log goes to files alone. */
   toStderr: boolean
+  /** Whether spans have in them what was said to models and tools, when no variable says otherwise. */
+  capturesContent?: boolean
   env: Env
 }
 
@@ -101,7 +103,8 @@ export function openObservability(options: ObservabilityOptions): Observability 
   )
   const stopWatching = watchProcess(prometheus)
   const main = options.of === 'worker' ? 'worker' : 'server'
-  const tracer = options.toStderr || options.files ? openTracer(options.env, logOf(main), prometheus, main) : null
+  const tracer =
+    options.toStderr || options.files ? openTracer(options.env, logOf(main), prometheus, { main, ...options }) : null
   const flushFiles = () => {
     for (const file of files.values()) file.flushNow()
   }
@@ -133,8 +136,13 @@ function troubleLine(component: Component, trouble: object): string {
 }
 
 /** Null while no endpoint is set: then nothing is measured and nothing leaves. */
-function openTracer(env: Env, log: Log, { metrics }: Prometheus, main: 'server' | 'worker'): OtlpTracer | null {
-  const { settings, problems } = readOtelSettings(env, { serviceName: `orrery-${main}` })
+function openTracer(
+  env: Env,
+  log: Log,
+  { metrics }: Prometheus,
+  { main, capturesContent = false }: { main: 'server' | 'worker'; capturesContent?: boolean },
+): OtlpTracer | null {
+  const { settings, problems } = readOtelSettings(env, { serviceName: `orrery-${main}`, capturesContent })
   for (const problem of problems)
     log.warn('a variable of OpenTelemetry is passed over', {
       code: problem.code,
@@ -158,6 +166,7 @@ function openTracer(env: Env, log: Log, { metrics }: Prometheus, main: 'server' 
     },
     version: VERSION,
     delayMs: settings.delayMs,
+    capturesContent: settings.capturesContent,
     clock: systemClock,
     random: systemRandom,
     log,

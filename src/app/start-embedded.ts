@@ -15,7 +15,15 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
   const dataDir = options.dataDir ?? defaultDataDir(env)
   // In a file below the data directory, or where logs are kept: the terminal shows the run.
   const files = { dir: env['ORRERY_LOG_DIR'] || dataDir, maxBytes: LIMITS.logFileBytes, keep: 1 }
-  const observability = openObservability({ of: 'all', format: 'json', level: 'info', files, toStderr: false, env })
+  const observability = openObservability({
+    of: 'all',
+    format: 'json',
+    level: 'info',
+    files,
+    toStderr: false,
+    capturesContent: true,
+    env,
+  })
   const { prometheus, tracer, known } = observability
   const log = observability.logOf('run')
   const db = await openStore({ store: options.store, dataDir, env, clock: systemClock, log })

@@ -102,6 +102,8 @@ export interface Span extends TraceContext {
 export interface Tracer {
   /** Whether anybody takes spans; when false nothing need be measured. */
   readonly isOn: boolean
+  /** Whether spans have in them what was said to models and tools, and not only how long it took and what it cost. */
+  readonly capturesContent: boolean
   /** Whether a trace that begins here is kept; the same trace always gives the same answer. */
   samplesRoot(traceId: string): boolean
   /** Whether a trace that came from elsewhere is kept. */
@@ -111,6 +113,7 @@ export interface Tracer {
 
 export const noTracer: Tracer = {
   isOn: false,
+  capturesContent: false,
   samplesRoot: () => true,
   samplesChild: (parent) => parent.sampled,
   record: () => {},

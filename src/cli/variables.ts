@@ -51,6 +51,10 @@ export const VARIABLES: Readonly<Record<string, Variable>> = {
   },
   OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: { of: 'up, worker, run', meaning: 'The same, stronger.' },
   OTEL_EXPORTER_OTLP_TIMEOUT: { of: 'up, worker, run', meaning: 'Milliseconds for one batch of spans.' },
+  OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT: {
+    of: 'up, worker, run',
+    meaning: '`true`: spans of agents have in them what was said. Off unless it is `orrery run` without a server.',
+  },
   OTEL_BSP_SCHEDULE_DELAY: { of: 'up, worker, run', meaning: 'Milliseconds before a batch is sent.' },
   OTEL_SERVICE_NAME: { of: 'up, worker, run', meaning: 'Name of the service; `orrery-server` or `orrery-worker`.' },
   OTEL_RESOURCE_ATTRIBUTES: { of: 'up, worker, run', meaning: 'What else is said of it: `name=value,…`.' },

@@ -52,11 +52,24 @@ describe('variables of OpenTelemetry', () => {
     ['OTEL_EXPORTER_OTLP_HEADERS', 'nothing'],
     ['OTEL_EXPORTER_OTLP_ENDPOINT', 'c:4318'],
     ['OTEL_TRACES_EXPORTER', 'zipkin'],
+    ['OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT', 'perhaps'],
   ] as const)('that make no sense are named and passed over: %s=%s', ([name, value]) => {
     const { problems } = read({ [name]: value })
     expect(problems.map((p) => p.toRecord())).toMatchObject([
       { code: 'config.value_unsupported', evidence: { variable: name }, remediation: expect.any(String) },
     ])
+  })
+
+  test('say whether spans have in them what was said: no, unless it is asked for', () => {
+    const name = 'OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT'
+    const captures = (env: Record<string, string>, capturesContent?: boolean) =>
+      readOtelSettings(env, { serviceName: 's', ...(capturesContent === undefined ? {} : { capturesContent }) })
+        .settings.capturesContent
+    expect(captures({})).toBe(false)
+    expect(captures({ [name]: 'TRUE' })).toBe(true)
+    expect(captures({}, true)).toBe(true)
+    expect(captures({ [name]: 'false' }, true)).toBe(false)
+    expect(captures({ [name]: 'perhaps' }, true)).toBe(false)
   })
 
   test('show no secret of an address', () => {

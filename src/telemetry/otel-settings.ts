@@ -16,6 +16,8 @@ export interface OtelSettings {
   delayMs: number
   /** File of the certificate authority that the endpoint is trusted by, beside the system's. */
   certificate: string | null
+  /** Whether spans of agents have in them what was said. */
+  capturesContent: boolean
 }
 
 export interface OtelReading {
@@ -30,7 +32,7 @@ const DEFAULT_TIMEOUT_MS = 10_000
 const DEFAULT_DELAY_MS = 1_000
 
 /** Reads the OTEL_* variables. An empty variable is one that is not set. */
-export function readOtelSettings(env: Env, defaults: { serviceName: string }): OtelReading {
+export function readOtelSettings(env: Env, defaults: { serviceName: string; capturesContent?: boolean }): OtelReading {
   const problems: Failure[] = []
   const get = (name: string) => env[name] || undefined
   const ofTraces = (name: string) => get(`OTEL_EXPORTER_OTLP_TRACES_${name}`) ?? get(`OTEL_EXPORTER_OTLP_${name}`)
@@ -54,6 +56,13 @@ export function readOtelSettings(env: Env, defaults: { serviceName: string }): O
     refuse(name, 'Use name=value pairs with commas between them, values percent-encoded.')
     return {}
   }
+  const flag = (name: string, fallback: boolean) => {
+    const text = get(name)?.toLowerCase()
+    if (text === undefined) return fallback
+    if (text === 'true' || text === 'false') return text === 'true'
+    refuse(name, 'Use true or false.')
+    return false
+  }
   const isOff = get('OTEL_SDK_DISABLED')?.toLowerCase() === 'true' || get('OTEL_TRACES_EXPORTER') === 'none'
   const exporter = get('OTEL_TRACES_EXPORTER')
   if (exporter !== undefined && exporter !== 'otlp' && exporter !== 'none')
@@ -69,6 +78,7 @@ export function readOtelSettings(env: Env, defaults: { serviceName: string }): O
       timeoutMs: whole('OTEL_EXPORTER_OTLP_TIMEOUT', DEFAULT_TIMEOUT_MS),
       delayMs: Math.min(whole('OTEL_BSP_SCHEDULE_DELAY', DEFAULT_DELAY_MS), LIMITS.spanDelayMaxMs),
       certificate: ofTraces('CERTIFICATE') ?? null,
+      capturesContent: flag('OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT', defaults.capturesContent ?? false),
     },
     problems,
   }

@@ -54,6 +54,7 @@ function make(endpoint: string) {
     resource: { 'service.name': 'test' },
     version: '1',
     delayMs: 1,
+    capturesContent: false,
     // Every rest is over at once: what is waited for here is the collector.
     clock: {
       ...systemClock,

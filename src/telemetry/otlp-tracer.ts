@@ -19,6 +19,7 @@ export interface OtlpOptions {
   version: string
   /** How long spans gather before they are sent. */
   delayMs: number
+  capturesContent: boolean
   clock: Clock
   random: Random
   log: Log
@@ -47,6 +48,7 @@ export function createOtlpTracer(options: OtlpOptions): OtlpTracer {
 
 class QueueTracer implements OtlpTracer {
   readonly isOn = true
+  readonly capturesContent: boolean
   readonly #options: OtlpOptions
   readonly #agent: http.Agent
   readonly #closing = new AbortController()
@@ -57,6 +59,7 @@ class QueueTracer implements OtlpTracer {
 
   constructor(options: OtlpOptions) {
     this.#options = options
+    this.capturesContent = options.capturesContent
     const settings = { keepAlive: true, maxSockets: 1 }
     this.#agent = options.collector.endpoint.startsWith('https:') ? new https.Agent(settings) : new http.Agent(settings)
   }

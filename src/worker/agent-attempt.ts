@@ -1,5 +1,5 @@
-import { entryOf, runTurns, type TurnsEnd, type TurnsStep } from '../agents/index.ts'
-import type { Clock, Deadlines } from '../base/index.ts'
+import { entryOf, runTurns, tracedHost, type TurnsEnd, type TurnsStep } from '../agents/index.ts'
+import { type Clock, type Deadlines, noTracer, type Tracer } from '../base/index.ts'
 import type { ExchangeLane } from '../contract/exchange.ts'
 import { Failure, failureRecord } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -7,6 +7,7 @@ import { AgentLog } from './agent-log.ts'
 import type { AgentRuntime } from './agent-runtime.ts'
 import type { Attempt, Outcome, PendingReport, Work } from './attempt.ts'
 import type { AttemptAsker } from './attempt-asker.ts'
+import { AttemptScope } from './attempt-scope.ts'
 import { AttemptHost } from './attempt-host.ts'
 import { Stale } from './attempt-journal.ts'
 import type { MakeReport } from './log-shipping.ts'
@@ -19,6 +20,8 @@ export interface AgentDeps {
   asker: AttemptAsker
   clock: Clock
   deadlines: Deadlines
+  /** Takes spans of calls; nobody does when absent. */
+  tracer?: Tracer | undefined
   makeReport: MakeReport
   /** True: attempts give their steps back at the next boundary. */
   isLeaving(): boolean
@@ -56,7 +59,7 @@ class RunningAgent implements Work {
   }
 
   async #turns(): Promise<Outcome> {
-    const { runtime, clock, deadlines } = this.#deps
+    const { runtime, clock, deadlines, tracer = noTracer } = this.#deps
     const step = stepOf(this.#attempt)
     if (!runtime || step instanceof Failure)
       throw step instanceof Failure ? step : new Failure('internal.bug', `${describe(this.#attempt)}: no agents here`)
@@ -68,7 +71,13 @@ class RunningAgent implements Work {
       show: (event) => this.#log.show(event),
     })
     try {
-      return this.#outcomeOf(await runTurns(step, host, { clock, deadlines, signal: this.#stop.signal }))
+      return this.#outcomeOf(
+        await runTurns(step, tracedHost(host, { tracer, clock, parent: new AttemptScope(this.#attempt).trace }), {
+          clock,
+          deadlines,
+          signal: this.#stop.signal,
+        }),
+      )
     } finally {
       await host.close()
     }

@@ -37,6 +37,8 @@ export function spanOfAttempt(
   end: { worker: string; startedAt: number; endedAt: number; outcome: string; failure: string | null },
 ): Span {
   const { runId, name, fence, workflow, namespace, tries, work } = attempt.assignment
+  const agent =
+    work.kind === 'agent' ? { 'gen_ai.operation.name': 'invoke_agent', 'gen_ai.agent.name': work.agent } : {}
   const scope = new AttemptScope(attempt)
   return {
     ...scope.trace,
@@ -55,6 +57,7 @@ export function spanOfAttempt(
       'orrery.work': work.kind,
       'orrery.worker': end.worker,
       'orrery.outcome': end.outcome,
+      ...agent,
     },
     failure: end.failure,
   }

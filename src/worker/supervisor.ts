@@ -101,6 +101,7 @@ export class Supervisor {
       asker: deps.asker,
       clock,
       deadlines: deps.deadlines,
+      tracer: deps.tracer,
       makeReport,
       isLeaving: () => this.#draining,
       remember: (value) => deps.remember(value),

@@ -6,6 +6,7 @@ import { checkExporter } from '../../src/telemetry/index.ts'
 import { eventually } from '../support/eventually.ts'
 import { freePort } from '../support/free-port.ts'
 import { type ReceivedSpan, startReceiver } from '../support/otlp-receiver.ts'
+import { doc, yamlOf } from './agents.ts'
 import { linesOf, startObserved } from './observed.ts'
 import { endedRun, makeDir, WITHIN, workflowOf } from './rig.ts'
 
@@ -77,6 +78,40 @@ describe('OBS-1: traces', () => {
     expect(items.find((s) => s.name === 'then')?.output).toEqual({ seen: `00-${then.traceId}-${then.spanId}-01` })
     expect(receiver.headers[0]).toMatchObject({ 'x-key': 'a b' })
     expect(await metric(up.address, 'orrery_spans_total{result="sent"}')).toBeGreaterThan(0)
+  })
+
+  test('of an agent have a span for each call of a model and of a tool, with tokens and cost and nothing of what was said', async () => {
+    const receiver = await startReceiver()
+    const { up } = await startObserved({ env: { ...QUICK, OTEL_EXPORTER_OTLP_ENDPOINT: receiver.endpoint } })
+    const replies = [{ toolCalls: [{ name: 'nothing', input: { at: 'a hidden place' } }] }, { text: 'a hidden answer' }]
+    await up.client.resources.apply(
+      yamlOf([
+        doc('PriceTable', 'prices', { currency: 'USD', rows: [{ model: '*', input: 10, output: 20 }] }),
+        doc('ModelEndpoint', 'gpt', { provider: 'mock', model: 'm', prices: 'prices', mock: { replies } }),
+        doc('Agent', 'writer', { model: 'gpt', instructions: 'You know a hidden thing.' }),
+        doc('Workflow', 'ask', { steps: [{ name: 'write', agent: 'writer', with: { prompt: 'a hidden question' } }] }),
+      ]),
+    )
+    const { id } = await up.client.createRun({ workflowRef: 'ask', inputs: {} })
+    expect((await endedRun(up.client, id)).state).toBe('succeeded')
+    const spans = await eventually(() => {
+      const chats = receiver.spans.filter((span) => span.name === 'chat m')
+      const step = receiver.spans.find((span) => span.name === 'step write')
+      return chats.length === 2 && step ? { chats, step } : null
+    }, WITHIN)
+    expect(spans.step.attributes).toMatchObject({
+      'gen_ai.operation.name': 'invoke_agent',
+      'gen_ai.agent.name': 'writer',
+    })
+    for (const chat of spans.chats) {
+      expect(chat).toMatchObject({
+        parentSpanId: spans.step.spanId,
+        traceId: spans.step.traceId,
+        service: 'orrery-worker',
+      })
+      expect(chat.attributes).toMatchObject({ 'gen_ai.provider.name': 'mock', 'orrery.cost.currency': 'USD' })
+    }
+    expect(JSON.stringify(receiver.spans)).not.toContain('hidden')
   })
 
   test('that came with the caller go on, from the environment of the command line to that of the step', async () => {

@@ -1,7 +1,15 @@
 import type { LanguageModelV4 } from '@ai-sdk/provider'
 import type { Clock } from '../../base/clock.ts'
+import { once } from '../../base/once.ts'
 import { addressOf, type ModelEndpointSpec } from '../../domain/kinds/model-endpoint.ts'
 import { mockModel } from './mock-model.ts'
+
+const openai = once(() => import('@ai-sdk/openai'))
+const anthropic = once(() => import('@ai-sdk/anthropic'))
+const google = once(() => import('@ai-sdk/google'))
+const azure = once(() => import('@ai-sdk/azure'))
+const bedrock = once(() => import('@ai-sdk/amazon-bedrock'))
+const compatible = once(() => import('@ai-sdk/openai-compatible'))
 
 /** Values by what they are for, as `secretsOfEndpoint` names it. */
 export type EndpointSecrets = Partial<
@@ -26,19 +34,19 @@ export async function openModel(
   const apiKey = secrets.credentials ?? ''
   switch (provider) {
     case 'openai':
-      return (await import('@ai-sdk/openai')).createOpenAI({ baseURL, apiKey, fetch }).chat(model)
+      return (await openai()).createOpenAI({ baseURL, apiKey, fetch }).chat(model)
     case 'anthropic':
-      return (await import('@ai-sdk/anthropic')).createAnthropic({ baseURL, apiKey, fetch })(model)
+      return (await anthropic()).createAnthropic({ baseURL, apiKey, fetch })(model)
     case 'google':
-      return (await import('@ai-sdk/google')).createGoogle({ baseURL, apiKey, fetch })(model)
+      return (await google()).createGoogle({ baseURL, apiKey, fetch })(model)
     case 'azure-openai': {
       const { deployment = model, apiVersion = '' } = spec.azure ?? {}
-      const { createAzure } = await import('@ai-sdk/azure')
+      const { createAzure } = await azure()
       return createAzure({ baseURL, apiKey, fetch, apiVersion, useDeploymentBasedUrls: true }).chat(deployment)
     }
     case 'bedrock': {
       const { accessKeyId = '', secretAccessKey = '', sessionToken = '' } = secrets
-      const { createAmazonBedrock } = await import('@ai-sdk/amazon-bedrock')
+      const { createAmazonBedrock } = await bedrock()
       return createAmazonBedrock({
         region: spec.bedrock?.region ?? '',
         baseURL,
@@ -52,7 +60,7 @@ export async function openModel(
     }
     case 'ollama':
     case 'openai-compatible': {
-      const { createOpenAICompatible } = await import('@ai-sdk/openai-compatible')
+      const { createOpenAICompatible } = await compatible()
       return createOpenAICompatible({
         name: 'compatible',
         baseURL: provider === 'ollama' ? `${baseURL}/v1` : baseURL,

@@ -14,6 +14,9 @@ export interface InitFlags {
 export const TEMPLATES: Record<string, string> = {
   hello: 'functions in TypeScript, a forEach, a command',
   commands: 'commands alone: typed output, conditions',
+  agent: 'an agent with a typed answer, on a scripted model',
+  team: 'agents that a model picks from and that ask each other',
+  pipeline: 'agents one after the other, with shared instructions',
 }
 
 /** `orrery init [DIR]`: a project that runs at once. Nothing that is there already is touched. */

@@ -1,0 +1,183 @@
+import { describe, expect, test } from 'vitest'
+import { HandClock } from '../../base/clock.ts'
+import { type Span, traceOfRun, type Tracer } from '../../base/trace.ts'
+import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
+import { Failure } from '../../domain/failure.ts'
+import type { ModelEvent, ModelResult } from '../../domain/model-call.ts'
+import type { AgentHost, HostCall } from './agent-host.ts'
+import { tracedHost } from './traced-host.ts'
+
+const RUN = 'run_01k8zq3v9mh4d5e6f7g8h9jkmn'
+const parent = traceOfRun(RUN)
+const result: ModelResult = {
+  endpoint: 'gpt',
+  provider: 'azure-openai',
+  model: 'gpt-5',
+  text: 'the answer is a secret',
+  toolCalls: [],
+  output: null,
+  finish: 'stop',
+  usage: {
+    inputTokens: 100,
+    outputTokens: 20,
+    cachedInputTokens: 0,
+    cacheWriteTokens: 0,
+    reasoningTokens: 0,
+    isEstimated: false,
+  },
+  cost: { currency: 'USD', amount: 0.002 },
+  warnings: [],
+  tried: [],
+  firstPartMs: 5,
+  totalMs: 40,
+}
+
+/** A host that takes 40 ms for whatever it is asked. */
+function world({
+  isOn = true,
+  capturesContent = false,
+  events = [{ type: 'finished', result }] as (ModelEvent | Failure)[],
+  tool = { ok: true, output: { n: 1 } } as ToolResult | Error,
+}) {
+  const clock = new HandClock(1_000)
+  const spans: Span[] = []
+  const tracer: Tracer = {
+    isOn,
+    capturesContent,
+    samplesRoot: () => true,
+    samplesChild: () => true,
+    record: (span) => void spans.push(span),
+  }
+  const bare = {
+    namespace: 'default',
+    async *model() {
+      clock.advance(40)
+      for (const event of events) {
+        if (event instanceof Failure) throw event
+        yield await Promise.resolve(event)
+      }
+    },
+    callTool() {
+      clock.advance(40)
+      return tool instanceof Error ? Promise.reject(tool) : Promise.resolve(tool)
+    },
+  } as unknown as AgentHost // these are what is asked here
+  const host = tracedHost(bare, { tracer, clock, parent })
+  const signal = new AbortController().signal
+  const ask = async () => {
+    const request = { messages: [{ role: 'user' as const, text: 'a private question' }], maxTokens: 50 }
+    for await (const _ of host.model(request, { endpoint: 'gpt', idempotencyKey: `${RUN}.0/m1`, signal })) void _
+  }
+  const call = () =>
+    host.callTool(
+      {
+        entry: { source: { by: 'mcp', server: 'box', tool: 'look' } },
+        agent: 'writer',
+        envelope: {
+          tool: 'box.look',
+          operation: 'read',
+          idempotencyKey: `${RUN}.0/t1`,
+          input: { at: 'a private place' },
+        },
+      } as unknown as HostCall, // and these
+      signal,
+    )
+  return { bare, host, spans, ask, call }
+}
+
+describe('spans of an agent', () => {
+  test('a call of a model is a client span of its attempt with tokens and cost, and nothing of what was said', async () => {
+    const { spans, ask } = world({})
+    await ask()
+    expect(spans).toMatchObject([
+      {
+        traceId: parent.traceId,
+        parentSpanId: parent.spanId,
+        name: 'chat gpt-5',
+        kind: 'client',
+        startedAt: 1_000,
+        endedAt: 1_040,
+        failure: null,
+        attributes: {
+          'gen_ai.operation.name': 'chat',
+          'gen_ai.provider.name': 'azure.ai.openai',
+          'gen_ai.request.model': 'gpt-5',
+          'gen_ai.request.max_tokens': 50,
+          'gen_ai.response.finish_reasons': '["stop"]',
+          'gen_ai.usage.input_tokens': 100,
+          'gen_ai.usage.output_tokens': 20,
+          'orrery.cost.amount': 0.002,
+          'orrery.cost.currency': 'USD',
+          'orrery.endpoint': 'gpt',
+        },
+      },
+    ])
+    expect(JSON.stringify(spans)).not.toMatch(/private|secret/)
+  })
+
+  test('a call of a tool is a span with its code, reason and whether it may be tried again', async () => {
+    const tool: ToolResult = { ok: false, code: 'step.timed_out', reason: 'it did not answer', retryable: true }
+    const { spans, call } = world({ tool })
+    await call()
+    expect(spans).toMatchObject([
+      {
+        name: 'execute_tool box.look',
+        kind: 'internal',
+        failure: 'step.timed_out',
+        attributes: {
+          'gen_ai.operation.name': 'execute_tool',
+          'gen_ai.tool.name': 'box.look',
+          'gen_ai.tool.type': 'extension',
+          'gen_ai.tool.call.id': 't1',
+          'gen_ai.agent.name': 'writer',
+          'orrery.tool.operation': 'read',
+          tool_code: 'step.timed_out',
+          tool_reason: 'it did not answer',
+          retryable: true,
+        },
+      },
+    ])
+    expect(JSON.stringify(spans)).not.toContain('private')
+  })
+
+  test('what was said is there when it was asked for', async () => {
+    const { spans, ask, call } = world({ capturesContent: true })
+    await ask()
+    await call()
+    expect(spans[0]?.attributes).toMatchObject({
+      'gen_ai.input.messages': expect.stringContaining('a private question') as string,
+      'gen_ai.output.messages': expect.stringContaining('the answer is a secret') as string,
+    })
+    expect(spans[1]?.attributes).toMatchObject({
+      'gen_ai.tool.call.arguments': '{"at":"a private place"}',
+      'gen_ai.tool.call.result': '{"n":1}',
+    })
+  })
+
+  test('what fails is told by its code and fails as it would without', async () => {
+    const model = world({ events: [new Failure('model.unavailable', 'asking gpt')] })
+    await expect(model.ask()).rejects.toMatchObject({ code: 'model.unavailable' })
+    expect(model.spans).toMatchObject([{ name: 'chat gpt', failure: 'model.unavailable' }])
+    const tool = world({ tool: new Error('a bug') })
+    await expect(tool.call()).rejects.toThrow('a bug')
+    expect(tool.spans).toMatchObject([{ failure: 'internal.bug' }])
+  })
+
+  test('a call that is left off before its end has a span as well', async () => {
+    const { host, spans } = world({
+      events: [
+        { type: 'text', text: 'a' },
+        { type: 'finished', result },
+      ],
+    })
+    const at = { endpoint: 'gpt', idempotencyKey: `${RUN}.0/m1`, signal: new AbortController().signal }
+    for await (const event of host.model({ messages: [] }, at)) if (event.type === 'text') break
+    expect(spans).toMatchObject([{ failure: 'canceled' }])
+  })
+
+  test('nothing is measured where nobody takes spans, and everything else is the host’s own', () => {
+    const off = world({ isOn: false })
+    expect(off.host).toBe(off.bare)
+    expect(world({}).host.namespace).toBe('default')
+  })
+})
