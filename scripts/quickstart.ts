@@ -1,5 +1,5 @@
 /**
- * npm run quickstart [-- PATH] [--json]: runs examples/repo-report on a git repository (this one by default) through the real
+ * npm run quickstart [-- PATH] [--model M] [--json]: runs examples/repo-report on a git repository (this one by default) through the real
  * CLI with the embedded store in .orrery/ (or ORRERY_DATA_DIR), and says where the reports are. What was reported already is not run again. The
  * exit code is the run's.
  */
@@ -10,12 +10,13 @@ import { constants } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { gitOrNull, gitRecords } from '../examples/repo-report/git.ts'
+import { type ChosenModel, chooseModel } from './quickstart-model.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const EXAMPLE = join(ROOT, 'examples', 'repo-report')
 const DATA_DIR = resolve(process.env['ORRERY_DATA_DIR'] || join(ROOT, '.orrery'))
 
-const { repo, asJson } = readArguments()
+const { repo, asJson, modelName } = readArguments()
 /** With --json the CLI alone writes to the standard output. */
 const say = (text: string) => (asJson ? process.stderr : process.stdout).write(`${text}\n`)
 
@@ -24,6 +25,7 @@ const out = join(DATA_DIR, 'quickstart', `${basename(repo) || 'root'}-${state.sl
 const reports = { Markdown: join(out, 'report.md'), HTML: join(out, 'report.html') }
 const keyFile = join(out, 'key')
 const doneFile = join(out, 'done')
+const model = chosenModel()
 const hasReports = () => Object.values(reports).every((path) => existsSync(path))
 
 const ended = await runOnce()
@@ -36,25 +38,43 @@ interface Ended {
   wasDone: boolean
 }
 
-function readArguments(): { repo: string; asJson: boolean } {
+/** Ends with what is wrong when it is not to be had. */
+function chosenModel(): ChosenModel {
+  try {
+    mkdirSync(out, { recursive: true })
+    return chooseModel(modelName, { out, scripted: join(EXAMPLE, 'scripted-model.yaml'), env: process.env })
+  } catch (error) {
+    return refuse(error)
+  }
+}
+
+function refuse(error: unknown): never {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  process.stderr.write('Usage: npm run quickstart -- [PATH] [--model anthropic|openai|google|FILE] [--json]\n')
+  process.exit(2)
+}
+
+function readArguments(): { repo: string; asJson: boolean; modelName: string | undefined } {
   try {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
       // The bootstrap reads -v; it means nothing here.
-      options: { json: { type: 'boolean', default: false }, verbose: { type: 'boolean', short: 'v', default: false } },
+      options: {
+        json: { type: 'boolean', default: false },
+        model: { type: 'string' },
+        verbose: { type: 'boolean', short: 'v', default: false },
+      },
     })
     if (positionals.length > 1) throw new Error(`One repository at a time, not ${positionals.length}.`)
-    return { repo: resolve(positionals[0] ?? ROOT), asJson: values.json }
+    return { repo: resolve(positionals[0] ?? ROOT), asJson: values.json, modelName: values.model }
   } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
-    process.stderr.write('Usage: npm run quickstart -- [PATH] [--json]\n')
-    process.exit(2)
+    return refuse(error)
   }
 }
 
 /** Changes with whatever the report is made from: the commit, what is not committed, and the workflow with its functions. */
 async function stateOf(repository: string): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify([repository]))
+  const hash = createHash('sha256').update(JSON.stringify([repository, modelName ?? null]))
   for (const name of readdirSync(EXAMPLE).sort()) {
     if (/\.(ts|yaml)$/.test(name) && !name.endsWith('.test.ts')) hash.update(readFileSync(join(EXAMPLE, name)))
   }
@@ -87,7 +107,7 @@ function idempotencyKey(): string {
 async function runOnce(): Promise<Ended> {
   const madeBefore = hasReports() ? statSync(reports.HTML).mtimeMs : null
   const started = performance.now()
-  const command = [join(ROOT, 'src', 'app', 'main.ts'), 'run', join(EXAMPLE, 'workflow.yaml')]
+  const command = [join(ROOT, 'src', 'app', 'main.ts'), 'run', join(EXAMPLE, 'workflow.yaml'), '-f', model.file]
   const flags = [
     '--store',
     'embedded',
@@ -99,7 +119,8 @@ async function runOnce(): Promise<Ended> {
     '--yes',
     ...(asJson ? ['--json'] : []),
   ]
-  const inputs = ['--input', `repo=${repo}`, '--input', `out=${out}`]
+  const inputs = ['--input', `repo=${repo}`, '--input', `out=${out}`, '--input', `writer=${model.writer}`]
+  say(model.note)
   const { code, signal } = await waitFor([...command, ...inputs, ...flags])
   // A run that was killed goes on with its key; one that ended badly is not to be found again.
   if (code === 0) writeFileSync(doneFile, '')
@@ -112,7 +133,7 @@ async function runOnce(): Promise<Ended> {
 }
 
 function waitFor(command: string[]): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
-  const child = spawn(process.execPath, command, { cwd: ROOT, stdio: 'inherit' })
+  const child = spawn(process.execPath, command, { cwd: ROOT, stdio: 'inherit', env: { ...process.env, ...model.env } })
   const forward = (signal: NodeJS.Signals) => {
     // A terminal sends ^C to the CLI as well; a second one would mean "at once".
     if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal)

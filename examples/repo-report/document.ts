@@ -1,9 +1,12 @@
+import type { Executive } from './executive.ts'
 import type { Summary } from './summary.ts'
 
 /** What the report says, before it is Markdown or HTML. */
 export interface Document {
   title: string
   subtitle: string
+  /** What an agent wrote, and who that was. */
+  executive: Executive & { writer: string }
   /** Key numbers. */
   figures: { label: string; value: string }[]
   remarks: string[]
@@ -46,12 +49,13 @@ export function bytes(value: number): string {
 
 const percent = (part: number, whole: number): string => (whole === 0 ? '–' : `${Math.round((100 * part) / whole)} %`)
 
-export function describe(summary: Summary): Document {
+export function describe(summary: Summary, executive: Document['executive']): Document {
   const { facts, files, totals, authors } = summary
   const at = facts.head === null ? 'without commits' : `at ${facts.head.slice(0, 12)}, committed ${facts.asOf ?? ''}`
   return {
     title: facts.name,
     subtitle: `${facts.branch ?? 'detached HEAD'} ${at}`,
+    executive,
     figures: [
       { label: 'files', value: count(files.files) },
       { label: 'lines', value: count(totals.lines) },

@@ -4,20 +4,25 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { defineFunction } from '../../src/sdk/index.ts'
 import { type Cell, describe, type Document, type Section } from './document.ts'
+import { Executive } from './executive.ts'
 import { Summary } from './summary.ts'
 
 const Rendered = z.object({ path: z.string(), bytes: z.number(), sha256: z.string() })
 
+const Input = z.object({ summary: Summary, executive: Executive, writer: z.string() })
+
 export const markdown = defineFunction({
-  input: z.object({ summary: Summary }),
+  input: Input,
   output: Rendered,
-  run: ({ summary }) => write(join(summary.facts.out, 'report.md'), toMarkdown(describe(summary))),
+  run: ({ summary, executive, writer }) =>
+    write(join(summary.facts.out, 'report.md'), toMarkdown(describe(summary, { ...executive, writer }))),
 })
 
 export const html = defineFunction({
-  input: z.object({ summary: Summary }),
+  input: Input,
   output: Rendered,
-  run: ({ summary }) => write(join(summary.facts.out, 'report.html'), toHtml(describe(summary))),
+  run: ({ summary, executive, writer }) =>
+    write(join(summary.facts.out, 'report.html'), toHtml(describe(summary, { ...executive, writer }))),
 })
 
 /** Whole or not at all: a reader never meets half a report, and running the step twice leaves the same file. */
@@ -33,10 +38,15 @@ const visible = (value: string): string =>
     char === '\n' ? '\\n' : char === '\t' ? '\\t' : `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
 
-export function toMarkdown({ title, subtitle, figures, remarks, sections }: Document): string {
+export function toMarkdown({ title, subtitle, executive, figures, remarks, sections }: Document): string {
   const parts = [
     `# ${mdText(title)}`,
     mdText(subtitle),
+    '## Executive summary',
+    `**${mdText(executive.headline)}**`,
+    mdText(executive.text),
+    ...(executive.concerns.length > 0 ? [executive.concerns.map((one) => `- ${mdText(one)}`).join('\n')] : []),
+    `_${mdText(`Written by ${executive.writer}.`)}_`,
     figures.map(({ label, value }) => `- ${label}: **${value}**`).join('\n'),
   ]
   if (remarks.length > 0) parts.push('## Look at first', remarks.map((remark) => `- ${mdText(remark)}`).join('\n'))
@@ -70,13 +80,14 @@ const ESCAPES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;'
 const escape = (value: string): string => visible(value).replace(/[&<>"']/g, (char) => ESCAPES[char] ?? char)
 
 /** One file without scripts, fonts or requests; it follows the reader's light or dark setting. */
-export function toHtml({ title, subtitle, figures, remarks, sections }: Document): string {
+export function toHtml({ title, subtitle, executive, figures, remarks, sections }: Document): string {
   const figure = ({ label, value }: Document['figures'][number]) =>
     `<div><dd>${escape(value)}</dd><dt>${escape(label)}</dt></div>`
   const look =
     remarks.length === 0
       ? ''
       : `<section class="remarks"><h2>Look at first</h2><ul>${remarks.map((r) => `<li>${escape(r)}</li>`).join('')}</ul></section>`
+  const concerns = executive.concerns.map((one) => `<li>${escape(one)}</li>`).join('')
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -90,6 +101,7 @@ export function toHtml({ title, subtitle, figures, remarks, sections }: Document
 <body>
 <header><h1>${escape(title)}</h1><p>${escape(subtitle)}</p></header>
 <main>
+<section class="executive"><h2>${escape(executive.headline)}</h2><p>${escape(executive.text)}</p>${concerns === '' ? '' : `<ul>${concerns}</ul>`}<p class="by">Written by ${escape(executive.writer)}.</p></section>
 <dl>${figures.map(figure).join('')}</dl>
 ${look}
 ${sections.map(htmlSection).join('\n')}
@@ -134,6 +146,8 @@ dl > div { display: flex; flex-direction: column; padding: .75rem 1rem; border: 
 dd { margin: 0; font-size: 1.5rem; font-weight: 600; font-variant-numeric: tabular-nums }
 dt { color: var(--quiet); font-size: .875rem }
 .remarks { padding: 1rem 1.25rem; border: 1px solid var(--warm-line); border-radius: .5rem; background: var(--warm) }
+.executive > p { color: var(--ink) }
+.executive .by { color: var(--quiet); font-size: .875rem }
 .remarks ul { margin: .5rem 0 0; padding-left: 1.25rem }
 .scroll { overflow-x: auto }
 table { width: 100%; border-collapse: collapse; font-size: .9375rem }

@@ -72,8 +72,10 @@ async function reportOn(repo: string) {
     dependencies,
     licences: await call(report.licences, { ...on, list: dependencies.list }),
   })
-  const markdown = await call(report.markdown, { summary })
-  const html = await call(report.html, { summary })
+  const executive = { headline: 'Small & *sharp*', text: 'It is small.', concerns: ['<b>One</b> person.'] }
+  const written = { summary, executive, writer: 'a script' }
+  const markdown = await call(report.markdown, written)
+  const html = await call(report.html, written)
   return { summary, markdown: readFileSync(markdown.path, 'utf8'), html: readFileSync(html.path, 'utf8') }
 }
 
@@ -133,6 +135,13 @@ describe('a repository', () => {
     expect(summary.dependencies).toMatchObject({ total: 1, lockFiles: [{ path: 'Cargo.lock', problem: null }] })
     expect(summary.licences).toMatchObject({ project: 'MIT', known: 0, unknown: 1 })
     for (const text of [markdown, html]) expect(text).toContain('src/a.ts')
+    // What an agent wrote is text like any other, and says who wrote it.
+    expect(markdown).toContain('**Small \\& \\*sharp\\***')
+    expect(markdown).toContain('Written by a script.')
+    expect(html).toContain(
+      '<h2>Small &amp; *sharp*</h2><p>It is small.</p><ul><li>&lt;b&gt;One&lt;/b&gt; person.</li></ul>',
+    )
+    expect(html).toContain('Written by a script.')
     expect(html).not.toMatch(/<script|https?:/)
   })
 

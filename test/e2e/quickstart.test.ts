@@ -44,8 +44,46 @@ test('reports, asks a run below whether to keep it, keeps it, and skips a state 
   expect(told.at(-1)).toMatchObject({ type: 'outcome', state: 'succeeded' })
   const report = /Markdown +(.*)/.exec(first.stderr)?.[1] ?? ''
   expect(readFileSync(report, 'utf8')).toContain('main.ts')
+  // Nobody named a model: what stands there instead says so, before the run and in the report.
+  expect(first.stderr).toContain('No model was named. The executive summary is scripted')
+  expect(readFileSync(report, 'utf8')).toMatch(/No model wrote this summary[^]*Written by a script, not by a model\./)
   const second = await quickstart()
   expect(second.code).toBe(0)
   expect(second.stdout).toContain('Skipped: ')
   expect(second.stdout).not.toContain('is approved')
+})
+
+test('lets the model of a file write the summary, from the measurements, and says which it is', async () => {
+  const file = join(home, 'mine.yaml')
+  const reply = { headline: 'One file, one author', text: 'It greets.', concerns: ['A TODO waits.'] }
+  writeFileSync(
+    file,
+    `apiVersion: orrery.dev/v1
+kind: ModelEndpoint
+metadata: { name: summary-model }
+spec:
+  provider: mock
+  model: mine
+  mock: { replies: [{ when: '"repository"', json: ${JSON.stringify(reply)} }] }
+`,
+  )
+  const told = await quickstart('--model', file)
+  expect(told).toMatchObject({ code: 0 })
+  const report = readFileSync(/Markdown +(.*)/.exec(told.stdout)?.[1] ?? '', 'utf8')
+  expect(report).toMatch(
+    /\*\*One file, one author\*\*\n\nIt greets\.\n\n- A TODO waits\.\n\n_Written by the model of .*mine\\?\.yaml\._/,
+  )
+})
+
+test('a provider without its key is told, and what is no model is refused before anything runs', async () => {
+  const child = startNode([SCRIPT, join(home, 'repo'), '--model', 'openai'], {
+    env: { ORRERY_DATA_DIR: join(home, 'data'), OPENAI_API_KEY: '' },
+  })
+  expect((await child.ended).code).toBe(0)
+  expect(child.stdout()).toContain('OPENAI_API_KEY is not set. The executive summary is scripted')
+  const wrong = await quickstart('--model', 'no-such')
+  expect(wrong).toMatchObject({ code: 2, stdout: '' })
+  expect(wrong.stderr).toMatch(
+    /--model no-such: there is no such file, and no provider of that name\. There are: .*anthropic/,
+  )
 })
