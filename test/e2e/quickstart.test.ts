@@ -64,7 +64,7 @@ metadata: { name: summary-model }
 spec:
   provider: mock
   model: mine
-  mock: { replies: [{ when: '"repository"', json: ${JSON.stringify(reply)} }] }
+  mock: { replies: [{ when: 'Write the executive summary', json: ${JSON.stringify(reply)} }] }
 `,
   )
   const told = await quickstart('--model', file)
