@@ -10,6 +10,7 @@ import {
   startHttpProgram,
 } from '../../src/agents/testing/mcp-rig.ts'
 import { Failure } from '../../src/domain/failure.ts'
+import { doc, startAgents, yamlOf } from './agents.ts'
 
 const everything = () =>
   serverOf('all', { transport: 'stdio', stdio: { command: process.execPath, args: [EVERYTHING, 'stdio'] } })
@@ -114,5 +115,42 @@ describe('AGT-7: an MCP server cannot be reached at the start, dies later, or ha
     expect(await call()).toMatchObject({ ok: false, code: 'mcp.unreachable' })
     await startHttpProgram({ PORT: String(first.port) })
     expect(await call()).toMatchObject({ ok: true })
+  })
+
+  test('in a run: an optional one is a warning and the tools of the other are called; a required one fails the step by name', async () => {
+    const scene = await startAgents()
+    const stdio = { command: process.execPath, args: [EVERYTHING, 'stdio'] }
+    const tools = { overrides: [{ match: 'echo', operation: 'read' }] }
+    const gone = {
+      transport: 'http',
+      http: { url: await deadAddress(), allowPrivateAddresses: true },
+      reconnect: { max: 0 },
+    }
+    await scene.apply(
+      yamlOf([doc('McpServer', 'all', { transport: 'stdio', stdio, tools }), doc('McpServer', 'far', gone)]),
+    )
+    const replies = [{ toolCalls: [{ name: 'all.echo', input: { message: 'hello' } }] }, { text: 'It said hello.' }]
+    const ask = (optional: boolean) =>
+      scene.ask({
+        agent: {
+          mcpServers: [
+            { name: 'all', tools: ['echo'] },
+            { name: 'far', optional },
+          ],
+        },
+        model: { mock: { replies } },
+      })
+    const run = await ask(true)
+    expect(run).toMatchObject({ state: 'succeeded', stepList: [{ output: { text: 'It said hello.' } }] })
+    const journal = await scene.journal(run.id, 'write')
+    expect(journal.find((entry) => entry['kind'] === 'tool_answered')).toMatchObject({
+      result: { ok: true, output: 'Echo: hello' },
+    })
+    const { stdout } = await scene.orrery('runs', 'logs', run.id)
+    expect(stdout).toContain('mcp.unreachable')
+    expect(await ask(false)).toMatchObject({
+      state: 'failed',
+      stepList: [{ failure: { code: 'mcp.unreachable', evidence: { server: 'default/far' } } }],
+    })
   })
 })

@@ -63,11 +63,13 @@ export function standingOf(call: CallState, entry: TableEntry, fence: number): C
   return first >= fence || asked.entry.repeatable ? { kind: 'ready', input } : { kind: 'outcome', input }
 }
 
-/** What is wrong with the arguments of a call, as lines. */
-export const inputProblems = ({ offered }: TableEntry, input: JsonObject): string[] =>
-  validateJson(input, offered.inputSchema, { mode: 'plain', code: 'tool.invalid_input', root: 'input' })
-    .slice(0, 20)
-    .map(({ path, message }) => `${path} ${message}`)
+/** What is wrong with the arguments of a call, as lines. MCP servers write schemas in dialects of their own: their client checks what can be checked. */
+export const inputProblems = ({ offered, source }: TableEntry, input: JsonObject): string[] =>
+  source.by === 'mcp'
+    ? []
+    : validateJson(input, offered.inputSchema, { mode: 'plain', code: 'tool.invalid_input', root: 'input' })
+        .slice(0, 20)
+        .map(({ path, message }) => `${path} ${message}`)
 
 export const invalidInput = (problems: string[]): ToolResult => ({
   ok: false,
