@@ -274,7 +274,13 @@ test('a memory is used at the server, under the name of the call', async () => {
   await until(() => server.allEnded)
   const asked = server.requests.filter(({ call }) => call === 'memory').map(({ request }) => request)
   expect(asked).toMatchObject([
-    { agent: 'writer', memory: 'notes', operation: 'read', input: { key: 'a' }, call: expect.stringMatching(/^call_/) },
+    {
+      agent: 'writer',
+      memory: 'notes',
+      operation: 'read',
+      input: { key: 'a' },
+      call: expect.stringMatching(/^1\/call_/),
+    },
   ])
   const results = server
     .step('run_1.write')
@@ -388,5 +394,5 @@ test('a provider that nobody here wrote is asked with the key of the call', asyn
   await until(() => server.allEnded)
   expect(server.step('run_1.write').end).toMatchObject({ kind: 'succeeded', output: { text: 'All is well.' } })
   const keys = provider.getRequests().map(({ headers }) => headers['idempotency-key'])
-  expect(keys).toEqual(['run_1.write/t1', 'run_1.write/t2'])
+  expect(keys).toEqual(['run_1.write@1/t1', 'run_1.write@1/t2'])
 })

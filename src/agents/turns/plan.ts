@@ -57,8 +57,11 @@ export function boundAgent(bound: Bound, agent: string): BoundAgent {
 
 export const agentSpecOf = (plan: AgentPlan, agent = plan.agent): AgentSpec => boundAgent(plan.bound, agent).spec
 
-/** `<step id>/<call>`: the same for every try of one call. */
-export const idempotencyKeyOf = (plan: Plan, call: string): string => `${plan.step}/${call}`
+/**
+ * `<step id>@<fence>/<call>`: the same for every try of one call, also after a crash. The fence is that of the attempt that began the journal: a retry after a
+ * failure begins anew, with calls of its own that may have the same names.
+ */
+export const idempotencyKeyOf = (step: string, began: number, call: string): string => `${step}@${began}/${call}`
 
 /** The prompt of a step: a text, the text of `prompt`, or any other JSON as JSON. */
 export function promptOf(input: Json): string {

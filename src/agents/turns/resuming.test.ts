@@ -74,6 +74,18 @@ describe('a worker that dies', () => {
     }
   })
 
+  test('and a step that is tried again after a failure makes calls of its own, though they have the same names', async () => {
+    const w = world(TEN)
+    await w.run(w.agentStep('writer'))
+    const first = w.toolCalls.map(({ envelope }) => envelope.idempotencyKey)
+    // What a failed try wrote counts no more.
+    w.journal.length = 0
+    await w.run(w.agentStep('writer'))
+    const keys = w.toolCalls.map(({ envelope }) => envelope.idempotencyKey)
+    expect(keys).toHaveLength(2 * first.length)
+    expect(new Set(keys).size).toBe(keys.length)
+  })
+
   test('in the middle of a call that is not repeatable: a person says whether it was made', async () => {
     const script: Says[] = [{ calls: [{ tool: 'send', input: { to: 'all' } }] }, { text: 'done' }]
     const dead = async () => {
@@ -105,7 +117,10 @@ describe('a worker that dies', () => {
     await again.attempt(again.agentStep('writer'))
     outcome(again, 'call_0', 'approved', null)
     expect((await again.attempt(again.agentStep('writer'))).kind).toBe('succeeded')
-    expect(again.toolCalls.map(({ envelope }) => envelope.idempotencyKey)).toEqual(['run_1.0/call_0', 'run_1.0/call_0'])
+    expect(again.toolCalls.map(({ envelope }) => envelope.idempotencyKey)).toEqual([
+      'run_1.0@9/call_0',
+      'run_1.0@9/call_0',
+    ])
 
     const left = await dead()
     left.killAt = null

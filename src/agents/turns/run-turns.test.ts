@@ -31,8 +31,12 @@ describe('a turn', () => {
       ['tool_answered', 'model_asked'],
       ['model_answered'],
     ])
-    expect(w.requests.map(({ key }) => key)).toEqual(['run_1.0/t1', 'run_1.0/t2'])
-    expect(w.toolCalls[0]?.envelope).toMatchObject({ tool: 'look', idempotencyKey: 'run_1.0/call_0', input: { a: 1 } })
+    expect(w.requests.map(({ key }) => key)).toEqual(['run_1.0@1/t1', 'run_1.0@1/t2'])
+    expect(w.toolCalls[0]?.envelope).toMatchObject({
+      tool: 'look',
+      idempotencyKey: 'run_1.0@1/call_0',
+      input: { a: 1 },
+    })
     expect(w.requests[1]?.request.messages).toEqual([
       { role: 'system', text: 'You are writer.' },
       { role: 'user', text: 'go' },
@@ -103,9 +107,9 @@ describe('a turn', () => {
     const third = answering(['third'])
     expect(await third.run(third.agentStep('writer'))).toEqual({ kind: 'succeeded', output: { text: 'third' } })
     expect(third.requests.map(({ endpoint, key }) => [endpoint, key])).toEqual([
-      ['gpt', 'run_1.0/t1'],
-      ['second', 'run_1.0/t1-2'],
-      ['third', 'run_1.0/t1-3'],
+      ['gpt', 'run_1.0@1/t1'],
+      ['second', 'run_1.0@1/t1-2'],
+      ['third', 'run_1.0@1/t1-3'],
     ])
     const none = answering([])
     const end = await none.run(none.agentStep('writer'))

@@ -51,6 +51,8 @@ class TurnLoop {
   /** Known, and not recorded yet. */
   #pending: WorkerEntry[] = []
   #beganAt = 0
+  /** Fence of the attempt that began the journal. */
+  #began = 0
 
   constructor(step: TurnsStep, host: AgentHost, deps: TurnsDeps) {
     this.#step = step
@@ -66,6 +68,7 @@ class TurnLoop {
     const [entries, live] = await Promise.all([this.#host.readJournal(), this.#host.context()])
     this.#state = foldJournal(entries, step.kind === 'agent' ? step.agent : '')
     this.#live = live
+    this.#began = entries[0]?.fence ?? step.fence
     const timeoutMs = step.kind === 'agent' ? step.bound.agents[step.agent]?.spec.limits.timeout : undefined
     const left = timeoutMs === undefined ? null : timeoutMs - workedBefore(this.#state, step.fence)
     const cancel = left === null ? null : deadlines.add(Math.max(0, left), () => this.#stop.abort(new TimeIsOver()))
@@ -89,6 +92,10 @@ class TurnLoop {
   #timedOut(timeoutMs: number): TurnsEnd {
     const evidence = { timeoutMs, workedMs: Math.round(this.#workedMs), turns: this.#state.turns.length }
     return { kind: 'failed', failure: failureRecord('agent.timed_out', `running ${this.#step.what}`, { evidence }) }
+  }
+
+  #keyOf(call: string): string {
+    return idempotencyKeyOf(this.#step.step, this.#began, call)
   }
 
   get #workedMs(): number {
@@ -202,7 +209,7 @@ class TurnLoop {
     this.#host.show({ type: 'turn', turn, agent, purpose, endpoint })
     try {
       const asked = guard ? guard.request(request) : request
-      const at = { endpoint, idempotencyKey: idempotencyKeyOf(this.#plan(), call), signal: this.#signal }
+      const at = { endpoint, idempotencyKey: this.#keyOf(call), signal: this.#signal }
       let shown = guard?.stream() ?? null
       const show = (text: string): void => {
         if (text !== '' && purpose !== 'judge') this.#host.show({ type: 'text', text })
@@ -292,7 +299,7 @@ class TurnLoop {
           envelope: {
             version: 1,
             tool,
-            idempotencyKey: idempotencyKeyOf(plan, call),
+            idempotencyKey: this.#keyOf(call),
             attempt: 1,
             operation: entry.offered.operation,
             input,

@@ -205,7 +205,7 @@ describe('a route', () => {
     expect(await w.run(step(null))).toEqual({ kind: 'succeeded', output: { route: 'billing', reason: 'an invoice' } })
     expect(w.kinds()).toEqual(['model_asked', 'model_answered'])
     expect(w.requests[0]).toMatchObject({
-      key: 'run_1.0/route',
+      key: 'run_1.0@1/route',
       request: {
         messages: [{ role: 'system' }, { role: 'user', text: 'My invoice is wrong. {"route":"tech"}' }],
         output: { schema: { properties: { route: { enum: ['billing', 'tech'] } } } },
@@ -245,7 +245,7 @@ describe('a step that calls a tool', () => {
     expect(w.kinds()).toEqual(['tool_asked', 'verdict', 'tool_answered'])
     expect(w.toolCalls[0]).toMatchObject({
       agent: null,
-      envelope: { idempotencyKey: 'run_1.0/call', context: { agent: null } },
+      envelope: { idempotencyKey: 'run_1.0@1/call', context: { agent: null } },
     })
   })
 
