@@ -35,10 +35,30 @@ test('what an agent does is told in words', () => {
     'gpt: model.rate_limited, asked again',
     'gpt does not answer: model.unavailable',
     'triage hands over to billing',
-    'waits: approvals',
+    'waits for a person, about a call of a tool',
     'look: reading',
     'the contract does not hold',
   ])
+})
+
+test('a route asks without an agent, and what is waited for is told in words', () => {
+  const waiting = (on: string) => ({ type: 'waiting', on })
+  expect(
+    shown(
+      { type: 'turn', turn: 1, agent: '', purpose: 'route', endpoint: 'gpt' },
+      waiting('child'),
+      waiting('budget'),
+      waiting('outcome'),
+      waiting('later'),
+    ),
+  ).toEqual([
+    'turn 1 (route): asks gpt',
+    'waits for a run below it',
+    'waits for its budget',
+    'waits for a person, about a call whose outcome is not known',
+    'waits for later',
+  ])
+  expect(agentDoing(JSON.stringify(waiting('child')))).toBe('waits for a run below it')
 })
 
 test('what is not known is shown as it is, and nothing drives the terminal', () => {

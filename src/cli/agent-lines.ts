@@ -44,6 +44,15 @@ const word = (value: unknown): string =>
 const short = (value: unknown): string =>
   truncate(printableLine(typeof value === 'string' ? value : (JSON.stringify(value) ?? '')), SHOWN_CHARS)
 
+/** What an agent may wait for, as the log of its step names it, in words. */
+const WAITS: Readonly<Record<string, string>> = {
+  approvals: 'a person, about a call of a tool',
+  child: 'a run below it',
+  budget: 'its budget',
+  outcome: 'a person, about a call whose outcome is not known',
+}
+const waitsFor = (on: unknown): string => `waits for ${WAITS[word(on)] ?? short(on)}`
+
 function doingOf(event: Event): string | null {
   switch (event['type']) {
     case 'turn':
@@ -51,7 +60,7 @@ function doingOf(event: Event): string | null {
     case 'tool':
       return `calls ${word(event['tool'])}`
     case 'waiting':
-      return `waits: ${word(event['on'])}`
+      return waitsFor(event['on'])
     case 'handed_over':
       return `handed over to ${word(event['to'])}`
     case 'retrying':
@@ -71,7 +80,9 @@ function linesOf(event: Event): Line[] {
         .map((text): Line => [span(text)])
     case 'turn': {
       const purpose = event['purpose'] === 'turn' ? '' : ` (${word(event['purpose'])})`
-      return dim(`turn ${word(event['turn'])}${purpose}: ${short(event['agent'])} asks ${short(event['endpoint'])}`)
+      // A route has no agent: its step asks.
+      const agent = event['agent'] === '' ? '' : `${short(event['agent'])} `
+      return dim(`turn ${word(event['turn'])}${purpose}: ${agent}asks ${short(event['endpoint'])}`)
     }
     case 'answered': {
       const cost = typeof event['cost'] === 'number' ? `, ${event['cost']} ${word(event['currency'])}` : ''
@@ -100,7 +111,7 @@ function linesOf(event: Event): Line[] {
     case 'handed_over':
       return dim(`${short(event['from'])} hands over to ${short(event['to'])}`)
     case 'waiting':
-      return dim(`waits: ${word(event['on'])}`)
+      return dim(waitsFor(event['on']))
     case 'tool_log':
       return dim(`${short(event['tool'])}: ${short(event['line'])}`)
     case 'note':

@@ -195,6 +195,54 @@ describe('orrery run and what is asked of people', () => {
     )
   })
 
+  const call = {
+    about: 'call' as const,
+    id: 'c1',
+    agent: 'writer',
+    tool: 'mail',
+    operation: 'write' as const,
+    input: { to: 'ann', text: 'a\u001b[31mb' },
+    edited: null,
+    output: null,
+  }
+  /** A run whose only step is of a kind that calls tools, and waits for a person. */
+  function calling(kind: 'agent' | 'tool', about: 'call' | 'outcome' = 'call'): CliHarness {
+    const cli = asking()
+    cli.client.runs = [runView({ stepList: [stepView({ name: 'ship', kind })] })]
+    cli.client.approvals = [approvalView({ message: 'writer wants to call mail', call: { ...call, about } })]
+    return cli
+  }
+
+  test.for(['agent', 'tool'] as const)('--yes approves calls of a step that is a %s', async (kind) => {
+    const cli = calling(kind)
+    const running = cli.run('run', 'flow.yaml', '--yes')
+    await settle(() => asked(cli, 'approve').length > 0)
+    end(cli)
+    expect(await running).toBe(0)
+    expect(asked(cli, 'approve')).toEqual([['approve', APPROVAL_ID, {}]])
+  })
+
+  test('a call is shown with its arguments before anybody is asked, and by the id that decides it', async () => {
+    const cli = calling('agent')
+    cli.tty = true
+    cli.typed = ['']
+    const running = cli.run('run', 'flow.yaml', '--server', 'http://there.example')
+    await settle(() => cli.out.includes('left open'))
+    end(cli)
+    expect(await running).toBe(0)
+    expect(cli.out).toContain('mail {"to":"ann","text":"a\\u001b[31mb"}')
+    expect(cli.out).toContain(`orrery approvals approve ${APPROVAL_ID}, or orrery approvals deny ${APPROVAL_ID}`)
+  })
+
+  test('--yes makes no call again whose outcome is not known: a person decides that', async () => {
+    const cli = calling('agent', 'outcome')
+    const running = cli.run('run', 'flow.yaml', '--yes', '--server', 'http://there.example')
+    await settle(() => cli.out.includes('orrery approvals approve'))
+    end(cli)
+    expect(await running).toBe(0)
+    expect(asked(cli, 'approve')).toEqual([])
+  })
+
   test('--yes and --detach do not go together', async () => {
     const cli = asking()
     expect(await cli.run('run', 'flow.yaml', '--yes', '--detach')).toBe(2)

@@ -18,8 +18,11 @@ type Change = RunEvent['changes'][number]
 /** Names of the steps that may ask somebody, themselves or by a run below; `any` when the run has more than it shows. */
 type AskingSteps = ReadonlySet<string> | 'any'
 
+/** Kinds of steps that ask people, or have runs below them that may. */
+const ASKING_KINDS: ReadonlySet<string> = new Set(['approval', 'workflow', 'agent', 'tool'])
+
 function askingSteps({ steps, stepList }: RunView): AskingSteps {
-  const names = stepList.filter(({ kind }) => kind === 'approval' || kind === 'workflow').map(({ name }) => name)
+  const names = stepList.filter(({ kind }) => ASKING_KINDS.has(kind)).map(({ name }) => name)
   return steps.total > stepList.length ? 'any' : new Set(names)
 }
 
@@ -39,7 +42,7 @@ export class RunApprovals {
     this.#steps.set(run.id, askingSteps(run))
   }
 
-  /** Hands over an event of a run. Only steps that ask people or run workflows are looked at: others wait for much else. */
+  /** Hands over an event of a run. Only steps that ask people or have runs below them are looked at: others wait for much else. */
   event(runId: string, event: Pick<RunEvent, 'changes'>): void {
     const steps = this.#steps.get(runId)
     const asks = ({ of, to }: Change): boolean =>

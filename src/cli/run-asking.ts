@@ -23,27 +23,37 @@ export interface AskingOptions {
 /** What `orrery run` does about an approval that its run, or a run below it, asks for: approve it, ask, or say which command decides. */
 export async function answerApproval(options: AskingOptions, approval: ApprovalView): Promise<void> {
   const { deps, output, display } = options
-  if (options.yes) return decide(options, approval, { approve: true })
+  // Said beforehand, yes is for what is asked: nobody knew then that a call may have been made already, and would be made again.
+  if (options.yes && approval.call?.about !== 'outcome') return decide(options, approval, { approve: true })
   if (!output.isData && deps.stdin.isTty && deps.stdout.isTty) return ask(options, approval)
   if (output.isData) output.printData({ type: 'approval', approval })
-  else display.note([askedLine(approval), [span(`  ${howTo(options, approval)}`, 'accent')]])
+  else display.note([...askedLines(approval), [span(`  ${howTo(options, approval)}`, 'accent')]])
 }
 
-const askedLine = ({ step, run, message }: ApprovalView): Line => [
-  span(`${printableLine(step)} of ${run} asks: `, 'warn'),
-  span(printableLine(message)),
+/** What is asked; of a call also with which arguments, whole: who decides has to see all of them. */
+const askedLines = ({ step, run, message, call }: ApprovalView): Line[] => [
+  [span(`${printableLine(step)} of ${run} asks: `, 'warn'), span(printableLine(message))],
+  ...(call === null
+    ? []
+    : [[span(`  ${printableLine(call.tool)} `), span(printableLine(JSON.stringify(call.input)), 'dim')]]),
 ]
 
-function howTo({ isRemote }: AskingOptions, { run, step }: ApprovalView): string {
+/** Commands that decide it elsewhere: a step asks once, an agent perhaps several times, each with an id of its own. */
+const deciding = ({ id, run, step, call }: ApprovalView): [approve: string, deny: string] =>
+  call === null
+    ? [`orrery runs approve ${run} ${printableLine(step)}`, 'orrery runs deny']
+    : [`orrery approvals approve ${id}`, `orrery approvals deny ${id}`]
+
+function howTo({ isRemote }: AskingOptions, approval: ApprovalView): string {
   return isRemote
-    ? `orrery runs approve ${run} ${printableLine(step)}, or orrery runs deny`
+    ? deciding(approval).join(', or ')
     : 'Nobody else can decide it: run it with --yes, on a terminal, or on a server with --server.'
 }
 
 /** `[y/N]`: y approves, n denies, Enter leaves it to somebody else. */
 async function ask(options: AskingOptions, approval: ApprovalView): Promise<void> {
   const { deps, display, signal } = options
-  display.note([askedLine(approval)])
+  display.note(askedLines(approval))
   const goOn = display.pause()
   let answer: string | null
   try {
@@ -84,6 +94,6 @@ async function decide(
     // Somebody was faster, or the run has ended meanwhile: the run itself tells how it goes on.
     if (['approval.already_decided', 'approval.expired', 'run.finished'].includes(error.code)) return
     output.remark(`${printableLine(step)} of ${run} could not be decided: ${error.code}: ${error.message}`)
-    output.remark(`  ${error.remediation}`, `  orrery runs approve ${run} ${printableLine(step)}`)
+    output.remark(`  ${error.remediation}`, `  ${deciding(approval)[0]}`)
   }
 }

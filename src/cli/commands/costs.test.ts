@@ -21,6 +21,7 @@ test('costs are shown by what they are asked by, with what they are in money', a
         unpriced: 1,
       }),
       item('free', { costs: [] }),
+      item('', { calls: 5 }),
     ],
     more: true,
   }
@@ -39,6 +40,7 @@ test('costs are shown by what they are asked by, with what they are in money', a
   expect(cli.out).toMatch(/default +report +2 +30 +4 +1\.50 USD/)
   expect(cli.out).toMatch(/nightly .* 0\.00012 EUR \+ 0\.00 USD/)
   expect(cli.out).toMatch(/free .* -/)
+  expect(cli.out).toMatch(/default +- +5 /)
   expect(cli.err).toContain('More are not shown')
   expect(cli.err).toContain('The price of some calls is not known')
 })

@@ -51,7 +51,7 @@ export async function listCosts(deps: CliDeps, output: Output, flags: CostFlags)
     ],
     costs.items.map((item) => [
       ...(by === 'namespace' ? [] : [{ text: item.namespace }]),
-      { text: printableLine(item.name) },
+      { text: printableLine(item.name) || '-' },
       { text: String(item.calls) },
       { text: String(item.inputTokens) },
       { text: String(item.outputTokens) },
