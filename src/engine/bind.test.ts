@@ -147,6 +147,23 @@ describe('binding', () => {
     expect(asked.filter((name) => name === 'find_resource_versions')).toHaveLength(1)
   })
 
+  test('gives nobody a workflow of a namespace that they may not see because somebody else who may has bound it', async () => {
+    await apply(
+      GPT,
+      doc('Workflow', 'hidden', { steps: [{ name: 'a', command: ['true'] }] }, 'ops'),
+      doc('Tool', 'peek', { type: 'workflow', description: 'x', workflow: 'ops/hidden' }),
+      agent('writer', { tools: ['peek'] }),
+    )
+    const hash = await put(ASK)
+    const { definition } = await create(hash)
+    const limited: Caller = { ...ADMIN, organisation: 'default', namespaces: ['default'] }
+    expect(await failed(create(hash, limited))).toMatchObject({
+      code: 'resource.not_found',
+      evidence: { kind: 'Workflow', name: 'ops/hidden' },
+    })
+    expect((await create(hash, { ...limited, namespaces: ['default', 'ops'] })).definition).toBe(definition)
+  })
+
   test('is the same on every server, and for whoever asks', async () => {
     await apply(GPT, agent('writer', { delegates: ['editor'] }), agent('editor'))
     const hash = await put(ASK)
@@ -158,7 +175,7 @@ describe('binding', () => {
   test('the workflow is not found by its name as it was bound', async () => {
     await apply(GPT, agent('writer'))
     const hash = await put(ASK)
-    await create(hash)
+    const { runId: former } = await create(hash)
     await apply(agent('writer', { instructions: 'Changed.' }))
     const above = await rig.start(engine, await put([{ name: 'below', workflow: 'w' }], 'above'))
     await engine.tick()
@@ -169,7 +186,7 @@ describe('binding', () => {
       cursor: null,
       limit: 10,
     })
-    const below = items.find((run) => run.id !== above)
+    const below = items.find((run) => run.id !== above && run.id !== former)
     const { definition } = await engine.getRun(ADMIN, below?.id ?? '')
     expect((await boundOf(definition))?.agents['writer']?.instructions).toBe('Changed.')
   })

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { boundOf, contentOf, definitionOfAgent, type Roots } from '../domain/agents/gathered.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { plainNamespace, type Reach } from '../domain/tenancy.ts'
+import { isWithin, plainNamespace, type Reach } from '../domain/tenancy.ts'
 import type { Definition } from '../domain/workflow.ts'
 import type { Db, Queryable } from '../store/db.ts'
 import { canonicalJson, definitionHash, keepDefinition } from '../store/definitions/put-definition.ts'
@@ -39,7 +39,11 @@ export function createBinder(deps: { db: Db; definitions: DefinitionCache }): Bi
     async bind({ hash, definition, isOpen }, { sees, on = deps.db }) {
       if (!isOpen) return { hash, remarks: NO_REMARKS }
       const former = known.get(hash)
-      if (former && (await stillHolds(on, former.seen))) return former
+      // Who bound it before may have seen more.
+      const isSeen = former?.seen.every(
+        (one) => one.namespace === definition.namespace || isWithin(sees, one.namespace),
+      )
+      if (former && isSeen && (await stillHolds(on, former.seen))) return former
       const inputsOf = async (of: string) => (await deps.definitions.get(of, on)).definition.inputs
       const gathering = await gather({ on, sees, inputsOf }, definition)
       const binding = { hash: await keep(on, definition, gathering), remarks: gathering.remarks }
