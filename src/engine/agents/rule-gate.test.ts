@@ -204,6 +204,16 @@ describe('a call', () => {
     expect(await said(gives(below))).toBe('allow by agent/writer')
     expect(await said(gives(top))).toBe('deny by policy/support')
   })
+
+  test('counts the runs that calls before it in the same turn are to begin', async () => {
+    await declare('Policy', 'few', { delegation: { maxRuns: 2 } })
+    const spec = { ...WRITER, delegates: ['reader'], handoffs: ['lead'] }
+    const gives = (more: Partial<AskedCall> = {}) =>
+      callOf({ tool: 'ask_reader', target: { of: 'agent', name: 'reader' }, ...more }, spec)
+    const hands = gives({ tool: 'hand_over_to_lead', target: { of: 'handoff', name: 'lead' } })
+    const verdicts = await gate.calls(rig.db, [gives(), hands, gives(), gives(), gives({ runId: 'run_2' }), callOf()])
+    expect(verdicts.map(({ verdict }) => verdict)).toEqual(['allow', 'allow', 'allow', 'deny', 'allow', 'approval'])
+  })
 })
 
 describe('a model', () => {

@@ -67,7 +67,16 @@ export class RuleGate implements Gate {
   /** The verdicts with all that was looked at; nothing is counted and nothing written. */
   async judge(on: Queryable, asked: readonly AskedCall[]): Promise<Judged[]> {
     const { rulesOf, factsOf } = await this.#rules(on, asked)
-    return asked.map((call) => judgeCall(rulesOf(call.namespace), call, factsOf(call)))
+    // What was allowed before in the same question begins runs too, which are not there yet.
+    const begun = new Map<string | null, number>()
+    return asked.map((call) => {
+      const facts = factsOf(call)
+      const before = begun.get(call.runId) ?? 0
+      const judged = judgeCall(rulesOf(call.namespace), call, { ...facts, runsBelow: facts.runsBelow + before })
+      const begins = call.target !== null && call.target.of !== 'handoff' && judged.verdict.verdict !== 'deny'
+      if (begins) begun.set(call.runId, before + 1)
+      return judged
+    })
   }
 
   async models(on: Queryable, asked: readonly AskedModel[]): Promise<ModelWord[]> {
