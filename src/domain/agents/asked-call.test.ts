@@ -3,8 +3,10 @@ import type { JsonObject } from '../../base/json.ts'
 import { readAgent } from '../kinds/agent.ts'
 import { readMcpServer } from '../kinds/mcp-server.ts'
 import { readTool } from '../kinds/tool.ts'
-import { boundOf } from '../testing/definitions.ts'
-import { askedCallOf } from './asked-call.ts'
+import { agentNode, boundOf, definitionOf } from '../testing/definitions.ts'
+import type { WorkflowNode } from '../workflow.ts'
+import type { OperationClass } from './verdict.ts'
+import { askedCallOf, isOfStep } from './asked-call.ts'
 
 const program = (more: JsonObject = {}) =>
   readTool({ type: 'command', description: 'x', command: { argv: ['true'] }, ...more })
@@ -35,12 +37,16 @@ const bound = boundOf({
     notes: readTool({ type: 'mcp', description: 'x', mcp: { server: 'files', tool: 'list' } }),
   },
   mcpServers: {
-    files: readMcpServer({ transport: 'stdio', stdio: { command: 'x' } }),
+    files: readMcpServer({
+      transport: 'stdio',
+      stdio: { command: 'x' },
+      tools: { operation: 'read', overrides: [{ match: 'read_secret', operation: 'admin' }] },
+    }),
     tickets: readMcpServer({ transport: 'http', http: { url: 'https://tickets.example/mcp' } }),
   },
 })
-const asked = (tool: string, agent: string | null = 'writer') =>
-  askedCallOf({ namespace: 'default', name: 'report', bound }, 'run_1', { agent, tool, operation: 'read', input: {} })
+const asked = (tool: string, agent: string | null = 'writer', operation: OperationClass = 'read') =>
+  askedCallOf({ namespace: 'default', name: 'report', bound }, 'run_1', { agent, tool, operation, input: {} })
 
 describe('what the rules are asked about a call', () => {
   test('comes from the definition where it knows better than the worker', () => {
@@ -73,6 +79,40 @@ describe('what the rules are asked about a call', () => {
     ['slack', false, null],
   ])('%s is offered: %s, given by %s', ([tool, isOffered, given]) => {
     expect(asked(tool).own).toMatchObject({ isOffered, given })
+  })
+
+  test.for<[tool: string, said: OperationClass, is: OperationClass]>([
+    ['tickets.close', 'read', 'write'],
+    ['tickets.close', 'delete', 'delete'],
+    ['files.read_file', 'write', 'read'],
+    ['files.read_file', 'delete', 'delete'],
+    ['files.read_secret', 'read', 'admin'],
+    ['diary.write', 'read', 'write'],
+    ['diary.read', 'write', 'read'],
+    ['ask_reader', 'read', 'write'],
+    ['hand_over_to_lead', 'admin', 'read'],
+  ])('of %s the worker says %s, and it is %s', ([tool, said, is]) => {
+    expect(asked(tool, 'writer', said).operation).toBe(is)
+  })
+
+  test('is only what the step itself may ask for', () => {
+    const [write] = definitionOf([agentNode('write')]).nodes
+    if (!write) throw new Error('it has a step')
+    const nodes: WorkflowNode[] = [
+      write,
+      { ...write, kind: 'tool', tool: 'pay', with: {} },
+      { ...write, kind: 'route', model: 'gpt', question: 'q', options: [], fallback: null },
+    ]
+    const call = { kind: 'tool_asked', call: 'c', turn: 1, operation: 'read', input: {}, repeatable: true } as const
+    const model = { kind: 'model_asked', call: 'c', turn: 1, purpose: 'turn', endpoint: 'gpt' } as const
+    const tokens = { input: 1, output: 1 }
+    const calls = (node: number, agent: string, tool: string) => isOfStep(nodes[node], bound, { ...call, agent, tool })
+    const asks = (node: number, agent: string) => isOfStep(nodes[node], bound, { ...model, agent, tokens })
+    expect(['writer', 'lead', 'reader', ''].map((agent) => calls(0, agent, 'pay'))).toEqual([true, true, false, false])
+    expect(['writer', 'lead', 'reader', ''].map((agent) => asks(0, agent))).toEqual([true, true, false, false])
+    expect([calls(1, '', 'pay'), calls(1, '', 'loose'), asks(1, '')]).toEqual([true, false, false])
+    expect([calls(2, '', 'pay'), asks(2, '')]).toEqual([false, true])
+    expect(isOfStep(undefined, bound, { ...call, agent: 'writer', tool: 'pay' })).toBe(false)
   })
 
   test('says who is given work', () => {

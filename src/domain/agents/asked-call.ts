@@ -1,9 +1,13 @@
 import type { AgentSpec } from '../kinds/agent.ts'
+import { traitsOf } from '../kinds/mcp-server.ts'
 import { isolationOf } from '../kinds/tool.ts'
 import { fitsName } from '../name-pattern.ts'
+import type { WorkflowNode } from '../workflow.ts'
 import type { Bound } from './bound.ts'
 import type { WorkerEntry } from './journal.ts'
-import type { AskedCall, CallTarget, OwnRules } from './verdict.ts'
+import { MEMORY_TOOLS } from './memory-tools.ts'
+import { speakersOf } from './step-needs.ts'
+import type { AskedCall, CallTarget, OperationClass, OwnRules } from './verdict.ts'
 
 /** The tool by which an agent gives work to another one, and the one by which it hands the conversation over. */
 export const askToolOf = (agent: string): string => `ask_${agent}`
@@ -46,8 +50,43 @@ export interface AskingDefinition {
 }
 
 /**
- * What the rules are asked about a call that a worker wants to make. What the definition knows is not taken from the worker: the class of a tool of its
- * own, who gets the work, and what the agent's spec says; an agent that the definition does not have has no rules of its own, and is denied.
+ * Whether a step itself may ask for this at all: an agent's for those who speak in it, a tool's for its tool, a route's for a model. Pure.
+ */
+export function isOfStep(
+  node: WorkflowNode | undefined,
+  bound: Bound | undefined,
+  entry: Extract<WorkerEntry, { kind: 'tool_asked' | 'model_asked' }>,
+): boolean {
+  switch (node?.kind) {
+    case 'agent':
+      return speakersOf(node.agent, bound).includes(entry.agent)
+    case 'tool':
+      return entry.kind === 'tool_asked' && entry.tool === node.tool
+    case 'route':
+      return entry.kind === 'model_asked'
+    default:
+      return false
+  }
+}
+
+/** The class of a tool as the definition has it; as the worker says where only that knows. Pure. */
+function operationOf(bound: Bound | undefined, spec: AgentSpec | undefined, tool: string, said: OperationClass) {
+  const known = bound?.tools[tool]
+  if (known) return known.operation
+  const by = spec && offeredBy(spec, tool)
+  const at = tool.indexOf('.')
+  if (by === 'delegates') return 'write'
+  if (by === 'handoffs') return 'read'
+  if (by === 'memories')
+    return Object.entries(MEMORY_TOOLS).find(([grant]) => grant === tool.slice(at + 1))?.[1].operation ?? said
+  const server = by === 'mcpServers' ? bound?.mcpServers[tool.slice(0, at)] : undefined
+  // What its server says of itself only the worker has heard, and it can but make a class stricter.
+  return server ? traitsOf(tool.slice(at + 1), { destructiveHint: said === 'delete' }, server).operation : said
+}
+
+/**
+ * What the rules are asked about a call that a worker wants to make. What the definition knows is not taken from the worker: the class of a tool,
+ * who gets the work, and what the agent's spec says; an agent that the definition does not have has no rules of its own, and is denied.
  */
 export function askedCallOf(
   { namespace, name: workflow, bound }: AskingDefinition,
@@ -62,14 +101,13 @@ export function askedCallOf(
   },
 ): AskedCall {
   const spec = agent === null ? undefined : bound?.agents[agent]?.spec
-  const known = bound?.tools[tool]
   return {
     namespace,
     workflow,
     runId,
     agent,
     tool,
-    operation: known?.operation ?? operation,
+    operation: operationOf(bound, spec, tool, operation),
     input,
     own: spec ? ownRulesOf(spec, tool) : null,
     target: targetOf(bound, spec, tool),

@@ -28,7 +28,7 @@ export function needsOfStep(node: AgentNode | ToolNode | RouteNode, bound: Bound
     const secrets = secretsOf({ tools: [node.tool], servers: serversOf([node.tool], bound) }, bound)
     return { agents: [], endpoints: [], firstEndpoints: [], secrets, firstSecrets: secrets }
   }
-  const agents = speakers(node.agent, bound)
+  const agents = speakersOf(node.agent, bound)
   const specs = agents.flatMap((name) => bound.agents[name]?.spec ?? [])
   const tools = [...new Set(specs.flatMap((spec) => spec.tools ?? []))]
   const servers = specs.flatMap((spec) => spec.mcpServers ?? [])
@@ -53,9 +53,10 @@ export function needsOfStep(node: AgentNode | ToolNode | RouteNode, bound: Bound
   }
 }
 
-function speakers(first: string, bound: Bound): string[] {
+/** The agent of a step, and all that the conversation may be handed over to. */
+export function speakersOf(first: string, bound: Bound | undefined): string[] {
   const found = new Set([first])
-  for (const name of found) for (const other of bound.agents[name]?.spec.handoffs ?? []) found.add(other)
+  for (const name of found) for (const other of bound?.agents[name]?.spec.handoffs ?? []) found.add(other)
   return [...found]
 }
 

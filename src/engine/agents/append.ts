@@ -1,9 +1,9 @@
 import { derivedId } from '../../base/ids.ts'
 import type { AppendRequest, AppendResponse } from '../../contract/exchange.ts'
 import type { JournalEntry, WorkerEntry } from '../../domain/agents/journal.ts'
-import { askedCallOf } from '../../domain/agents/asked-call.ts'
+import { askedCallOf, isOfStep } from '../../domain/agents/asked-call.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
-import { Failure, failureRecord } from '../../domain/failure.ts'
+import { Failure, type FailureRecord, failureRecord } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { displayName } from '../../domain/step.ts'
 import { type Definition, isJournaled } from '../../domain/workflow.ts'
@@ -122,17 +122,20 @@ export class Appender {
   /** The rules' word on each call that is asked. */
   async #judge(tx: Queryable, live: readonly { item: Item }[]): Promise<Map<WorkerEntry, Verdict>> {
     const { gate } = this.#ctx
-    const asked = live.flatMap(({ item }) =>
+    const all = live.flatMap(({ item }) =>
       item.entries.flatMap((entry) => (entry.kind === 'tool_asked' ? [{ item, entry }] : [])),
     )
-    if (asked.length === 0) return new Map()
+    const asked = all.filter(({ item, entry }) => isOwn(item, entry))
+    const word = new Map<WorkerEntry, Verdict>(all.map(({ item, entry }) => [entry, notItsTool(item, entry)]))
+    if (asked.length === 0) return word
     const verdicts = await gate.calls(
       tx,
       asked.map(({ item, entry }) =>
         askedCallOf(item.definition, item.runId, { ...entry, agent: agentIn(item, entry.agent) }),
       ),
     )
-    return new Map(asked.map(({ entry }, i) => [entry, verdicts[i] ?? noWord(entry)]))
+    for (const [i, { entry }] of asked.entries()) word.set(entry, verdicts[i] ?? noWord(entry))
+    return word
   }
 
   /** Counts what calls of models that have ended took. */
@@ -177,16 +180,19 @@ export class Appender {
       const entry = item.entries.at(-1)
       return entry?.kind === 'model_asked' ? [{ item, activation, entry }] : []
     })
-    if (asked.length === 0) return refusals
+    const own = asked.filter(({ item, entry }) => isOwn(item, entry))
+    for (const { item, entry } of asked)
+      if (!isOwn(item, entry)) refusals.set(item, { failure: notItsModel(item, entry), park: null })
+    if (own.length === 0) return refusals
     const word = await gate.models(
       tx,
-      asked.map(({ item, entry }) => ({
+      own.map(({ item, entry }) => ({
         ...whoSpends(item, entry),
         agent: agentIn(item, entry.agent),
         runId: item.runId,
       })),
     )
-    const allowed = asked.flatMap((one, i) => {
+    const allowed = own.flatMap((one, i) => {
       const { failure, caps } = word[i] ?? noModelWord(one.entry)
       if (!failure) return [{ ...one, caps }]
       refusals.set(one.item, { failure, park: null })
@@ -231,6 +237,24 @@ const whoSpends = ({ definition }: Item, { agent, endpoint }: Entry<'model_asked
 /** Null when a step calls the tool by itself. */
 const agentIn = ({ definition, node }: Item, agent: string): string | null =>
   definition.nodes[node]?.kind === 'agent' ? agent : null
+
+/** What is none of the step's own is not even asked about. */
+const isOwn = ({ definition, node }: Item, entry: Entry<'tool_asked' | 'model_asked'>): boolean =>
+  isOfStep(definition.nodes[node], definition.bound, entry)
+
+const notItsTool = ({ definition, node }: Item, { agent, tool }: Entry<'tool_asked'>): Verdict => ({
+  verdict: 'deny',
+  code: 'tool.permission_denied',
+  rule: agent === '' ? 'default' : `agent/${agent}`,
+  reason: `step ${definition.nodes[node]?.name ?? ''} makes no calls of ${tool}${agent === '' ? '' : ` for agent ${agent}`}`,
+  remediation: `Name the agent in the step or among the handoffs of its agent, or call ${tool} in a step of its own.`,
+})
+
+const notItsModel = ({ definition, node }: Item, { agent, endpoint }: Entry<'model_asked'>): FailureRecord =>
+  failureRecord('policy.denied', `asking ${endpoint} in step ${definition.nodes[node]?.name ?? ''}`, {
+    evidence: { rule: 'default', reason: `nobody of the name '${agent}' speaks in this step`, endpoint },
+    remediation: 'Name the agent in the step or among the handoffs of its agent.',
+  })
 
 /** A gate that says nothing of a call has not allowed it. */
 const noWord = ({ tool }: Entry<'tool_asked'>): Verdict => ({

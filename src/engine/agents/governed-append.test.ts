@@ -48,7 +48,7 @@ async function declare(kind: string, name: string, spec: JsonObject): Promise<vo
 }
 const append = (...entries: WorkerEntry[]) =>
   engine.append(WORKER, { session: worker.session, step: a.step, fence: a.fence, n: ++n, entries })
-const modelAsked = (call: string, tokens: number): WorkerEntry => ({
+const modelAsked = (call: string, tokens: number): Extract<WorkerEntry, { kind: 'model_asked' }> => ({
   kind: 'model_asked',
   call,
   turn: 1,
@@ -90,9 +90,25 @@ describe('what an attempt is about to do', () => {
     await declare('Policy', 'no-deletes', { tools: { denied: [{ tools: ['*'], operations: ['delete'] }] } })
     expect(await ask('pay', { operation: 'read' })).toMatchObject({ verdict: { rule: 'policy/no-deletes' } })
     expect(await ask('slack')).toMatchObject({ verdict: { code: 'tool.permission_denied', rule: 'agent/writer' } })
-    expect(await ask('look', { agent: 'stranger' })).toMatchObject({
-      verdict: { code: 'tool.permission_denied', reason: 'the workflow has no agent stranger' },
-    })
+  })
+
+  test('is denied when nobody of the name speaks in the step, though it be an agent of the run', async () => {
+    for (const agent of ['stranger', 'reader']) {
+      expect(await ask('look', { agent })).toMatchObject({
+        verdict: {
+          code: 'tool.permission_denied',
+          rule: `agent/${agent}`,
+          reason: expect.stringContaining(`makes no calls of look for agent ${agent}`),
+          remediation: expect.stringContaining('handoffs'),
+        },
+      })
+      const { refused } = await append({ ...modelAsked('m1', 10), agent })
+      expect(refused).toMatchObject({
+        failure: { code: 'policy.denied', evidence: { reason: `nobody of the name '${agent}' speaks in this step` } },
+        park: null,
+      })
+    }
+    expect(await kinds()).toEqual(['tool_asked', 'verdict', 'tool_asked', 'verdict'])
   })
 
   test('by giving work away is asked of the policies on delegation', async () => {

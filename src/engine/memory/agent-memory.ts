@@ -1,8 +1,8 @@
 import { Redactor } from '../../base/redact.ts'
 import type { Json, JsonObject } from '../../base/json.ts'
 import type { MemoryRequest, MemoryResponse } from '../../contract/exchange.ts'
-import type { Bound } from '../../domain/agents/bound.ts'
 import { MEMORY_TOOLS } from '../../domain/agents/memory-tools.ts'
+import { speakersOf } from '../../domain/agents/step-needs.ts'
 import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure } from '../../domain/failure.ts'
 import { FAILURES } from '../../domain/failures.ts'
@@ -11,7 +11,7 @@ import { readModelEndpoint, secretsOfEndpoint } from '../../domain/kinds/model-e
 import type { MemorySpec } from '../../domain/kinds/memory.ts'
 import { isObject } from '../../domain/placed-problem.ts'
 import type { SecretRef } from '../../domain/secrets.ts'
-import type { AgentNode, Definition } from '../../domain/workflow.ts'
+import type { Definition } from '../../domain/workflow.ts'
 import { findTopRun } from '../../store/memory/memory-calls.ts'
 import { findResources } from '../../store/resources/read-resources.ts'
 import type { EngineContext } from '../context.ts'
@@ -163,7 +163,7 @@ function grantedOf(
   { agent, memory, operation }: Pick<MemoryRequest, 'agent' | 'memory' | 'operation'>,
 ): MemorySpec {
   const step = nodes[node]
-  const isOurs = step?.kind === 'agent' && agentsOf(step, bound).has(agent)
+  const isOurs = step?.kind === 'agent' && speakersOf(step.agent, bound).includes(agent)
   const grant = isOurs ? bound?.agents[agent]?.spec.memories?.find(({ name }) => name === memory) : undefined
   const spec = bound?.memories[memory]
   if (grant?.allow.includes(operation) && spec) return spec
@@ -171,13 +171,6 @@ function grantedOf(
     evidence: { rule: `agent/${agent}`, memory, operation, granted: grant?.allow ?? [] },
     remediation: `Grant it in the spec of agent ${agent}: memories: [{ name: ${memory}, allow: [${operation}] }].`,
   })
-}
-
-/** The agent of a step, and all that the conversation may have been handed over to. */
-function agentsOf(step: AgentNode, bound: Bound | undefined): Set<string> {
-  const reached = new Set([step.agent])
-  for (const name of reached) for (const next of bound?.agents[name]?.spec.handoffs ?? []) reached.add(next)
-  return reached
 }
 
 /** Every `{ secret, key }` in what a definition is bound to. */
