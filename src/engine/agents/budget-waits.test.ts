@@ -114,6 +114,38 @@ describe('a step of an agent whose next call does not fit', () => {
     expect(await append(a, 1, asked('m2', 50))).toMatchObject({ refused: null })
   })
 
+  test.for<[what: string, change: () => Promise<unknown>]>([
+    ['raised', () => limit(200)],
+    [
+      'deleted',
+      () =>
+        engine.resources.remove(
+          ADMIN,
+          { kind: 'Budget', namespace: 'default', name: 'team' },
+          { precondition: { match: null, absent: false }, dryRun: false },
+        ),
+    ],
+  ])('goes on also when it was leased and refused while the budget was being %s', async ([, change]) => {
+    await limit(100)
+    const { runId, a } = await begun()
+    const { refused } = await append(a, 1, asked('m1', 150))
+    if (!refused?.park) throw new Error('it was let through')
+    const on = refused.park
+    let wakes = 0
+    rig.faults.before = async (name) => {
+      if (name !== 'wake_budgets' || ++wakes < 2) return
+      // As if it had been leased behind the first word, and refused by what was still there.
+      delete rig.faults.before
+      await rig.db.query(`update step set leased_at = clock_now() + interval '1 ms' where run_id = $1`, [runId])
+      await worker.report(a, { kind: 'parked', on })
+      expect(await rig.states(runId)).toEqual({ write: 'waiting' })
+    }
+    await change()
+    await rig.advance(10)
+    await engine.tick()
+    expect((await worker.pollFirst()).fence).toBe(2)
+  })
+
   test('goes on at once when the budget is deleted', async () => {
     const { runId } = await waiting({ window: 'run' })
     expect((await stepOf(runId)).reason).toMatchObject({

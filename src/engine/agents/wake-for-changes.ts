@@ -10,7 +10,7 @@ const PRICING: readonly KindName[] = ['ModelEndpoint', 'PriceTable']
 
 /**
  * Lets steps look again that wait for budgets which were changed or deleted, or whose calls have other prices now. In the transaction of the change: it
- * cannot be forgotten. Whether they may go on is decided when they ask. Gives how many wait.
+ * cannot be forgotten; and once more after it: who was leased and refused while it was open would else wait for what is there already. Whether they may go on is decided when they ask. Gives how many wait.
  */
 export async function wakeForChanges(
   tx: Queryable,

@@ -169,16 +169,15 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         for (const { definition } of documents)
           if (definition) await putDefinition(db, versionless(definition), { standalone: false })
       let woken = 0
+      let changed: ResourceDocument[] = []
       const answer = await db.transaction(async (tx): Promise<ApplyResponse> => {
         const clock = await lockResourceClock(tx)
         const all = await planAll(tx, documents, { precondition, dryRun })
         const versions = dryRun ? new Map<Written, number>() : await writeAll(tx, caller, all, clock.version)
-        woken = dryRun
-          ? 0
-          : await wakeForChanges(
-              tx,
-              all.filter(({ plan }) => plan.outcome !== 'unchanged').map(({ document }) => document),
-            )
+        changed = dryRun
+          ? []
+          : all.filter(({ plan }) => plan.outcome !== 'unchanged').map(({ document }) => document)
+        woken = await wakeForChanges(tx, changed)
         return {
           dryRun,
           resources: all.map((written) => {
@@ -196,6 +195,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         }
       })
       if (!dryRun) feed.wake()
+      woken += await wakeForChanges(db, changed)
       if (woken > 0) ctx.tickWithin(0)
       const warnings = await danglingNames(db, documents)
       return warnings.length === 0 ? answer : { ...answer, warnings }
@@ -245,6 +245,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
       })
       if (!row) throw await notFound(caller, ref)
       feed.wake()
+      if (!dryRun) woken += await wakeForChanges(db, [ref])
       if (woken > 0) ctx.tickWithin(0)
       return viewResource(row)
     },
