@@ -19,7 +19,8 @@ export function randomWorkflow(
   const steps = Array.from({ length: size }, (_, i) => randomStep(dice, i, waits))
   if (waits && dice.chance(0.5)) steps.push(...randomRing(dice, size))
   // What takes turns stays as it is: its ways and conditions belong together.
-  if (agents) for (const [i, step] of steps.slice(0, size).entries()) if (dice.chance(0.6)) steps[i] = ofAgent(dice, step)
+  if (agents)
+    for (const [i, step] of steps.slice(0, size).entries()) if (dice.chance(0.6)) steps[i] = ofAgent(dice, step)
   const compiled = compileWorkflow({
     apiVersion: 'orrery.dev/v1',
     kind: 'Workflow',

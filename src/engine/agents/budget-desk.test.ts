@@ -264,3 +264,18 @@ describe('the doctor', () => {
     expect((await rows()).find((row) => row.subject === 'default/near')?.message).toContain('its calls wait or fail')
   })
 })
+
+test('a budget that a later build wrote keeps nobody from the others, nor from what the upkeep does', async () => {
+  await declare('Budget', 'later', { window: 'day', limits: { tokens: 1_000 } })
+  await declare('Budget', 'team', { window: 'day', limits: { tokens: 1_000 } })
+  await declare('Agent', 'writer', agent)
+  await rig.db.query(
+    `update resource set spec = '{"from": "the future"}', resource_version = resource_version + 100 where name = 'later'`,
+  )
+  await spend(900)
+  await upkeep()
+  expect(measured).toMatchObject({ 'orrery_budgets near': 1 })
+  expect((await get('Budget', 'team')).status.usage).toMatchObject({ tokens: 900 })
+  expect((await get('Agent', 'writer')).kind).toBe('Agent')
+  expect(rig.logged.map(({ message }) => message)).toContain('budget cannot be read')
+})

@@ -11,7 +11,7 @@ import type { StepFacts } from '../../domain/reasons/step-reason.ts'
 import { findNotedAlerts } from '../../store/budgets/alerts.ts'
 import { type Count, countWindows, pruneCounters } from '../../store/budgets/counters.ts'
 import { sweepHolds } from '../../store/budgets/holds.ts'
-import { listBudgets } from '../../store/budgets/live-budgets.ts'
+import { type LiveBudget, listBudgets } from '../../store/budgets/live-budgets.ts'
 import { findOrigins } from '../../store/budgets/origins.ts'
 import { pruneSpending, sumCosts } from '../../store/budgets/spending.ts'
 import type { Queryable } from '../../store/db.ts'
@@ -21,7 +21,7 @@ import type { EngineContext } from '../context.ts'
 import type { Caller } from '../engine.ts'
 import { reach, reachWithin } from '../visible.ts'
 import type { Accountant } from './accountant.ts'
-import { type Budget, budgetName, type OpenWindow, readLive, shownBudget, windowAt } from './budget-windows.ts'
+import { type Budget, budgetName, type OpenWindow, readThose, shownBudget, windowAt } from './budget-windows.ts'
 import { PriceBook } from './price-book.ts'
 
 /** A budget with what is in its window at the moment. */
@@ -90,7 +90,7 @@ export class BudgetDesk {
     let most = 0
     for (let after: { namespace: string; name: string } | null = null; ;) {
       const { now, budgets: live } = await listBudgets(db, null, { after, limit: LOCKED_AT_ONCE })
-      const windows = live.map(readLive).flatMap((budget) => {
+      const windows = this.#read(live).flatMap((budget) => {
         const window = windowAt(budget, now.getTime(), null)
         return window ? [{ budget, window }] : []
       })
@@ -148,9 +148,16 @@ export class BudgetDesk {
     )
   }
 
+  /** What is looked at does not end with one that cannot be read. */
+  #read(live: readonly LiveBudget[]): Budget[] {
+    return readThose(live, (budget, error) =>
+      this.#ctx.log.warn('budget cannot be read', { budget: shownBudget(budget), error: String(error).slice(0, 500) }),
+    )
+  }
+
   async #used(on: Queryable, namespaces: readonly string[] | null, rootRun: string | null = null): Promise<Used[]> {
     const { now, budgets: live } = await listBudgets(on, namespaces, { after: null, limit: LIMITS.budgetsMax })
-    const budgets = live.map(readLive).map((budget) => ({ budget, window: windowAt(budget, now.getTime(), rootRun) }))
+    const budgets = this.#read(live).map((budget) => ({ budget, window: windowAt(budget, now.getTime(), rootRun) }))
     const waiting = budgets.length === 0 ? new Map<string, number>() : await countBudgetWaiters(on)
     const counts = new Map(
       (

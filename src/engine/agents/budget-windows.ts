@@ -58,6 +58,20 @@ export function readLive({ uid, namespace, name, version, spec }: LiveBudget): B
   return { uid, namespace, name, version, ...known }
 }
 
+/** Those of which this build can make something; `unread` of one that a later build wrote. Whoever lets calls pass reads them one by one, and fails. */
+export const readThose = (
+  live: readonly LiveBudget[],
+  unread: (budget: LiveBudget, error: unknown) => void,
+): Budget[] =>
+  live.flatMap((one) => {
+    try {
+      return [readLive(one)]
+    } catch (error) {
+      unread(one, error)
+      return []
+    }
+  })
+
 /** Pure: the window of a budget at a moment; of a run's window the one of that run. Null: of no run, where it needs one. */
 export function windowAt(budget: Budget, now: number, rootRun: string | null): OpenWindow | null {
   const { uid, namespace, spec, fingerprint } = budget

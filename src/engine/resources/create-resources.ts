@@ -174,9 +174,7 @@ export function createResources(ctx: EngineContext): ResourceEngine {
         const clock = await lockResourceClock(tx)
         const all = await planAll(tx, documents, { precondition, dryRun })
         const versions = dryRun ? new Map<Written, number>() : await writeAll(tx, caller, all, clock.version)
-        changed = dryRun
-          ? []
-          : all.filter(({ plan }) => plan.outcome !== 'unchanged').map(({ document }) => document)
+        changed = dryRun ? [] : all.filter(({ plan }) => plan.outcome !== 'unchanged').map(({ document }) => document)
         woken = await wakeForChanges(tx, changed)
         return {
           dryRun,
