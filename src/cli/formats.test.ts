@@ -10,6 +10,7 @@ import { isFormatOption } from './program/options.ts'
 /** Commands without -o for a format, with the reason. */
 const WITHOUT: Record<string, string> = {
   completion: 'prints a script',
+  'mcp serve': 'speaks the protocol on its standard output',
   help: 'prints a page of the manual',
   'runs skip': '--output is the output of the step',
   'artifacts get': '-o names the file',

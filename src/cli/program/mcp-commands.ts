@@ -10,8 +10,8 @@ export function addMcp(program: Command, { deps, output, done }: ProgramOptions)
     .description('Lists the MCP servers that were declared and tries them from here, or serves Orrery to MCP clients.')
     .addHelpText('after', examples('orrery mcp list', 'orrery mcp tools files -f servers.yaml', 'orrery mcp serve'))
   const namespace = ['-n, --namespace <name>', 'namespace of the server (default "default")'] as const
-  const use = (command: Command): Command =>
-    withServer(command, 'name')
+  const use = (command: Command, ...names: 'name'[]): Command =>
+    withServer(command, ...names)
       .option(...namespace)
       .addOption(many('-f, --file <path>', 'take it from a manifest instead of a server; may be given several times'))
       .addOption(
@@ -35,6 +35,7 @@ export function addMcp(program: Command, { deps, output, done }: ProgramOptions)
     mcp
       .command('tools')
       .description('Lists the tools that agents would be offered. A program is started on this machine, as this user.'),
+    'name',
   )
     .argument('<name>', 'name of the MCP server')
     .addHelpText(

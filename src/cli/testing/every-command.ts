@@ -31,6 +31,8 @@ function programOf(): Command {
 /** Every command of the program that does something, hidden ones left out. */
 export const everyCommand = (): Leaf[] => leavesOf(programOf())
 
+const MCP_PROGRAM = new URL('../../agents/testing/mcp-program.ts', import.meta.url).pathname
+
 const FLOW = `apiVersion: orrery.dev/v1
 kind: Workflow
 metadata: { name: demo }
@@ -93,6 +95,8 @@ export const WORDS: Record<string, string[]> = {
   'memory ingest': ['notes', 'flow.yaml'],
   'memory delete': ['notes', 'customer/4711'],
   'memory check': ['notes'],
+  'mcp tools': ['demo'],
+  'mcp call': ['demo', 'echo', '--input', '{"text": "hello"}'],
   'models test': ['gpt'],
   'models ask': ['gpt', 'hello'],
   'token create': ['--name', 'ci', '--role', 'viewer'],
@@ -128,6 +132,13 @@ const MODEL: ResourceView = {
   kind: 'ModelEndpoint',
   metadata: { ...RESOURCE.metadata, name: 'gpt' },
   spec: { provider: 'ollama', model: 'llama3.2' },
+}
+
+/** A program that speaks the protocol, started when one of its tools is asked for. */
+const MCP_SERVER: ResourceView = {
+  ...RESOURCE,
+  kind: 'McpServer',
+  spec: { transport: 'stdio', stdio: { command: process.execPath, args: [MCP_PROGRAM, 'stdio'] } },
 }
 
 /** Of what the scripted client gives as the content of app.tar. */
@@ -198,11 +209,28 @@ export function demoWorld(): CliHarness {
     },
   ]
   client.resources = resourcesOf(RESOURCE)
-  const { list } = client.resources
+  const { list, get } = client.resources
+  client.resources.get = (ref) => (ref.kind === 'McpServer' ? Promise.resolve(MCP_SERVER) : get(ref))
   client.resources.list = async (kind, query) => ({
     ...(await list(kind, query)),
-    items: [kind === 'ModelEndpoint' ? MODEL : RESOURCE],
+    items: [kind === 'ModelEndpoint' ? MODEL : kind === 'McpServer' ? MCP_SERVER : RESOURCE],
   })
+  client.costs = {
+    by: 'agent',
+    items: [
+      {
+        namespace: 'default',
+        name: 'writer',
+        costs: [{ currency: 'USD', amount: 0.5 }],
+        calls: 2,
+        inputTokens: 100,
+        cachedInputTokens: 0,
+        outputTokens: 20,
+        unpriced: 0,
+      },
+    ],
+    more: false,
+  }
   client.modelEvents = [
     { type: 'text', text: 'Good day.' },
     { type: 'finished', result: modelResult() },

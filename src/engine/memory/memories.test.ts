@@ -26,7 +26,11 @@ beforeEach(() => {
       sources: NO_SOURCES,
       remember: () => {},
     },
-    metrics: { ...noMetrics, count: (name, _, labels) => void counted.push({ name, labels }) },
+    metrics: {
+      ...noMetrics,
+      count: (name, _, labels) => void counted.push({ name, labels }),
+      observe: (name, _, labels) => void counted.push({ name, labels }),
+    },
   })
 })
 
@@ -230,7 +234,21 @@ test('what is counted has a name in the table, with its labels', async () => {
   const mine = counted.filter(({ name }) => name.startsWith('orrery_memory'))
   expect(mine).toEqual([
     { name: 'orrery_memory_calls_total', labels: { operation: 'write', result: 'ok' } },
+    { name: 'orrery_memory_call_seconds', labels: { operation: 'write' } },
     { name: 'orrery_memory_calls_total', labels: { operation: 'read', result: 'ok' } },
+    { name: 'orrery_memory_call_seconds', labels: { operation: 'read' } },
   ])
   for (const { name } of mine) expect(Object.keys(METRICS)).toContain(name)
+})
+
+test('searches that fell back to words and entries whose time was over are counted', async () => {
+  await declare('ModelEndpoint', 'small', { provider: 'mock', model: 'm', mock: { replies: [{ text: 'x' }] } })
+  await declare('Memory', 'notes', { scope: 'shared', ttl: '1m', embedding: { endpoint: 'small' } })
+  await engine.memories.put(ADMIN, at(), 'k', { text: 'a red fox' })
+  await declare('ModelEndpoint', 'small', { provider: 'ollama', model: 'm', baseUrl: 'http://127.0.0.1:1', retry: 0 })
+  expect((await engine.memories.search(ADMIN, at(), { query: 'fox' })).warnings).toHaveLength(1)
+  expect(counted).toContainEqual({ name: 'orrery_memory_fallbacks_total', labels: undefined })
+  await rig.advance(120_000)
+  await engine.tick()
+  expect(counted).toContainEqual({ name: 'orrery_memory_pruned_total', labels: undefined })
 })
