@@ -737,12 +737,12 @@ export const FAILURES = {
     'What the provider answered stands with the failure: correct the request or the defaults of the endpoint.',
   ),
   'model.address_blocked': row(
-    'The address of the model may not be called',
+    'An address may not be called',
     424,
     'after-change',
     'operator',
     CONFIG,
-    'Correct spec.baseUrl. Private networks need allowPrivateAddresses: true; addresses of the metadata of a cloud and link-local ones are never called.',
+    'Correct the address of the model endpoint, tool, MCP server or memory that names it. Private networks need allowPrivateAddresses: true; addresses of the metadata of a cloud and link-local ones are never called.',
   ),
 
   // Agents

@@ -11,6 +11,7 @@ import {
   findTokenName,
   listApprovals as listRows,
 } from '../store/approvals/approvals.ts'
+import { findRun } from '../store/runs/read-runs.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
 import { type Settled, settleRun } from './settle.ts'
@@ -91,6 +92,7 @@ export async function decideApproval(
     throw new Failure('approval.not_eligible', doing, { evidence: { approvers: row.approvers, you: name } })
   if (row.state !== 'pending') throw decided(row, doing)
   const happening = happeningOf(row, { wish, by: name, doing })
+  if (wish.input) await checkArguments(ctx, row, { input: wish.input, doing })
   const settled = await settleRun(ctx, row.run_id, [happening])
   const after = (await findApproval(ctx.db, id, null)) ?? row
   if (!settled || settled.stale.length > 0) throw decided(after, doing)
@@ -116,6 +118,21 @@ const decided = (row: ApprovalRow, doing: string): Failure =>
   new Failure('approval.already_decided', doing, {
     evidence: { state: row.state, by: row.decided_by, at: iso(row.decided_at), comment: row.comment },
   })
+
+/** Other arguments of a call have to be such as its tool takes. What a tool of an MCP server takes is known to nobody but the worker that calls it. */
+async function checkArguments(
+  ctx: EngineContext,
+  { run_id: runId, tool }: ApprovalRow,
+  { input, doing }: { input: JsonObject; doing: string },
+): Promise<void> {
+  const run = await findRun(ctx.db, runId, null)
+  if (!run || tool === null) return
+  const { bound } = (await ctx.definitions.get(run.definition)).definition
+  const schema = bound && Object.hasOwn(bound.tools, tool) ? bound.tools[tool]?.inputSchema : undefined
+  if (!schema) return
+  const problems = validateJson(input, schema, { mode: 'plain', code: 'input.invalid', root: 'input' })
+  if (problems.length > 0) throw failureOfProblems(problems, doing)
+}
 
 /** What was given along with an approval, with the schema's defaults filled in. */
 function checkFields(row: ApprovalRow, given: JsonObject | null, doing: string): JsonObject | null {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { JsonObject } from '../../base/json.ts'
 import type { AppendResponse, Assignment } from '../../contract/exchange.ts'
 import { NO_DATA_RULES } from '../../domain/agents/data-rules.ts'
 import type { ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
@@ -7,6 +8,7 @@ import { noMetrics } from '../../base/metrics.ts'
 import { METRICS } from '../../telemetry/metric-names.ts'
 import { failureRecord } from '../../domain/failure.ts'
 import type { AgentSpec } from '../../domain/kinds/agent.ts'
+import type { ToolSpec } from '../../domain/kinds/tool.ts'
 import { parseResources } from '../../domain/kinds/documents.ts'
 import { agentNode, boundOf, NO_RETRY } from '../../domain/testing/definitions.ts'
 import { wakeBudgetWaiters } from '../../store/steps/budget-waits.ts'
@@ -151,9 +153,9 @@ const pending = async (runId: string) => {
 }
 const yes = { approved: true, comment: null, inputs: null }
 /** A step whose one call waits for a person. */
-async function waiting() {
+async function waiting(more = bound) {
   verdict = asking
-  const { runId, a } = await begun()
+  const { runId, a } = await begun({}, more)
   const { verdicts } = await append(a, 1, modelAsked('m1'), ...[])
   expect(verdicts).toEqual({})
   const answer = await append(a, 2, modelAnswered('m1'), toolAsked('c1'))
@@ -328,6 +330,18 @@ describe('an approval of a call', () => {
       entry: { kind: 'decided', call: 'c1', approval: id, state: 'approved', input: { to: 'y' } },
     })
     await expect(engine.decideApproval(ADMIN, id, yes)).rejects.toMatchObject({ code: 'approval.already_decided' })
+  })
+
+  test('takes no arguments that the tool does not, and stays open', async () => {
+    const inputSchema: JsonObject = { type: 'object', properties: { to: { type: 'string' } }, required: ['to'] }
+    const pay = { inputSchema } as ToolSpec // no other field of it is looked at
+    const { runId, id } = await waiting(boundOf({ ...bound, tools: { pay } }))
+    await expect(engine.decideApproval(ADMIN, id, { ...yes, input: { too: 'y' } })).rejects.toMatchObject({
+      code: 'input.invalid',
+      evidence: { problems: [{ path: 'input.to', message: 'is required' }] },
+    })
+    expect(await pending(runId)).toMatchObject([{ id, state: 'pending' }])
+    await engine.decideApproval(ADMIN, id, { ...yes, input: { to: 'y' } })
   })
 
   test('that is decided while the agent is at work counts, and its park is over at once', async () => {
