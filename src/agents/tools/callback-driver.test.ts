@@ -66,6 +66,27 @@ describe('a callback tool', () => {
     expect(slept).toEqual([7_000])
   })
 
+  test('is not called again when no token is to be had for a look', async () => {
+    const tokens = await serveTool((_, response) => sendJson(response, { access_token: 'a-token', expires_in: 0.001 }))
+    const server = await serveTool((_, response, count) => {
+      if (count === 1) response.writeHead(202, { location: '/j' }).end()
+      else sendJson(response, 'done')
+    })
+    const { systemClock } = await import('../../base/clock.ts')
+    let borrowed = 0
+    const clock = {
+      ...systemClock,
+      // The time to borrow the second token is over at once.
+      sleep: (ms: number, signal?: AbortSignal) =>
+        ms === 30_000 && ++borrowed === 2 ? Promise.resolve() : systemClock.sleep(ms, signal),
+    }
+    const auth = { type: 'oauth2', tokenUrl: tokens.url, clientId: 'me', clientSecret: { secret: 's', key: 'k' } }
+    const spec = callback(server.url, { interval: '5ms' }, { auth, timeout: '1m', operation: 'write' })
+    const { result, tries } = await callTool(spec, {}, { secrets: { 's/k': 'hidden-value' }, env: { clock } })
+    expect(result).toEqual({ ok: true, output: 'done' })
+    expect([tries, server.seen.map(({ method }) => method)]).toEqual([1, ['POST', 'GET']])
+  })
+
   test('is not called again when a look fails, and looked at again when that passes', async () => {
     const server = await serveTool((_, response, count) => {
       if (count === 1) response.writeHead(202, { location: '/j' }).end()

@@ -5,6 +5,7 @@ import type { ToolSpec } from '../../domain/kinds/tool.ts'
 import { isObject } from '../../domain/placed-problem.ts'
 import { fillHeaders, fillJson, fillUrl } from './fill-templates.ts'
 import { readBody } from './http-driver.ts'
+import { resultOfFailure } from './result-of-failure.ts'
 import {
   type Answer,
   isJson,
@@ -41,7 +42,7 @@ export const createCallbackDriver = (auth: ToolAuth): ToolDriver => ({
     // The work is under way: what fails from here on is a look, and the call is not made again.
     for (let polls = 0; polls < callback.maxPolls; polls++) {
       await env.clock.sleep(retryAfterMs(answer.headers, env.clock.now()) ?? callback.interval, env.signal)
-      sent = await sendRequest({ method: 'GET', url: place, headers: own, body: null, authorityOf: url }, parts)
+      sent = await look({ method: 'GET', url: place, headers: own, body: null, authorityOf: url }, parts)
       if (hasPassed(sent)) continue
       if ('failed' in sent) return underWay(sent.failed)
       answer = sent.answer
@@ -56,6 +57,14 @@ export const createCallbackDriver = (auth: ToolAuth): ToolDriver => ({
     }
   },
 })
+
+/** What keeps a look from being made, such as a token that nobody gives just now, is a look that failed: the work is under way all the same. */
+const look = (...asked: Parameters<typeof sendRequest>): Promise<Sent> =>
+  sendRequest(...asked).catch((error: unknown) => {
+    asked[1].env.signal.throwIfAborted()
+    if (!(error instanceof Failure)) throw error
+    return { failed: resultOfFailure(error) }
+  })
 
 /** A look that failed for a reason which passes by itself; the next one may see more. */
 const hasPassed = (sent: Sent): boolean =>

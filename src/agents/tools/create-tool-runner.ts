@@ -6,7 +6,6 @@ import type { Random } from '../../base/random.ts'
 import { Redactor } from '../../base/redact.ts'
 import type { ToolCallEnvelope, ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure, type Problem } from '../../domain/failure.ts'
-import { FAILURES } from '../../domain/failures.ts'
 import { validateJson } from '../../domain/json-schema.ts'
 import { isRepeatable, type ToolSpec } from '../../domain/kinds/tool.ts'
 import { LIMITS } from '../../domain/limits.ts'
@@ -15,6 +14,7 @@ import { createCommandDriver, NO_PROGRAMS, type ToolPrograms } from './command-d
 import { createExternalDriver } from './external-driver.ts'
 import { createGrpcDriver } from './grpc-driver.ts'
 import { createHttpDriver } from './http-driver.ts'
+import { resultOfFailure } from './result-of-failure.ts'
 import { createToolAuth } from './tool-auth.ts'
 import { createWasmDriver } from './wasm-driver.ts'
 import type { ToolDriver, ToolEnv, TryResult } from './tool-driver.ts'
@@ -133,16 +133,7 @@ function resultOfError(tool: string, error: unknown): TryResult {
     const message = error instanceof Error ? error.message : String(error)
     return { ok: false, code: 'tool.failed', reason: `${tool}: ${message}`, retryable: false }
   }
-  const { code, message, cause, evidence, remediation } = error.toRecord()
-  const isSpecial = remediation !== FAILURES[code].advice
-  return {
-    ok: false,
-    code,
-    reason: [message, cause?.message, isSpecial ? remediation : null].filter((part) => part).join(': '),
-    retryable: FAILURES[code].retry === 'later',
-    wasSent: false,
-    ...(evidence ? { evidence } : {}),
-  }
+  return { ...resultOfFailure(error), wasSent: false }
 }
 
 /** Redacted before it is shortened, so that no secret is cut in two. */

@@ -34,7 +34,7 @@ const struct = protobuf.common.get('google/protobuf/struct.proto')
 root.addJSON(struct?.nested ?? {})
 const [Query, Answer] = [root.lookupType('acme.v1.Query'), root.lookupType('acme.v1.Answer')]
 
-type Asked = { request: Record<string, unknown>; metadata: Metadata; host: string }
+type Asked = { request: Record<string, unknown>; metadata: Metadata; host: string; canceled: Promise<void> }
 type Handle = (
   asked: Asked,
   answer: (value: JsonObject) => void,
@@ -46,7 +46,8 @@ async function serve(handle: Handle) {
   const seen: Asked[] = []
   const server = new Server()
   const find = (call: ServerUnaryCall<Record<string, unknown>, JsonObject>, done: sendUnaryData<JsonObject>): void => {
-    const asked = { request: call.request, metadata: call.metadata, host: call.getHost() }
+    const canceled = new Promise<void>((told) => call.once('cancelled', () => told()))
+    const asked = { request: call.request, metadata: call.metadata, host: call.getHost(), canceled }
     seen.push(asked)
     handle(
       asked,
@@ -84,6 +85,17 @@ const tool = (target: string, block: JsonObject = {}, more: JsonObject = {}): Js
 })
 
 describe('a grpc tool', () => {
+  test('tells its service when nobody waits for the answer any more', async () => {
+    const asked = Promise.withResolvers<Asked>()
+    const { target } = await serve((one) => asked.resolve(one))
+    const ending = new AbortController()
+    const called = callTool(tool(target), {}, { env: { signal: ending.signal } })
+    const { canceled } = await asked.promise
+    ending.abort(new Error('told to stop'))
+    await expect(called).rejects.toThrow('told to stop')
+    await canceled
+  })
+
   test('sends the input as a message, with its key and its trace, and gives the answer as JSON', async () => {
     const { target, seen } = await serve((_, answer) =>
       answer({ text: 'ü', count: '9007199254740993', color: 1, names: ['a'], raw: 'AQI=' }),

@@ -37,7 +37,7 @@ export const createGrpcDriver = (auth: ToolAuth): ToolDriver => ({
         const metadata = metadataOf(library, own, envelope)
         if (shown.header) metadata.set(shown.header.name, shown.header.value)
         const deadline = env.clock.now() + envelope.timeoutMs
-        const told = await ask(client, method, bytes, metadata, deadline)
+        const told = await ask(client, method, bytes, { metadata, deadline, signal: env.signal })
         if ('output' in told) return { ok: true, output: told.output }
         if (told.error.code === library.status.UNAUTHENTICATED && shown.refused && isFirst) shown.refused()
         else return refusedBy(library, told.error, grpc, spec)
@@ -116,19 +116,24 @@ function ask(
   client: Client,
   method: ProtoMethod,
   bytes: Buffer,
-  metadata: Metadata,
-  deadline: number,
+  { metadata, deadline, signal }: { metadata: Metadata; deadline: number; signal: AbortSignal },
 ): Promise<{ output: Json } | { error: ServiceError }> {
   return new Promise((done) => {
-    client.makeUnaryRequest<Buffer, Json>(
+    const call = client.makeUnaryRequest<Buffer, Json>(
       method.path,
       (value) => value,
       (value) => method.decode(value),
       bytes,
       metadata,
       { deadline },
-      (error, output) => done(error ? { error } : { output: output ?? null }),
+      (error, output) => {
+        signal.removeEventListener('abort', cancel)
+        done(error ? { error } : { output: output ?? null })
+      },
     )
+    // A client that is closed lets calls under way go on: the service is told that nobody waits any more.
+    const cancel = (): void => call.cancel()
+    signal.addEventListener('abort', cancel, { once: true })
   })
 }
 
