@@ -75,7 +75,7 @@ async function tryOnce(
     return { result: judgeResult(session, tool, result) }
   } catch (error) {
     signal.throwIfAborted()
-    const { redactor } = session.of
+    const { redactor } = session
     const say = (message: string): string => shortened(redactor.text(message))
     if (sdk.SdkError.isInstance(error) && error.code === sdk.SdkErrorCode.RequestTimeout)
       return { result: timedOut(tool, timeout) }
@@ -104,7 +104,7 @@ const wasNeverSent = ({ evidence }: Failure): boolean =>
   )
 
 function judgeResult(
-  { of: { spec, redactor } }: McpSession,
+  { of: { spec }, redactor }: McpSession,
   tool: KnownTool,
   result: Parameters<typeof outputOf>[0] & { isError?: boolean | undefined },
 ): ToolResult {

@@ -11,7 +11,11 @@ export type ValueAt = (use: string, given: string | object) => string
  * A session over streamable HTTP. Every request leaves through the guard. What opens the server goes to its own origin alone: neither a redirect nor
  * the authorization server is shown it.
  */
-export function openHttp(sdk: typeof Sdk, spec: HttpSpec, valueAt: ValueAt, egress: Egress) {
+export function openHttp(
+  sdk: typeof Sdk,
+  spec: HttpSpec,
+  { valueAt, egress, hide }: { valueAt: ValueAt; egress: Egress; hide: (token: string) => void },
+) {
   const url = new URL(spec.url)
   const send = egress.fetch({ allowPrivate: spec.allowPrivateAddresses, onlyPrivate: false })
   const own = ownHeaders(spec, valueAt)
@@ -22,6 +26,13 @@ export function openHttp(sdk: typeof Sdk, spec: HttpSpec, valueAt: ValueAt, egre
     return send(input, { ...init, headers, redirect: 'manual' })
   }
   const provider = oauthProvider(sdk, spec, valueAt)
+  if (provider) {
+    const save = provider.saveTokens.bind(provider)
+    provider.saveTokens = (tokens, context) => {
+      for (const token of [tokens.access_token, tokens.refresh_token, tokens.id_token]) if (token) hide(token)
+      return save(tokens, context)
+    }
+  }
   return new sdk.StreamableHTTPClientTransport(url, {
     fetch,
     ...(provider ? { authProvider: provider } : {}),

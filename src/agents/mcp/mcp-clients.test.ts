@@ -469,9 +469,11 @@ describe('OAuth client credentials', () => {
     const { clients, env } = mcpRig({ secrets: { 'far/client': 'client-secret' } })
     const { url } = await startHttpProgram({ TOKEN: 'granted' })
     const { front, issuer, asked } = await startAuthorization(url, 'granted')
-    expect((await clients.tools(addressOf(front, oauth({ issuer })), env)).map(({ name }) => name)).toContain(
-      'far.echo',
-    )
+    const server = addressOf(front, oauth({ issuer }))
+    expect((await clients.tools(server, env)).map(({ name }) => name)).toContain('far.echo')
+    // What the server says back of it is taken out, as what it says of secrets.
+    const said = await clients.call(server, 'echo', envelopeOf({ text: 'I was granted it' }), env)
+    expect(JSON.stringify(said)).toContain('I was [secret] it')
     expect(asked).toEqual([
       {
         authorization: `Basic ${Buffer.from('orrery:client-secret').toString('base64')}`,

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto'
 import type { Clock } from '../../base/clock.ts'
 import type { Log } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
-import { Redactor } from '../../base/redact.ts'
 import type { OfferedTool, ToolCallEnvelope, ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure } from '../../domain/failure.ts'
 import { type McpServerSpec, secretsOfMcpServer } from '../../domain/kinds/mcp-server.ts'
@@ -125,7 +124,7 @@ function detailsOf({ namespace, name, spec }: McpServerRef, values: Map<string, 
     namespace,
     name,
     spec,
-    redactor: new Redactor(values.values()),
+    hidden: [...new Set(values.values())],
     secrets: secretsOfMcpServer(spec).map(({ use, ref }) => `${use}: ${ref.secret}/${ref.key}`),
     valueAt: (use, given) => (typeof given === 'string' ? given : (values.get(use) ?? '')),
   }

@@ -3,7 +3,7 @@ import { backoffMs } from '../../base/backoff.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { Log } from '../../base/log.ts'
 import type { Random } from '../../base/random.ts'
-import type { Redactor } from '../../base/redact.ts'
+import { Redactor } from '../../base/redact.ts'
 import { Failure } from '../../domain/failure.ts'
 import { FAILURES } from '../../domain/failures.ts'
 import type { McpServerSpec } from '../../domain/kinds/mcp-server.ts'
@@ -33,7 +33,8 @@ export interface SessionOf {
   valueAt: ValueAt
   /** The same secrets as `use: NAME/KEY`. */
   secrets: readonly string[]
-  redactor: Redactor
+  /** The values themselves: nothing that comes back has them in it. */
+  hidden: readonly string[]
 }
 
 /** A connection that was opened, until it is lost. */
@@ -48,6 +49,9 @@ export interface Link {
   isProven: boolean
 }
 
+/** Tokens that may still be in what comes back. */
+const TOKENS_HIDDEN = 20
+
 /** One server that several attempts speak to. It is connected when it is needed, again when it was lost, and stopped when nobody uses it. */
 export class McpSession {
   readonly #deps: SessionDeps
@@ -58,10 +62,19 @@ export class McpSession {
   /** Once known: asking a program that ends at a question which it does not know costs a start each time. */
   #isOld = false
   readonly #closing = new AbortController()
+  readonly #hidden: Set<string>
+  #redactor: Redactor
 
   constructor(deps: SessionDeps, of: SessionOf) {
     this.#deps = deps
     this.of = of
+    this.#hidden = new Set(of.hidden)
+    this.#redactor = new Redactor(this.#hidden)
+  }
+
+  /** Takes out what the server is shown: the secrets of its spec, and the tokens that were borrowed with them. */
+  get redactor(): Redactor {
+    return this.#redactor
   }
 
   get server(): string {
@@ -128,7 +141,8 @@ export class McpSession {
 
   /** What an error of the connection means. */
   judge(link: Link | null, sdk: typeof Sdk, error: unknown): Failure {
-    const { spec, secrets, redactor } = this.of
+    const { spec, secrets } = this.of
+    const { redactor } = this
     const where = spec.http?.url ?? [spec.stdio?.command ?? '', ...(spec.stdio?.args ?? [])].join(' ')
     const child = link?.child ?? null
     const failure = judgeConnection(sdk, error, {
@@ -157,6 +171,15 @@ export class McpSession {
     this.#closing.abort(new Failure('mcp.unreachable', `MCP server ${this.server} was closed`))
     this.#idle?.abort()
     await this.#stop()
+  }
+
+  /** Only the newest tokens are kept: a server that gives one for every request would be remembered for ever. */
+  #hide(token: string): void {
+    this.#hidden.delete(token)
+    this.#hidden.add(token)
+    const tokens = [...this.#hidden].slice(this.of.hidden.length)
+    for (const old of tokens.slice(0, -TOKENS_HIDDEN)) this.#hidden.delete(old)
+    this.#redactor = new Redactor(this.#hidden)
   }
 
   #forget(link: Promise<Link>): void {
@@ -201,7 +224,10 @@ export class McpSession {
     const sdk = await loadSdk()
     const { spec, valueAt } = this.of
     const { stdio, http } = spec
-    if (http) return this.#connect(sdk, { child: null, http: openHttp(sdk, http, valueAt, this.#deps.egress) })
+    if (http) {
+      const ways = { valueAt, egress: this.#deps.egress, hide: (token: string) => this.#hide(token) }
+      return this.#connect(sdk, { child: null, http: openHttp(sdk, http, ways) })
+    }
     const program = {
       command: stdio?.command ?? '',
       args: stdio?.args ?? [],
@@ -243,7 +269,7 @@ export class McpSession {
     })
     const link: Link = { sdk, client, child, http, tools: null, isProven: false }
     const onerror = (error: Error): void => {
-      log.debug('MCP server', { server: this.server, message: this.of.redactor.text(error.message) })
+      log.debug('MCP server', { server: this.server, message: this.redactor.text(error.message) })
       // The stream on which changes are told may be what broke.
       link.tools = null
     }
@@ -259,7 +285,7 @@ export class McpSession {
     }
     const onclose = (): void => {
       if (child)
-        log.warn('program of an MCP server ended', { server: this.server, ...this.of.redactor.json(child.end) })
+        log.warn('program of an MCP server ended', { server: this.server, ...this.redactor.json(child.end) })
       void this.drop(link)
     }
     Object.assign(client, { onclose })
