@@ -1,6 +1,6 @@
 import { setImmediate as turnOfLoop } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
-import { createToolRunner, type ToolDriver } from '../agents/index.ts'
+import { createToolRunner, type McpClients, type ToolDriver } from '../agents/index.ts'
 import { startProviders } from '../agents/testing/gateway-rig.ts'
 import { type Clock, HandClock, type JsonObject, seededRandom, silentLog, systemClock } from '../base/index.ts'
 import type { Assignment } from '../contract/exchange.ts'
@@ -8,6 +8,7 @@ import type { Bound } from '../domain/agents/bound.ts'
 import { failureRecord } from '../domain/failure.ts'
 import { readAgent } from '../domain/kinds/agent.ts'
 import { readModelEndpoint } from '../domain/kinds/model-endpoint.ts'
+import { readMcpServer } from '../domain/kinds/mcp-server.ts'
 import { readMemory } from '../domain/kinds/memory.ts'
 import { readTool } from '../domain/kinds/tool.ts'
 import { createAgentRuntime } from './agent-runtime.ts'
@@ -29,7 +30,8 @@ function workerOf(
     clock = systemClock,
     capacity = 4,
     name = 'w1',
-  }: { driver?: ToolDriver; clock?: Clock; capacity?: number; name?: string } = {},
+    mcp,
+  }: { driver?: ToolDriver; clock?: Clock; capacity?: number; name?: string; mcp?: McpClients } = {},
 ): Worker {
   const log = silentLog
   const random = seededRandom(1)
@@ -39,6 +41,7 @@ function workerOf(
     agents: {
       ...createAgentRuntime({ clock, random, log, version: '0', path: null, workdir: null }),
       tools: createToolRunner({ clock, random, drivers: { http: driver } }),
+      ...(mcp ? { mcp } : {}),
     },
     modules: {},
     name,
@@ -260,6 +263,33 @@ describe('a step of an agent', () => {
     await until(() => server.allEnded)
     expect(server.step('run_1.write').end).toMatchObject({ kind: 'failed', failure: { code: 'secret.key_not_found' } })
   })
+})
+
+test('a Tool that is one tool of an MCP server is tried again and looked at as its own spec says', async () => {
+  const asked: (boolean | undefined)[] = []
+  const mcp: McpClients = {
+    tools: async () => [],
+    call: async (_, tool, __, { repeatable }) => {
+      asked.push(repeatable)
+      if (asked.length === 1) return { ok: false, code: 'mcp.unreachable', reason: 'nobody is there', retryable: true }
+      return { ok: true, output: tool }
+    },
+    close: async () => {},
+  }
+  const spec = { type: 'mcp', mcp: { server: 'far', tool: 'find' }, operation: 'write', retry: { max: 1, initial: '1ms' } }
+  const bound = boundOf({}, { look: { ...spec, outputSchema: { type: 'number' } } })
+  bound.mcpServers = { far: readMcpServer({ transport: 'http', http: { url: 'https://far.example/mcp' } }) }
+  const server = serverWith(
+    [{ toolCalls: [{ name: 'look', input: {} }] }, { text: 'done' }],
+    agentStep('write', { bound }),
+  )
+  await workerOf(server, { mcp }).start()
+  await until(() => server.allEnded)
+  expect(asked).toEqual([false, false])
+  const results = server
+    .step('run_1.write')
+    .journal.flatMap(({ entry }) => (entry.kind === 'tool_answered' ? [entry.result] : []))
+  expect(results).toMatchObject([{ ok: false, code: 'tool.invalid_output' }])
 })
 
 test('a memory is used at the server, under the name of the call', async () => {

@@ -7,6 +7,7 @@ import {
   createDataGuard,
   type HostCall,
   type LiveContext,
+  mcpDriver,
   type ModelSource,
   offerMcpServers,
   type ShownEvent,
@@ -144,12 +145,11 @@ export class AttemptHost implements AgentHost {
     const { source } = entry
     switch (source.by) {
       case 'tool': {
-        const { mcp } = source.spec
-        if (mcp) return this.#callServer(mcp, envelope, { agent, signal })
         const workdir = await this.#directory()
         const log = (line: string): void => show({ type: 'tool_log', tool: envelope.tool, line })
         const env = { signal, clock, workdir, log, ...this.#waysOf(agent) }
-        return (await runtime.tools.call(envelope.tool, source.spec, envelope, env)).result
+        const own = { mcp: mcpDriver(runtime.mcp, this.#deps.bound?.mcpServers ?? {}) }
+        return (await runtime.tools.call(envelope.tool, source.spec, envelope, env, own)).result
       }
       case 'mcp':
         return this.#callServer(source, envelope, { agent, signal })

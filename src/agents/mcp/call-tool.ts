@@ -25,7 +25,7 @@ export async function callMcpTool(
   session: McpSession,
   name: string,
   envelope: ToolCallEnvelope,
-  signal: AbortSignal,
+  { signal, repeatable }: { signal: AbortSignal; repeatable?: boolean },
 ): Promise<ToolResult> {
   for (let isAgain = false; ; isAgain = true) {
     let tool: KnownTool | null = null
@@ -44,10 +44,10 @@ export async function callMcpTool(
     const tried = await tryOnce(session, link, tool, envelope, signal)
     if (tried.result !== null) return tried.result
     await session.drop(link)
-    if (!isAgain && (!tried.wasDone || tool.traits.repeatable)) continue
-    const { failure, wasDone } = tried
-    const refused = refusedBy(failure)
-    if (!wasDone || tool.traits.repeatable) return refused
+    const mayRepeat = !tried.wasDone || (repeatable ?? tool.traits.repeatable)
+    if (!isAgain && mayRepeat) continue
+    const refused = refusedBy(tried.failure)
+    if (mayRepeat) return refused
     const reason = `${refused.reason}; the call may have been carried out`
     return { ...refused, reason, retryable: false, evidence: { ...refused.evidence, outcome: 'unknown' } }
   }

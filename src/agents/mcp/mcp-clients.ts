@@ -24,6 +24,8 @@ export interface McpEnv {
   egress: Egress
   /** The value behind a reference. Throws `secret.not_found` and the like. */
   secret(ref: { secret: string; key: string }): Promise<string>
+  /** Whether a call may be made twice; left out: as the server's spec says of the tool. */
+  repeatable?: boolean
 }
 
 /** The MCP servers that a process speaks to. Attempts of one namespace, spec and secrets share a session; whose secret is changed, gets another. */
@@ -89,7 +91,7 @@ export function createMcpClients(deps: McpClientsDeps): McpClients {
         env.signal.throwIfAborted()
         return refusedBy(error)
       }
-      return session.use(() => callMcpTool(session, own, envelope, env.signal))
+      return session.use(() => callMcpTool(session, own, envelope, env))
     },
     async close() {
       isClosed = true

@@ -1,6 +1,7 @@
 import { Failure } from '../../domain/failure.ts'
 import type { McpServerSpec } from '../../domain/kinds/mcp-server.ts'
 import type { ToolDriver } from '../tools/tool-driver.ts'
+import { isRepeatable } from '../../domain/kinds/tool.ts'
 import type { McpClients } from './mcp-clients.ts'
 
 /** Tools of the type `mcp`: one tool of a server, under a name, a schema and an operation class of its own. `servers` are those that the run is bound to. */
@@ -14,7 +15,7 @@ export const mcpDriver = (clients: McpClients, servers: Readonly<Record<string, 
       { namespace: envelope.context.namespace, name, spec: server },
       tool,
       envelope,
-      env,
+      { ...env, repeatable: isRepeatable(spec) },
     )
     // Whether a call that was lost on the way was carried out, nobody knows; what never came that far repeats nothing.
     return result.ok || result.evidence?.['outcome'] === 'unknown' || result.code !== 'mcp.unreachable'

@@ -25,13 +25,15 @@ export type DrivenType = Exclude<ToolSpec['type'], 'agent' | 'workflow'>
 export interface ToolRunner {
   /**
    * Calls a tool: checks its input and output, tries again what passes by itself, and gives whatever happened as a result. Throws only the
-   * reason of `env.signal`. Nothing that comes back has a secret in it that the call was given.
+   * reason of `env.signal`. Nothing that comes back has a secret in it that the call was given. `drivers` are those that the caller alone has: of what its
+   * run is bound to.
    */
   call(
     tool: string,
     spec: ToolSpec,
     envelope: ToolCallEnvelope,
     env: ToolEnv,
+    drivers?: ToolRunnerDeps['drivers'],
   ): Promise<{ result: ToolResult; tries: number }>
 }
 
@@ -40,7 +42,7 @@ export interface ToolRunnerDeps {
   random: Random
   /** What the host has for tools that are programs; left out: nothing, and nothing runs without isolation. */
   programs?: ToolPrograms
-  /** Instead of those that there are, and those that only the worker has. */
+  /** Instead of those that there are. */
   drivers?: Partial<Record<DrivenType, ToolDriver>>
 }
 
@@ -57,14 +59,15 @@ export function createToolRunner(given: ToolRunnerDeps): ToolRunner {
   }
   const deps = { ...given, drivers }
   return {
-    async call(tool, spec, envelope, env) {
+    async call(tool, spec, envelope, env, own) {
       env.signal.throwIfAborted()
+      const parts = { ...deps, drivers: { ...deps.drivers, ...own } }
       const wrong = problemsOf(envelope.input, spec.inputSchema, 'input')
       if (wrong.length > 0) return { result: refused('tool.invalid_input', tool, wrong), tries: 0 }
       const { retry } = spec
       for (let tries = 1; ; tries++) {
         const timeoutMs = Math.min(spec.timeout, envelope.timeoutMs)
-        const tried = await tryOnce(deps, spec, { ...envelope, tool, attempt: tries, timeoutMs }, env)
+        const tried = await tryOnce(parts, spec, { ...envelope, tool, attempt: tries, timeoutMs }, env)
         if (tried.ok) return { result: tried, tries }
         const { wasSent, retryAfterMs, ...result } = tried
         const delayMs =

@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
+import { eventually } from '../../../test/support/eventually.ts'
 import { freePort } from '../../../test/support/free-port.ts'
 import { whyNoSandbox } from '../../agents/testing/sandbox-here.ts'
 import { systemClock } from '../../base/index.ts'
@@ -32,6 +33,50 @@ function world(files: Record<string, string | Uint8Array>): { cli: CliHarness; d
 const manifest = (spec: string): string =>
   `apiVersion: orrery.dev/v1\nkind: Tool\nmetadata: { name: it }\nspec: { description: It., ${spec} }\n`
 const ECHO = manifest('type: command, isolation: none, command: { argv: [cat], output: json }')
+
+describe('tool test that is left', () => {
+  test.for<[what: string, files: (at: string) => Record<string, string>]>([
+    [
+      'the tool',
+      (at) => ({
+        'tool.yaml': manifest(
+          `type: command, isolation: none, command: { argv: [sh, -c, 'echo $$ > ${at}.new; mv ${at}.new ${at}; exec sleep 600'] }`,
+        ),
+        'fixtures.yaml': 'fixtures: [{ name: a, output: 1 }]',
+      }),
+    ],
+    [
+      'what is served beside, before anybody can call it',
+      (at) => ({
+        'tool.yaml': ECHO,
+        'fixtures.yaml': `serve: [sh, -c, 'echo $$ > ${at}.new; mv ${at}.new ${at}; exec sleep 600']\nready: 127.0.0.1:1\nfixtures: [{ name: a, output: 1 }]`,
+      }),
+    ],
+  ])('ends %s', async ([, files]) => {
+    const place = mkdtempSync(path.join(tmpdir(), 'orrery-kit-'))
+    made.push(place)
+    const { cli, dir } = world(files(path.join(place, 'pid')))
+    const code = cli.run('tool', 'test', path.join(dir, 'tool.yaml'))
+    const pid = await eventually(() => Number(textOf(path.join(place, 'pid'))), {
+      withinMs: 20_000,
+      what: 'the program to begin',
+    })
+    cli.signal('SIGINT')
+    expect(await code).toBe(130)
+    await eventually(() => !isAlive(pid), { withinMs: 20_000, what: 'the program to end' })
+  })
+})
+
+const textOf = (file: string): string => (existsSync(file) ? readFileSync(file, 'utf8') : '')
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
 
 describe('tool init', () => {
   test('makes the files, and says how to try them', async () => {

@@ -5,8 +5,9 @@ import { nearest } from '../../base/index.ts'
 import { Failure } from '../../domain/failure.ts'
 import { dnsName } from '../../domain/kinds/envelope.ts'
 import { readTool } from '../../domain/kinds/tool.ts'
-import type { CliDeps } from '../deps.ts'
+import type { CliDeps, Signal } from '../deps.ts'
 import { readText } from '../inputs.ts'
+import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import { diffLines } from '../line-diff.ts'
 import type { Output } from '../output.ts'
 import { readManifests } from '../resource-files.ts'
@@ -80,13 +81,23 @@ export async function testTool(deps: CliDeps, output: Output, named: string, fla
   const text = await readText(deps, file, 'the fixtures')
   output.sources[file] = text
   const fixtures = readFixtures(text, file)
-  const signal = new AbortController().signal
-  const outcomes = await runFixtures({ name: document.name, spec }, fixtures, {
-    dir,
-    clock: deps.clock,
-    random: deps.random,
-    signal,
-  })
+  const interrupts = new Interrupts(deps)
+  const left = new AbortController()
+  void interrupts.first.then((signal) => left.abort(new Left(signal)))
+  let outcomes: FixtureOutcome[]
+  try {
+    outcomes = await runFixtures({ name: document.name, spec }, fixtures, {
+      dir,
+      clock: deps.clock,
+      random: deps.random,
+      signal: left.signal,
+    })
+  } catch (error) {
+    if (error instanceof Left) return EXIT_OF_SIGNAL[error.signal]
+    throw error
+  } finally {
+    interrupts.stop()
+  }
   const failed = outcomes.filter(({ passed }) => !passed).length
   if (output.isData)
     output.printData({ tool: document.name, passed: outcomes.length - failed, failed, fixtures: outcomes })
@@ -95,6 +106,15 @@ export async function testTool(deps: CliDeps, output: Output, named: string, fla
     output.print(`${outcomes.length - failed} passed, ${failed} failed`)
   }
   return failed === 0 ? 0 : 1
+}
+
+/** The command was told to leave: what it started has been ended before it does. */
+class Left extends Error {
+  readonly signal: Signal
+  constructor(signal: Signal) {
+    super(`left by ${signal}`)
+    this.signal = signal
+  }
 }
 
 function printOutcome(output: Output, { name, passed, result, said, wanted }: FixtureOutcome): void {

@@ -132,6 +132,8 @@ async function serve(
     if (child.pid === undefined || ended !== null) return
     process.kill(-child.pid, 'SIGKILL')
   }
+  // Nobody else knows of it until it can be called.
+  signal.addEventListener('abort', stop, { once: true })
   const until = clock.monotonic() + READY_MS
   while (!(await canConnect(ready))) {
     const why = ended ?? (clock.monotonic() > until ? `nobody listens at ${ready} after ${READY_MS / 1_000} s` : null)
