@@ -13,3 +13,15 @@ test('every route is described, and every reference leads somewhere', () => {
   expect(text).not.toContain('$defs')
   expect(JSON.stringify(makeOpenApi('1.2.3'))).toBe(text)
 })
+
+test('what another protocol refuses is described in its own words, beside what is refused before it is asked', () => {
+  const paths = makeOpenApi('1.2.3')['paths'] as Record<string, Record<string, Record<string, unknown>>>
+  const content = {
+    'application/json': { schema: { $ref: '#/components/schemas/JsonRpcError' } },
+    'application/problem+json': { schema: { $ref: '#/components/schemas/ProblemDetails' } },
+  }
+  expect(paths['/mcp']?.['post']).toMatchObject({
+    requestBody: { content: { 'application/json': { schema: { $ref: '#/components/schemas/JsonRpcMessage' } } } },
+    responses: { 400: { content }, 406: { content }, 415: { content } },
+  })
+})

@@ -32,11 +32,13 @@ function operationOf(route: Route, schemas: JsonObject): JsonObject {
         : { type: answer.type === 'application/json' ? 'object' : 'string' },
     }
   }
-  responses['default'] = {
-    description: 'A failure; its code is in the catalogue.',
-    content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/ProblemDetails' } } },
-  }
+  const problem = { 'application/problem+json': { schema: { $ref: '#/components/schemas/ProblemDetails' } } }
+  // A status that is described by itself hides the default, and may be our own refusal all the same.
+  for (const [status, found] of Object.entries(responses))
+    if (Number(status) >= 400) found['content'] = { ...(found['content'] as JsonObject), ...problem }
+  responses['default'] = { description: 'A failure; its code is in the catalogue.', content: problem }
   const parameters = parametersOf(route, schemas)
+  const body = route.body ?? route.message
   return {
     operationId: route.id,
     summary: route.summary,
@@ -53,11 +55,11 @@ function operationOf(route: Route, schemas: JsonObject): JsonObject {
           },
         }
       : {}),
-    ...(route.body
+    ...(body
       ? {
           requestBody: {
             required: true,
-            content: { 'application/json': { schema: takeSchema(route.body, schemas) } },
+            content: { 'application/json': { schema: takeSchema(body, schemas) } },
           },
         }
       : {}),

@@ -14,6 +14,7 @@ import { EXCHANGE_PATHS } from './exchange.ts'
 import type { KindName } from '../domain/kinds/registry.ts'
 import { AgentCheckSchema, CheckAgentSchema } from './rule-schemas.ts'
 import { CostsViewSchema, ListCostsQuerySchema } from './cost-schemas.ts'
+import { JsonRpcErrorSchema, JsonRpcMessageSchema } from './mcp-schemas.ts'
 import { MEMORY_ROUTES, type MemoryRouteId } from './memory-routes.ts'
 import { AskModelSchema, ModelResultSchema } from './model-schemas.ts'
 import { RESOURCE_ROUTES, type ResourceRouteId, type ResourceVerb } from './resource-routes.ts'
@@ -34,6 +35,8 @@ export interface Route {
   body?: z.ZodType
   /** The body is a manifest in YAML or JSON, of this schema; its handler reads the text, because problems have a place in it. */
   manifest?: z.ZodType
+  /** The body is a message of another protocol, described by this schema; its handler reads the text and refuses it in the words of that protocol. */
+  message?: z.ZodType
   /** What it does with which kind of resource. */
   resource?: { verb: ResourceVerb; kind: KindName }
   /** Largest body in bytes. */
@@ -108,6 +111,14 @@ export type RouteId =
 const JSON_TYPE = 'application/json'
 const ok = (schema: z.ZodType, description = 'As asked.') => ({ status: 200, description, type: JSON_TYPE, schema })
 const created = (schema: z.ZodType, description: string) => ({ status: 201, description, type: JSON_TYPE, schema })
+
+/** What the protocol itself refuses; what is refused before it is asked is a problem, as everywhere. */
+const jsonRpcError = (status: number, description: string) => ({
+  status,
+  description,
+  type: JSON_TYPE,
+  schema: JsonRpcErrorSchema,
+})
 
 const IDEMPOTENCY =
   '1 to 255 printable characters. The same request under the same key is answered with what the first one made.'
@@ -612,10 +623,16 @@ export const ROUTES: readonly Route[] = [
     summary:
       'Orrery as an MCP server (streamable HTTP, revisions 2026-07-28 and 2025-11-25): JSON-RPC messages. Each tool does what the token may do.',
     headers: { 'MCP-Protocol-Version': 'Revision of the protocol that the message is of.' },
+    message: JsonRpcMessageSchema,
     responses: [
       { status: 200, description: 'The answer.', type: JSON_TYPE },
       { status: 200, description: 'The answer as it comes.', type: 'text/event-stream' },
       { status: 202, description: 'Taken; there is nothing to answer.' },
+      jsonRpcError(400, 'The message is none of the protocol, or not of the revision that its headers name.'),
+      jsonRpcError(404, 'The protocol has no such method.'),
+      jsonRpcError(406, 'The header Accept has to take both application/json and text/event-stream.'),
+      jsonRpcError(413, 'The message is too large.'),
+      jsonRpcError(415, 'The body has to be application/json.'),
     ],
   },
   {

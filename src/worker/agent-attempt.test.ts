@@ -276,7 +276,12 @@ test('a Tool that is one tool of an MCP server is tried again and looked at as i
     },
     close: async () => {},
   }
-  const spec = { type: 'mcp', mcp: { server: 'far', tool: 'find' }, operation: 'write', retry: { max: 1, initial: '1ms' } }
+  const spec = {
+    type: 'mcp',
+    mcp: { server: 'far', tool: 'find' },
+    operation: 'write',
+    retry: { max: 1, initial: '1ms' },
+  }
   const bound = boundOf({}, { look: { ...spec, outputSchema: { type: 'number' } } })
   bound.mcpServers = { far: readMcpServer({ transport: 'http', http: { url: 'https://far.example/mcp' } }) }
   const server = serverWith(

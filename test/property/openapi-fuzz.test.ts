@@ -9,6 +9,7 @@ import { silentLog, systemClock } from '../../src/base/index.ts'
 import { makeOpenApi } from '../../src/contract/index.ts'
 import { Failure } from '../../src/domain/failure.ts'
 import { FAILURES } from '../../src/domain/failures.ts'
+import { kindOf, type KindName } from '../../src/domain/kinds/registry.ts'
 import { parseResources } from '../../src/domain/kinds/documents.ts'
 import { compileWorkflow } from '../../src/domain/manifest.ts'
 import type { RunningEngine } from '../../src/engine/index.ts'
@@ -36,6 +37,8 @@ interface Ask {
   path: string
   token: string | null
   body: string
+  /** Every type that the operation may answer in. */
+  accept: string
 }
 
 const document = makeOpenApi('0') as unknown as {
@@ -123,8 +126,29 @@ const TOOL = {
   spec: { type: 'http', description: 'Looks.', http: { url: 'https://api.example/', method: 'GET' } },
 }
 
+const MCP_SERVER = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'McpServer',
+  metadata: { name: 'fuzzed' },
+  spec: { transport: 'http', http: { url: 'https://tools.example/mcp' } },
+}
+
+const ROLE = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Role',
+  metadata: { name: 'fuzzed' },
+  spec: { permissions: [{ tools: ['fuzzed'], operations: ['read'] }] },
+}
+
+const POLICY = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Policy',
+  metadata: { name: 'fuzzed' },
+  spec: { tools: { denied: [{ tools: ['nothing'], operations: ['delete'] }] } },
+}
+
 /** One of each kind. */
-const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS, MEMORY, BUDGET, TOOL]
+const MANIFESTS = [WORKFLOW, SECRET, MODEL, PRICES, AGENT, INSTRUCTIONS, MEMORY, MCP_SERVER, POLICY, ROLE, BUDGET, TOOL]
 
 /** Runs and approvals that one request may use up: of each there are several. */
 const OF_EACH = 6
@@ -203,13 +227,23 @@ beforeEach(async () => {
   const documents = MANIFESTS.flatMap((kind) => ['fuzzed', ...doomed].map((name) => ({ ...kind, metadata: { name } })))
   const stored = documents.flatMap((one) => parseResources(JSON.stringify(one), { file: 'fuzzed', namespace: null }))
   await engine.resources.apply(ADMIN, stored, { dryRun: false })
+  const memory = { namespace: 'default', name: 'fuzzed', scope: null }
+  await engine.memories.put(ADMIN, memory, 'fuzzed', { text: 'A good day.' })
   Object.assign(known, {
     id: [run, ...canceled],
     runWithFailure: failed,
     runWithFiles: [run],
     verb: ['create', 'get'],
+    jsonrpc: ['2.0'],
+    method: ['ping', 'tools/list', 'notifications/initialized'],
     resource: ['runs', 'tokens'],
     approval: approvals,
+    approvalToApprove: approvals.slice(OF_EACH / 2),
+    agent: ['fuzzed'],
+    tool: ['fuzzed'],
+    memory: ['fuzzed'],
+    key: ['fuzzed'],
+    scope: ['shared'],
     hash: [hash],
     definition: [hash],
     session: [worker.session],
@@ -258,7 +292,9 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
         : path.endsWith(':retry') && path.includes('/steps/')
           ? 'runWithFailure'
           : 'id'
-      const meantBy = name === 'id' ? run : name
+      // What somebody denied first cannot be approved.
+      const approval = path.endsWith(':approve') ? 'approvalToApprove' : name
+      const meantBy = name === 'id' ? run : name === 'approval' ? approval : name
       const meant = isResource ? (method === 'DELETE' ? 'doomedName' : 'resourceName') : meantBy
       return fc.oneof({ weight: 3, arbitrary: named(meant) ?? junk }, { weight: 1, arbitrary: junk })
     }),
@@ -274,8 +310,10 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
   const schema = operation.requestBody?.content['application/json']?.schema
   const isManifest = operation.requestBody?.content['application/yaml'] !== undefined
   // An address of one kind is given manifests of that kind, or it would hardly ever be given one that it takes.
-  const fit = MANIFESTS.filter(({ kind }) => path.includes(`/${kind.toLowerCase()}s/`))
-  const made = schema ? fromSchema(schema, defs, named).chain(withOneSource) : fc.constant(undefined)
+  const fit = MANIFESTS.filter(({ kind }) => path.includes(`/${kindOf(kind as KindName).plural}/`))
+  const described = schema ? fromSchema(schema, defs, named).chain(withOneSource) : fc.constant(undefined)
+  // What else may be given with a yes is for approvals of other kinds than these.
+  const made = path.endsWith(':approve') ? fc.oneof(described, fc.constant({})) : described
   const fitting = isManifest ? fc.oneof(made, fc.constantFrom<unknown>(...(fit.length > 0 ? fit : MANIFESTS))) : made
   const body = fitting.chain((value) => (value === undefined ? fc.constant('') : bodyText(value)))
   return fc.tuple(pathValues, queryValues, body, fc.constantFrom(...tokens)).map(([ids, queries, text, token]) => {
@@ -288,7 +326,15 @@ function asksOf({ path, method, operation }: (typeof operations)[number]): fc.Ar
       for (const one of Array.isArray(value) ? value : value === null ? [] : [value]) query.append(p.name, String(one))
     }
     const tail = query.size > 0 ? `?${query}` : ''
-    return { id: operation.operationId, method, path: `${filled}${tail}`, token, body: text }
+    const accept = [...new Set(Object.values(operation.responses).flatMap((one) => Object.keys(one.content ?? {})))]
+    return {
+      id: operation.operationId,
+      method,
+      path: `${filled}${tail}`,
+      token,
+      body: text,
+      accept: accept.join(', '),
+    }
   })
 }
 
@@ -315,11 +361,11 @@ const bodyText = (value: unknown): fc.Arbitrary<string> =>
     { weight: 1, arbitrary: fc.constantFrom('', '{', 'null', '[]', '{"a":1}{', '\0') },
   )
 
-async function ask({ method, path, token, body }: Ask) {
+async function ask({ method, path, token, body, accept }: Ask) {
   const parked = new AbortController()
   const isParking = /:poll$|\/poll$|follow=true|watch=true|\/events/.test(path)
   if (isParking) void systemClock.sleep(PARKED_MS).then(() => parked.abort())
-  const headers = { 'content-type': 'application/json', ...(token ? { authorization: `Bearer ${token}` } : {}) }
+  const headers = { accept, 'content-type': 'application/json', ...(token ? { authorization: `Bearer ${token}` } : {}) }
   const response = await api.fetch(new Request(`http://embedded${path}`, { method, headers }), {
     ...(method === 'GET' ? {} : { body }),
     signal: AbortSignal.any([parked.signal, AbortSignal.timeout(ANSWER_MS)]),
@@ -332,9 +378,12 @@ async function ask({ method, path, token, body }: Ask) {
 describe('the API, asked by its own description', () => {
   const ajv = new Ajv2020({ strict: false, validateFormats: false })
   const validators = new Map<string, ValidateFunction>()
-  const promised = (id: string, status: number, type: string): ValidateFunction | null => {
+  const contentOf = (id: string, status: number) => {
     const operation = operations.find((o) => o.operation.operationId === id)?.operation
-    const content = (operation?.responses[status] ?? operation?.responses['default'])?.content?.[type]
+    return (operation?.responses[status] ?? operation?.responses['default'])?.content ?? {}
+  }
+  const promised = (id: string, status: number, type: string): ValidateFunction | null => {
+    const content = contentOf(id, status)[type]
     if (!content?.schema) return null
     const key = `${id} ${status} ${type}`
     const schema = JSON.parse(JSON.stringify({ ...content.schema, components: document.components })) as object
@@ -362,8 +411,9 @@ describe('the API, asked by its own description', () => {
       const isJson = type === 'application/json' || type === 'application/problem+json'
       const validate = promised(request.id, status, type)
       if (status >= 400) {
-        expect(type, shown).toBe('application/problem+json')
-        expect(Object.keys(FAILURES), shown).toContain((JSON.parse(text) as { code: string }).code)
+        expect(Object.keys(contentOf(request.id, status)), shown).toContain(type)
+        if (type === 'application/problem+json')
+          expect(Object.keys(FAILURES), shown).toContain((JSON.parse(text) as { code: string }).code)
       }
       if (validate && isJson)
         expect(validate(JSON.parse(text)), `${shown}\n${JSON.stringify(validate.errors?.slice(0, 3))}`).toBe(true)

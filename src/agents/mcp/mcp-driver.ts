@@ -11,12 +11,10 @@ export const mcpDriver = (clients: McpClients, servers: Readonly<Record<string, 
     const server = servers[name]
     if (!server)
       throw new Failure('resource.not_found', `looking for McpServer ${name}, which tool ${envelope.tool} names`)
-    const result = await clients.call(
-      { namespace: envelope.context.namespace, name, spec: server },
-      tool,
-      envelope,
-      { ...env, repeatable: isRepeatable(spec) },
-    )
+    const result = await clients.call({ namespace: envelope.context.namespace, name, spec: server }, tool, envelope, {
+      ...env,
+      repeatable: isRepeatable(spec),
+    })
     // Whether a call that was lost on the way was carried out, nobody knows; what never came that far repeats nothing.
     return result.ok || result.evidence?.['outcome'] === 'unknown' || result.code !== 'mcp.unreachable'
       ? result

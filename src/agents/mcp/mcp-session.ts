@@ -284,8 +284,7 @@ export class McpSession {
       throw this.judge(link, sdk, error)
     }
     const onclose = (): void => {
-      if (child)
-        log.warn('program of an MCP server ended', { server: this.server, ...this.redactor.json(child.end) })
+      if (child) log.warn('program of an MCP server ended', { server: this.server, ...this.redactor.json(child.end) })
       void this.drop(link)
     }
     Object.assign(client, { onclose })
