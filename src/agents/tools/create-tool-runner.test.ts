@@ -199,6 +199,19 @@ describe('another try', () => {
   })
 })
 
+test('nobody is told to make a call again that may have been carried out, unless it is repeatable or nothing reached it', async () => {
+  const toldOf = async (spec: JsonObject, answer: TryResult) => (await run({ retry: 0, ...spec }, [answer])).result
+  expect(await toldOf({ operation: 'write' }, failed({ evidence: { status: 503 } }))).toMatchObject({
+    ok: false,
+    code: 'tool.failed',
+    reason: expect.stringMatching(/; the call may have been carried out$/),
+    retryable: false,
+    evidence: { status: 503, outcome: 'unknown' },
+  })
+  expect(await toldOf({ operation: 'write' }, failed({ wasSent: false }))).toMatchObject({ retryable: true })
+  expect(await toldOf({ operation: 'read' }, failed())).toMatchObject({ retryable: true })
+})
+
 describe('what comes back', () => {
   const secrets = { 'api/token': 'correct-horse' }
   const ref = { secret: 'api', key: 'token' }

@@ -73,13 +73,22 @@ export function createToolRunner(given: ToolRunnerDeps): ToolRunner {
         const delayMs =
           retryAfterMs ?? backoffMs({ ...retry, initialMs: retry.initial, maxMs: retry.maxDelay }, tries, deps.random)
         const mayRepeat = isRepeatable(spec) || wasSent === false
-        if (!result.retryable || !mayRepeat || tries > retry.max || delayMs > retry.maxDelay) return { result, tries }
+        if (result.retryable && !mayRepeat) return { result: unknownOutcome(result), tries }
+        if (!result.retryable || tries > retry.max || delayMs > retry.maxDelay) return { result, tries }
         env.log(`${tool}: try ${tries} failed (${result.code}: ${result.reason}); again in ${delayMs} ms`)
         await deps.clock.sleep(delayMs, env.signal)
       }
     },
   }
 }
+
+/** Nobody is told to make a call once more that may have been carried out, and must not be twice. */
+const unknownOutcome = (result: Extract<ToolResult, { ok: false }>): ToolResult => ({
+  ...result,
+  reason: `${result.reason}; the call may have been carried out`,
+  retryable: false,
+  evidence: { ...result.evidence, outcome: 'unknown' },
+})
 
 async function tryOnce(
   deps: ToolRunnerDeps,

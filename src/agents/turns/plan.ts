@@ -59,9 +59,11 @@ export const agentSpecOf = (plan: AgentPlan, agent = plan.agent): AgentSpec => b
 
 /**
  * `<step id>@<fence>/<call>`: the same for every try of one call, also after a crash. The fence is that of the attempt that began the journal: a retry after a
- * failure begins anew, with calls of its own that may have the same names.
+ * failure begins anew, with calls of its own that may have the same names. `began` is null of a step that is one call: tried again it is the same call, and
+ * whoever did it already does not do it twice.
  */
-export const idempotencyKeyOf = (step: string, began: number, call: string): string => `${step}@${began}/${call}`
+export const idempotencyKeyOf = (step: string, began: number | null, call: string): string =>
+  began === null ? `${step}/${call}` : `${step}@${began}/${call}`
 
 /** The prompt of a step: a text, the text of `prompt`, or any other JSON as JSON. */
 export function promptOf(input: Json): string {

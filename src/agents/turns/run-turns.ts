@@ -95,7 +95,8 @@ class TurnLoop {
   }
 
   #keyOf(call: string): string {
-    return idempotencyKeyOf(this.#step.step, this.#began, call)
+    const { kind, step } = this.#step
+    return idempotencyKeyOf(step, kind === 'tool' ? null : this.#began, call)
   }
 
   get #workedMs(): number {

@@ -245,8 +245,23 @@ describe('a step that calls a tool', () => {
     expect(w.kinds()).toEqual(['tool_asked', 'verdict', 'tool_answered'])
     expect(w.toolCalls[0]).toMatchObject({
       agent: null,
-      envelope: { idempotencyKey: 'run_1.0@1/call', context: { agent: null } },
+      envelope: { idempotencyKey: 'run_1.0/call', context: { agent: null } },
     })
+  })
+
+  test('makes the same call, with the same key, when it is tried again after a failure', async () => {
+    let calls = 0
+    const w = world({
+      call: () =>
+        calls++ === 0
+          ? { ok: false, code: 'tool.timeout', reason: 'late', retryable: false }
+          : { ok: true, output: { sent: 2 } },
+    })
+    expect(codeOf(await w.run(step()))).toBe('tool.timeout')
+    // What a failed try wrote counts no more.
+    w.journal.length = 0
+    expect((await w.run(step())).kind).toBe('succeeded')
+    expect(w.toolCalls.map(({ envelope }) => envelope.idempotencyKey)).toEqual(['run_1.0/call', 'run_1.0/call'])
   })
 
   test('fails with what the tool, the rules or a person say', async () => {
