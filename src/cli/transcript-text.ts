@@ -19,6 +19,8 @@ export function transcriptLines(entries: readonly StoredEntry[], options: Transc
   const lines: Line[] = []
   /** Tools by call: several are under way at once, so each line says of which it is. */
   const tools = new Map<string, string>()
+  /** What models asked for, by call. */
+  const wished = new Map<string, Wish>()
   let turn = -1
   let fence: number | null = null
   for (const stored of entries) {
@@ -34,10 +36,27 @@ export function transcriptLines(entries: readonly StoredEntry[], options: Transc
       lines.push(...(lines.length > 0 ? [[]] : []), [span(`turn ${turn}`, 'bold'), span(agentOf(entry), 'dim')])
     }
     if (entry.kind === 'tool_asked') tools.set(entry.call, printableLine(entry.tool))
+    else if (entry.kind === 'tool_answered' && !tools.has(entry.call)) {
+      // Turned away before it was asked for: what was wanted stands in the answer of the model alone.
+      const wanted = wished.get(entry.call)
+      if (wanted) {
+        tools.set(entry.call, printableLine(wanted.name))
+        lines.push(wishLine(wanted, options))
+      }
+    }
+    if (entry.kind === 'model_answered') for (const wish of entry.result.toolCalls) wished.set(wish.id, wish)
     lines.push(...entryLines(entry, { ...options, tool: 'call' in entry ? (tools.get(entry.call) ?? '') : '' }))
   }
   return lines
 }
+
+type Wish = Extract<JournalEntry, { kind: 'model_answered' }>['result']['toolCalls'][number]
+
+const wishLine = ({ name, text }: Wish, { full }: TranscriptOptions): Line => [
+  span('  ⚙ ', 'accent'),
+  span(printableLine(name), 'accent'),
+  span(`  ${full ? printableLine(text) : truncate(printableLine(text), JSON_SHOWN)}`),
+]
 
 const agentOf = (entry: JournalEntry): string => ('agent' in entry ? `  ${printableLine(entry.agent)}` : '')
 

@@ -155,8 +155,8 @@ function world(entries: readonly StoredEntry[]): CliHarness {
   cli.client.journal = [...entries]
   cli.client.steps = [
     stepView({ name: 'build', kind: 'command', startedAt: at(0) }),
-    stepView({ name: 'write', kind: 'agent', startedAt: at(0) }),
-    stepView({ name: 'later', kind: 'agent', startedAt: null }),
+    stepView({ name: 'write', kind: 'agent', state: 'waiting', fence: 1, startedAt: null }),
+    stepView({ name: 'later', kind: 'agent', fence: 0, startedAt: null }),
   ]
   return cli
 }
@@ -235,5 +235,14 @@ describe('orrery runs transcript', () => {
     cli.client.steps = []
     expect(await cli.run('runs', 'transcript', RUN_ID)).toBe(0)
     expect(cli.err).toContain('has no step of an agent')
+  })
+
+  test('says of a call that was turned away before it was made what the model wanted', async () => {
+    const wanted = { id: 'c1', name: 'drop', input: { al: true }, text: '{"al":true}' }
+    const result = { ok: false, code: 'tool.invalid_input', reason: 'all is required', retryable: false } as const
+    const away: JournalEntry = { kind: 'tool_answered', call: 'c1', result, ms: 0, cut: 0 }
+    const cli = world(stored([answered('m1', '', { toolCalls: [wanted] }), away]))
+    expect(await cli.run('runs', 'transcript', RUN_ID)).toBe(0)
+    expect(cli.out).toContain('  ⚙ drop  {"al":true}\n  ✗ drop tool.invalid_input  all is required  0ms')
   })
 })

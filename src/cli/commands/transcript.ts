@@ -36,20 +36,20 @@ export async function showTranscript(
     }
     if (steps.length > 1) output.print(...(isFirst ? [] : [[]]), [span(printableLine(step), 'bold')])
     isFirst = false
-    if (entries.length === 0) output.remark(`${step} has recorded nothing yet`)
+    if (entries.length === 0) output.remark(`${step} has recorded nothing`)
     output.print(...transcriptLines(entries, { full: flags.full === true, countsFrom }))
   }
   return 0
 }
 
-/** Every activation of the steps that keep a journal, page by page. */
+/** Every activation, that a worker was given at least once, of the steps that keep a journal, page by page. One that waits has begun and is not at work. */
 async function journaledSteps(client: Client, runId: string): Promise<string[]> {
   const names: string[] = []
   let cursor: string | undefined
   do {
     const page = await client.listSteps(runId, cursor === undefined ? {} : { cursor })
     for (const step of page.items)
-      if (JOURNALED.includes(step.kind) && step.activations === null && step.startedAt !== null) names.push(step.name)
+      if (JOURNALED.includes(step.kind) && step.activations === null && step.fence > 0) names.push(step.name)
     cursor = page.next ?? undefined
   } while (cursor !== undefined)
   return names
