@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { TEMPLATES } from './init.ts'
 import { CliHarness } from '../testing/cli-harness.ts'
 
 describe('init', () => {
@@ -23,5 +24,11 @@ describe('init', () => {
     expect(await cli.run('init', '--template', 'helo')).toBe(2)
     expect(cli.err).toContain('Did you mean hello?')
     expect(cli.err).toContain('commands (')
+  })
+
+  test('the help names every template', async () => {
+    const cli = new CliHarness()
+    expect(await cli.run('init', '--help')).toBe(0)
+    for (const name of Object.keys(TEMPLATES)) expect(cli.out).toMatch(new RegExp(`--template[^]*\\b${name}\\b`))
   })
 })

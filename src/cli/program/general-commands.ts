@@ -30,10 +30,17 @@ export function addInit(program: Command, { deps, output, done }: ProgramOptions
     .summary('make a project that runs at once')
     .description('Makes a project that runs at once. Files that are there already are never touched.')
     .argument('[dir]', 'where to make it', '.')
-    .option('--template <name>', 'hello (functions in TypeScript) or commands (no code)', 'hello')
+    .option(
+      '--template <name>',
+      'hello (functions in TypeScript), commands (no code), agent, team or pipeline (agents on a scripted model)',
+      'hello',
+    )
     .addOption(formats())
     .addOption(json())
-    .addHelpText('after', examples('orrery init', 'orrery init nightly --template commands'))
+    .addHelpText(
+      'after',
+      examples('orrery init', 'orrery init nightly --template commands', 'orrery init helper --template agent'),
+    )
     .action(async (directory: string, flags: InitFlags) =>
       done(await (await import('../commands/init.ts')).initProject(deps, output, directory, flags)),
     )
