@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { startPostgres } from '../test/support/postgres.ts'
+import { measureAgents } from './agents/run.ts'
 import { statsOf } from './http.ts'
 import { paceMs, treeCpuSeconds } from './cpu.ts'
 import { holdTransaction, loadFinishedRuns, loadQueued, switchOffAutovacuum, transactionCount } from './history.ts'
@@ -13,7 +14,7 @@ import { bulk, chain, fanOut, fibo, idleStart, recovery, type Row, single, three
 
 const HELP = `npm run bench -- [options]
   --only a,b        shapes: idle c1 c50 bulk single chain1k chain10k fan fibo recovery
-  --state s         fresh (default), history (a million finished runs), queued (200,000 queued steps and an old transaction), embedded, rest (idle cost, start-up)
+  --state s         fresh (default), history (a million finished runs), queued (200,000 queued steps and an old transaction), embedded, rest (idle cost, start-up), agents (ten-turn agents, beside three peers with --peers agents)
   --peers DIR       runs the peers of DIR (its setup.sh and run.sh) before ours, in the same session
   --rounds N        the whole list N times
   --scale X         share of the usual counts
@@ -156,7 +157,7 @@ function runPeers(directory: string): void {
   spawnSync('./setup.sh', ['stop'], { cwd: home, stdio: 'ignore' })
 }
 
-if (values.peers !== '') runPeers(values.peers)
+if (values.peers !== '' && values.state !== 'agents') runPeers(values.peers)
 
 if (values.state === 'embedded') {
   const rig = await startRig({ dsn: null, port: 7790, workers: 0, capacity: 200 })
@@ -172,6 +173,7 @@ if (values.state === 'embedded') {
   try {
     const dsn = await postgres.createDatabase('bench')
     if (values.state === 'rest') await measureRest(dsn, 7790)
+    else if (values.state === 'agents') await measureAgents(postgres, note, { peers: values.peers !== '', scale })
     else {
       const rig = await startRig({ dsn, port: 7790, workers: 1, capacity: 1000 })
       let release = () => Promise.resolve()
