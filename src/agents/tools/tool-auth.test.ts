@@ -125,6 +125,17 @@ describe('a token of client credentials', () => {
     expect(login.seen[0]?.headers).not.toHaveProperty('authorization')
   })
 
+  test('is borrowed where the manifest says, and what is shown for it goes nowhere else', async () => {
+    const elsewhere = await serveTool((_, response) => sendJson(response, { access_token: 'a-token' }))
+    const login = await serveTool((_, response) => response.writeHead(307, { location: elsewhere.url }).end())
+    const auth = { type: 'oauth2', tokenUrl: login.url, clientId: ref('id'), clientSecret: ref('secret'), clientIn: 'body' }
+    const spec = { type: 'http', http: { url: login.url }, auth }
+    const { result } = await callTool(spec, {}, { secrets: SECRETS })
+    expect(result).toMatchObject({ ok: false, code: 'tool.auth_failed', evidence: { status: 307 } })
+    expect(result).toMatchObject({ reason: expect.stringContaining(elsewhere.url) })
+    expect(elsewhere.seen).toEqual([])
+  })
+
   test('is borrowed by one of many that need it', async () => {
     const { call, login } = await borrowing()
     const all = await Promise.all(Array.from({ length: 20 }, () => call()))

@@ -151,8 +151,11 @@ async function borrow(
       method: 'POST',
       headers,
       body: form.toString(),
+      // What is in the body would be sent on to wherever it leads.
+      redirect: 'manual',
       signal: ending.signal,
     })
+    const place = response.headers.get('location')
     const answer = response.body ? await readBytes(response.body, LIMITS.refusalBytes, 'the answer') : Buffer.alloc(0)
     const text = decodeText(answer, 'the answer')
     const parsed = response.ok ? tokenSchema.safeParse(parsedOrNull(text)) : null
@@ -163,7 +166,10 @@ async function borrow(
           status: response.status,
           ...(response.ok ? {} : { answer: text.slice(0, LIMITS.modelRefusalChars) }),
         },
-        remediation: 'Look at clientId, clientSecret, scopes and tokenUrl of the tool.',
+        remediation:
+          place === null || response.status < 300 || response.status > 399
+            ? 'Look at clientId, clientSecret, scopes and tokenUrl of the tool.'
+            : `No redirect is followed with a secret: set tokenUrl to ${place.slice(0, 300)} when that is meant.`,
       })
     const lifeMs = parsed.data.expires_in === undefined ? LIFE_MS : parsed.data.expires_in * 1_000
     return { value: parsed.data.access_token, goodUntil: clock.monotonic() + lifeMs - Math.min(AHEAD_MS, lifeMs / 2) }
