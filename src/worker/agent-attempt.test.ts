@@ -1,5 +1,8 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setImmediate as turnOfLoop } from 'node:timers/promises'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { createToolRunner, type McpClients, type ToolDriver } from '../agents/index.ts'
 import { startProviders } from '../agents/testing/gateway-rig.ts'
 import { type Clock, HandClock, type JsonObject, seededRandom, silentLog, systemClock } from '../base/index.ts'
@@ -31,7 +34,8 @@ function workerOf(
     capacity = 4,
     name = 'w1',
     mcp,
-  }: { driver?: ToolDriver; clock?: Clock; capacity?: number; name?: string; mcp?: McpClients } = {},
+    workdir = null,
+  }: { driver?: ToolDriver; clock?: Clock; capacity?: number; name?: string; mcp?: McpClients; workdir?: string | null } = {},
 ): Worker {
   const log = silentLog
   const random = seededRandom(1)
@@ -39,7 +43,7 @@ function workerOf(
     lane: server,
     backend: null,
     agents: {
-      ...createAgentRuntime({ clock, random, log, version: '0', path: null, workdir: null }),
+      ...createAgentRuntime({ clock, random, log, version: '0', path: null, workdir }),
       tools: createToolRunner({ clock, random, drivers: { http: driver } }),
       ...(mcp ? { mcp } : {}),
     },
@@ -263,6 +267,28 @@ describe('a step of an agent', () => {
     await until(() => server.allEnded)
     expect(server.step('run_1.write').end).toMatchObject({ kind: 'failed', failure: { code: 'secret.key_not_found' } })
   })
+})
+
+test('what an agent gave is kept when the directory of its tools cannot be removed', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'orrery-test-'))
+  onTestFinished(() => rmSync(dir, { recursive: true }))
+  const workdir = join(dir, 'work')
+  mkdirSync(workdir)
+  const driver: ToolDriver = {
+    call: async () => {
+      rmSync(workdir, { recursive: true })
+      writeFileSync(workdir, 'a file now')
+      return { ok: true, output: 1 }
+    },
+  }
+  const server = serverWith(
+    [{ toolCalls: [{ name: 'look', input: {} }] }, { text: 'done' }],
+    agentStep('write', { bound: boundOf() }),
+  )
+  await workerOf(server, { driver, workdir }).start()
+  await until(() => server.allEnded)
+  expect(server.step('run_1.write').end).toMatchObject({ kind: 'succeeded', output: { text: 'done' } })
+  expect(linesOf(server)).toContainEqual({ type: 'note', text: expect.stringContaining('could not be removed') })
 })
 
 test('a Tool that is one tool of an MCP server is tried again and looked at as its own spec says', async () => {

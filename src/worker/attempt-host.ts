@@ -191,9 +191,13 @@ export class AttemptHost implements AgentHost {
     this.#deps.show(event)
   }
 
-  /** Nothing of the attempt runs any more. */
+  /** Nothing of the attempt runs any more. A directory that stays behind takes nothing from what came of it. */
   async close(): Promise<void> {
-    if (this.#workdir) await rm(await this.#workdir, { recursive: true, force: true })
+    const dir = await this.#workdir?.catch(() => null)
+    if (!dir) return
+    await rm(dir, { recursive: true, force: true }).catch((error: unknown) =>
+      this.show({ type: 'note', text: `${dir} could not be removed: ${String(error)}` }),
+    )
   }
 
   /** Made when a tool is first called: most agents need none. */
