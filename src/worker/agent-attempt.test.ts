@@ -35,7 +35,14 @@ function workerOf(
     name = 'w1',
     mcp,
     workdir = null,
-  }: { driver?: ToolDriver; clock?: Clock; capacity?: number; name?: string; mcp?: McpClients; workdir?: string | null } = {},
+  }: {
+    driver?: ToolDriver
+    clock?: Clock
+    capacity?: number
+    name?: string
+    mcp?: McpClients
+    workdir?: string | null
+  } = {},
 ): Worker {
   const log = silentLog
   const random = seededRandom(1)

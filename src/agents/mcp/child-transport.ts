@@ -172,6 +172,9 @@ function speakWith(child: ChildProcess, home: string, clock: Clock): ChildTransp
         if (await endsWithin(ended, LIMITS.mcpStopMs, clock)) break
         signalGroup(child, signal)
       }
+      // What left its group may hold its streams for as long as it likes: nobody waits for that.
+      if (!(await endsWithin(ended, LIMITS.mcpStopMs, clock)))
+        for (const stream of [stdin, stdout, stderr]) stream?.destroy()
       await ended
       // What the program started may live on in its group.
       signalGroup(child, 'SIGKILL')

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { JsonObject } from '../../base/json.ts'
 import { HandClock, systemClock } from '../../base/clock.ts'
@@ -46,6 +47,25 @@ async function eventually<T>(look: () => Promise<T> | T, isGood: (found: T) => b
     await systemClock.sleep(25)
   }
 }
+
+test('a program whose child left its group and holds its streams is closed all the same', async () => {
+  const { clients, env } = mcpRig()
+  const { spec, ...server } = programOf()
+  const dir = mkdtempSync(join(tmpdir(), 'orrery-test-'))
+  onTestFinished(() => rmSync(dir, { recursive: true }))
+  const script = `setsid sh -c 'echo $$ > ${dir}/new; mv ${dir}/new ${dir}/pid; exec sleep 600' & exec "$0" "$@"`
+  const args = ['-c', script, spec.stdio?.command ?? '', ...(spec.stdio?.args ?? [])]
+  const leaving = { ...server, spec: { ...spec, stdio: { ...spec.stdio, command: 'sh', args } } } as typeof server & {
+    spec: typeof spec
+  }
+  expect(await clients.tools(leaving, env)).not.toEqual([])
+  const pid = Number(
+    await eventually(() => (existsSync(`${dir}/pid`) ? readFileSync(`${dir}/pid`, 'utf8') : ''), Boolean),
+  )
+  onTestFinished(() => void process.kill(pid, 'SIGKILL'))
+  await clients.close()
+  expect(isAlive(pid)).toBe(true)
+})
 
 describe('a server that nobody here wrote, over stdio', () => {
   test('lists its tools as SERVER.TOOL, and what they give comes as JSON', async () => {

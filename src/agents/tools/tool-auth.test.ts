@@ -128,7 +128,13 @@ describe('a token of client credentials', () => {
   test('is borrowed where the manifest says, and what is shown for it goes nowhere else', async () => {
     const elsewhere = await serveTool((_, response) => sendJson(response, { access_token: 'a-token' }))
     const login = await serveTool((_, response) => response.writeHead(307, { location: elsewhere.url }).end())
-    const auth = { type: 'oauth2', tokenUrl: login.url, clientId: ref('id'), clientSecret: ref('secret'), clientIn: 'body' }
+    const auth = {
+      type: 'oauth2',
+      tokenUrl: login.url,
+      clientId: ref('id'),
+      clientSecret: ref('secret'),
+      clientIn: 'body',
+    }
     const spec = { type: 'http', http: { url: login.url }, auth }
     const { result } = await callTool(spec, {}, { secrets: SECRETS })
     expect(result).toMatchObject({ ok: false, code: 'tool.auth_failed', evidence: { status: 307 } })
