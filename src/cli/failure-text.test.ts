@@ -32,6 +32,17 @@ describe('a failure as text', () => {
     expect(lines.slice(2, 6)).toEqual(['  key  a', '  tried', `    - ${tried[0]}`, `    - ${tried[1]}`])
   })
 
+  test('shows maps of a list that is too long whole, and a problem that is a text as it is', () => {
+    const evidence = {
+      budgets: [{ budget: 'default/small', window: 'day', spent: 520, limit: 10, until: '2026-11-30T00:00:00.000Z' }],
+      problems: ['input.text is required'],
+    }
+    const text = draw(failureRecord('budget.exceeded', 'asking', { evidence }), { width: 70 })
+    expect(text).toContain('  input.text is required')
+    const map = '    - budget default/small, window day, spent 520, limit 10, until'
+    expect(text).toEqual(expect.arrayContaining(['  budgets', map, '      2026-11-30T00:00:00.000Z']))
+  })
+
   test('points at the place of each problem', () => {
     const failure = failureRecord('manifest.invalid', 'reading flow.yaml: 1 problem', {
       evidence: {

@@ -65,6 +65,7 @@ function causeLines(first: FailureRecord['cause'], width: number): Line[] {
 /** Each problem with its place and, where the text of the file is at hand, the line with a caret under the column. */
 function problemLines(problems: Json[], options: FailureTextOptions): Line[] {
   const shown = problems.slice(0, PROBLEMS_MAX).flatMap((value) => {
+    if (typeof value === 'string') return textLines('  ', value, options.width)
     const problem = readProblem(value)
     if (!problem) return [[span('  '), span(truncate(printableLine(JSON.stringify(value)), options.width - 2))]]
     return oneProblem(problem, options)
@@ -126,19 +127,31 @@ function evidenceLines(evidence: JsonObject, width: number): Line[] {
   return lines
 }
 
-/** Texts that would not fit on the line of their key; cut off, the one that matters may be the one that is not seen. */
-const isLongList = (value: Json, width: number): value is string[] =>
+/** Texts or maps that would not fit on the line of their key; cut off, the one that matters may be the one that is not seen. */
+const isLongList = (value: Json, width: number): value is Item[] =>
+  isItems(value) && displayWidth(value.map(itemText).join(', ')) > width - LIST_INDENT
+
+type Item = string | JsonObject
+
+const isItems = (value: Json): value is Item[] =>
   Array.isArray(value) &&
-  value.every((item) => typeof item === 'string') &&
-  displayWidth(value.join(', ')) > width - LIST_INDENT
+  value.every((one) => typeof one === 'string' || (one !== null && typeof one === 'object' && !Array.isArray(one)))
+
+const itemText = (item: Item): string =>
+  typeof item === 'string'
+    ? item
+    : Object.entries(item)
+        .filter(([, value]) => value !== null && value !== '')
+        .map(([key, value]) => `${key} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+        .join(', ')
 
 const LIST_INDENT = 28
 
-function listLines(key: string, items: string[], width: number): Line[] {
+function listLines(key: string, items: Item[], width: number): Line[] {
   const shown = items
     .slice(0, TAIL_LINES)
     .flatMap((item) =>
-      wrap(printableLine(item), width - 6).map((text, i): Line => [
+      wrap(printableLine(itemText(item)), width - 6).map((text, i): Line => [
         span(i === 0 ? '    - ' : '      ', 'dim'),
         span(text),
       ]),

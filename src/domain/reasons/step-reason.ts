@@ -202,7 +202,11 @@ function parkedReason(f: StepFacts, since: string): Reason | null {
 
 function budgetReason(f: StepFacts, { since, until }: { since: string; until: string | null }): Reason {
   const names = f.budgets.map(({ budget }) => budget)
-  const when = until === null ? 'Nothing of it becomes free by itself' : `It goes on by itself at ${until} or before`
+  // A window that moves frees all of it: who waits for nothing there asks for more than there ever is.
+  const never = f.budgets.every(({ figures }) => figures['window'] === 'run')
+    ? 'Nothing of it becomes free by itself'
+    : 'No waiting helps: the next call may take more than a whole limit'
+  const when = until === null ? never : `It goes on by itself at ${until} or before`
   const failure = failureRecord('budget.exceeded', `waiting for ${f.budgets.map(({ text }) => text).join('; ')}`, {
     evidence: { budgets: f.budgets.map(({ figures }) => figures) },
     remediation: `${when}. To go on at once, raise the limits of ${list(names)} (orrery edit budget ${(names[0] ?? '').split('/').at(-1)}), or delete it.`,

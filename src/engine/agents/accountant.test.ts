@@ -256,6 +256,13 @@ describe('budgets', () => {
     expect(await call(10)).toBeNull()
   })
 
+  test('of a call that asks for more than a whole limit it says that no waiting helps', async () => {
+    await budget('b', { tokens: 100 }, { window: 'day' })
+    const refused = await call(101)
+    expect(refused?.park).toMatchObject({ retryAfterMs: null })
+    expect(refused?.failure.remediation).toContain('No waiting helps: this call may take more than a whole limit')
+  })
+
   test('the window of the run counts it with the runs below it, and waits for a higher limit alone', async () => {
     await budget('b', { tokens: 100 }, { window: 'run' })
     const below = await rig.run(await rig.put([{ name: 'part' }]))

@@ -130,7 +130,13 @@ function remedyOf(found: readonly Found[], at: number | null, fails: boolean): s
   const names = found.map(({ budget, misfit }) => `limits.${misfit.of} of Budget ${shownBudget(budget)}`).join(' and ')
   const change = `raise ${names} (orrery edit budget ${found[0]?.budget.name ?? 'NAME'}), or delete the budget`
   if (fails) return at === null ? `${capital(change)}.` : `Run it again after ${iso(at)}, or ${change}.`
-  if (at === null) return `Nothing of it becomes free by itself: ${change}; the step then goes on at once.`
+  if (at === null) {
+    const isLarger = found.some(({ misfit }) => misfit.of !== 'price' && misfit.until === 'larger')
+    const never = isLarger
+      ? 'No waiting helps: this call may take more than a whole limit'
+      : 'Nothing of it becomes free by itself'
+    return `${never}: ${change}; the step then goes on at once.`
+  }
   return `It goes on by itself at ${iso(at)} or before. To go on at once, ${change}.`
 }
 

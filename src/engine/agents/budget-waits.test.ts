@@ -146,6 +146,18 @@ describe('a step of an agent whose next call does not fit', () => {
     expect((await worker.pollFirst()).fence).toBe(2)
   })
 
+  test('is told that no waiting helps when it alone may take more than the limit', async () => {
+    await limit(100)
+    const { runId, a } = await begun()
+    const { refused } = await append(a, 1, asked('m1', 150))
+    if (!refused?.park) throw new Error('it was let through')
+    await worker.report(a, { kind: 'parked', on: refused.park })
+    expect((await stepOf(runId)).reason).toMatchObject({
+      code: 'budget.exceeded',
+      remediation: expect.stringContaining('No waiting helps: the next call may take more than a whole limit'),
+    })
+  })
+
   test('goes on at once when the budget is deleted', async () => {
     const { runId } = await waiting({ window: 'run' })
     expect((await stepOf(runId)).reason).toMatchObject({
