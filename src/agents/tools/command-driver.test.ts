@@ -11,7 +11,7 @@ import {
 } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { JsonObject } from '../../base/json.ts'
 import { callTool } from '../testing/tool-rig.ts'
 import { whyNoSandbox } from '../testing/sandbox-here.ts'
@@ -87,6 +87,15 @@ describe('a program', () => {
       ok: true,
       output: said,
     })
+  })
+
+  test('gives what it wrote though something that it started left its group and holds its streams', async () => {
+    const script = 'setsid sh -c "echo \\$\\$; : > said; exec sleep 600" & until [ -e said ]; do :; done'
+    const { result, tries } = await onHost(command(['sh', '-c', script]))
+    const pid = Number(result.ok ? result.output : 0)
+    expect(pid).toBeGreaterThan(0)
+    onTestFinished(() => void process.kill(pid, 'SIGKILL'))
+    expect(tries).toBe(1)
   })
 
   test('reads nothing where it is given nothing, and need not read at all', async () => {

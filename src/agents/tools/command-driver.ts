@@ -48,6 +48,7 @@ export const createCommandDriver = (programs: ToolPrograms): ToolDriver => ({
       cwd: inSandbox ? '/' : env.workdir,
       stdin: stdinOf(command.stdin, envelope),
       maxOutputBytes: spec.maxOutputBytes,
+      clock: env.clock,
       signal: env.signal,
       onLine: env.log,
     })

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import type { Readable } from 'node:stream'
+import type { Clock } from '../../base/clock.ts'
 import { LIMITS } from '../../domain/limits.ts'
 
 export interface ProgramWish {
@@ -10,6 +11,7 @@ export interface ProgramWish {
   cwd: string
   stdin: string
   maxOutputBytes: number
+  clock: Clock
   /** Ends the program and all that it started. */
   signal: AbortSignal
   /** Lines of its standard error, as they come; what is more than a log takes is left out. */
@@ -31,6 +33,8 @@ export interface ProgramEnd {
 }
 
 const STATUS_BYTES = 64 * 1024
+/** What a program wrote is there when it ends; so long it is waited for its streams to be closed. */
+const STREAMS_MS = 1_000
 
 /** Runs a program to its end, in a group of its own that ends with it. Throws only what starting it throws, and the reason of the signal. */
 export async function runProgram(wish: ProgramWish): Promise<ProgramEnd> {
@@ -64,11 +68,24 @@ export async function runProgram(wish: ProgramWish): Promise<ProgramEnd> {
   // A program need not read what it is given, or all of it.
   child.stdin.on('error', () => {})
   child.stdin.end(wish.stdin)
+  const ended = new AbortController()
+  // Something that left its group may hold its streams for as long as it likes.
+  const letGo = (): void => {
+    wish.clock.sleep(STREAMS_MS, ended.signal).then(
+      () => {
+        for (const stream of child.stdio) stream?.destroy()
+      },
+      () => {},
+    )
+  }
   try {
     const [code, ending] = await new Promise<[number | null, NodeJS.Signals | null]>((done, fail) => {
       child.once('error', fail)
       // What it left in the background would keep the pipes open, and is not part of the call any more.
-      child.once('exit', kill)
+      child.once('exit', () => {
+        kill()
+        letGo()
+      })
       child.once('close', (exitCode, exitSignal) => done([exitCode, exitSignal]))
     })
     signal.throwIfAborted()
@@ -82,6 +99,7 @@ export async function runProgram(wish: ProgramWish): Promise<ProgramEnd> {
       told: told().toString(),
     }
   } finally {
+    ended.abort()
     signal.removeEventListener('abort', kill)
   }
 }

@@ -45,6 +45,7 @@ export const createWasmDriver = (programs: ToolPrograms): ToolDriver => ({
         cwd: '/',
         stdin: stdinOf(wasm.stdin, envelope),
         maxOutputBytes: spec.maxOutputBytes,
+        clock: env.clock,
         signal,
         onLine: env.log,
       })
