@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import type { Json } from '../base/json.ts'
 import type { AgentSpec } from './kinds/agent.ts'
-import type { ParkedOn } from './agents/journal.ts'
+import type { JournalEntry, ParkedOn } from './agents/journal.ts'
+import type { Verdict } from './agents/verdict.ts'
+import { readTool } from './kinds/tool.ts'
 import { failureRecord } from './failure.ts'
 import { reopen } from './reopen.ts'
 import { agentNode, boundOf, definitionOf, NO_RETRY } from './testing/definitions.ts'
@@ -13,9 +15,10 @@ const key = { node: 0, path: '' }
 const spec = {} as AgentSpec
 const bound = boundOf({
   agents: {
-    writer: { spec, instructions: '', definition: null },
+    writer: { spec: { delegates: ['reader'] } as Partial<AgentSpec> as AgentSpec, instructions: '', definition: null },
     reader: { spec, instructions: '', definition: 'h-reader' },
   },
+  tools: { report: readTool({ type: 'workflow', description: 'x', workflow: 'report' }) },
   workflows: { report: { hash: 'h-report', inputs: null, description: null } },
 })
 
@@ -192,8 +195,20 @@ describe('a run below that an agent asked for', () => {
   const on = (of: 'agent' | 'workflow', name: string): ParkedOn => {
     return { type: 'child', call: 'c', of, name, inputs: { q: 1 } }
   }
+  /** Asks for the call, with the rules' word on it. */
+  function ask(run: MemoryRun, tool: string, verdict: Verdict): void {
+    run.written.push(
+      {
+        ...{ kind: 'tool_asked', call: 'c', turn: 1, agent: 'writer', tool },
+        ...{ operation: 'write', input: {}, repeatable: true },
+      },
+      { kind: 'verdict', call: 'c', verdict, approval: null },
+    )
+  }
+  const allow: Verdict = { verdict: 'allow', rule: 'default' }
   function below(of: 'agent' | 'workflow', name: string, hash: string): MemoryRun {
     const run = started()
+    ask(run, of === 'agent' ? `ask_${name}` : name, allow)
     run.byHash.set(hash, { hash, name, inputs: null, labels: {}, note: null })
     park(run, on(of, name))
     return run
@@ -241,6 +256,40 @@ describe('a run below that an agent asked for', () => {
     expect(run.journal).toMatchObject([
       { entry: { kind: 'child_ended', call: 'c', result: { ok: false, code: 'child.definition_not_found' } } },
     ])
+  })
+
+  const asks: Verdict = { verdict: 'approval', rule: 'default', approvers: null, expiresMs: null }
+  const denies: Verdict = {
+    ...{ verdict: 'deny', code: 'policy.denied', rule: 'policy/p' },
+    ...{ reason: 'no', remediation: 'none' },
+  }
+  const word = (state: 'approved' | 'denied' | 'expired', about: 'call' | 'outcome' = 'call'): JournalEntry => ({
+    ...{ kind: 'decided', call: 'c', approval: 'a', about, state, by: 'ann', comment: null, at: '' },
+    ...{ input: null, output: null },
+  })
+
+  test.each<[what: string, tool: string | null, verdict: Verdict, more: JournalEntry[], begins: boolean]>([
+    ['nobody asked for', null, allow, [], false],
+    ['was denied', 'report', denies, [], false],
+    ['gives other work away', 'ask_reader', allow, [], false],
+    ['gives no work away', 'look', allow, [], false],
+    ['a person has not decided about', 'report', asks, [], false],
+    ['a person denied', 'report', asks, [word('denied')], false],
+    ['nobody approved in time', 'report', asks, [word('expired')], false],
+    ['a person decided about otherwise', 'report', asks, [word('approved', 'outcome')], false],
+    ['a person approved', 'report', asks, [word('approved')], true],
+  ])('by a call that %s begins as the journal has it, whatever the worker says', (_, tool, verdict, more, begins) => {
+    const run = started()
+    run.byHash.set('h-report', { hash: 'h-report', name: 'report', inputs: null, labels: {}, note: null })
+    if (tool !== null) ask(run, tool, verdict)
+    run.written.push(...more)
+    park(run, on('workflow', 'report'))
+    expect(run.children).toHaveLength(begins ? 1 : 0)
+    expect(run.named('write').state).toBe(begins ? 'waiting' : 'queued')
+    if (!begins)
+      expect(run.journal).toMatchObject([
+        { entry: { kind: 'child_ended', result: { ok: false, code: 'tool.permission_denied' } } },
+      ])
   })
 
   test('is stopped with its step', () => {

@@ -375,7 +375,7 @@ describe('tools', () => {
   test('that run a workflow of another namespace run it there', async () => {
     const deploy = doc('Workflow', 'deploy', { steps: [{ name: 'a', command: ['true'] }] }, 'ops')
     await apply(GPT, agent('writer', { tools: ['go'] }), deploy)
-    await putTool('go', { type: 'workflow', workflow: 'ops/deploy' })
+    await putTool('go', { type: 'workflow', workflow: 'ops/deploy', operation: 'read' })
     const worker = await rig.worker(engine, { backends: ['agent'] })
     await create(await put(ASK))
     const a = await worker.pollFirst()

@@ -8,7 +8,7 @@ import { LIMITS } from '../domain/limits.ts'
 import { displayName, type Step, type StepKey } from '../domain/step.ts'
 import { lockCallApprovals } from '../store/approvals/call-approvals.ts'
 import type { Queryable } from '../store/db.ts'
-import { findCallOfChild } from '../store/journal/read-entries.ts'
+import { findCallOfChild, listCallEntries } from '../store/journal/read-entries.ts'
 import { listKept } from '../store/runs/sent-events.ts'
 import { areLive } from '../store/sessions/sessions.ts'
 import { areBudgetsWoken } from '../store/steps/budget-waits.ts'
@@ -230,6 +230,8 @@ async function give(
       const call = await findCallOfChild(tx, { runId: run.id, ...need, child: need.run })
       return call === null ? {} : { call }
     }
+    case 'call_entries':
+      return { entries: await listCallEntries(tx, { runId: run.id, ...need }) }
     case 'budgets_woken':
       return { isWoken: await areBudgetsWoken(tx, { runId: run.id, ...need }) }
     case 'scope': {

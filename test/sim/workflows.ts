@@ -2,6 +2,7 @@
 import type { Json, JsonObject } from '../../src/base/json.ts'
 import type { Bound } from '../../src/domain/agents/bound.ts'
 import { failureOfProblems } from '../../src/domain/failure.ts'
+import { readTool } from '../../src/domain/kinds/tool.ts'
 import { compileWorkflow } from '../../src/domain/manifest.ts'
 import type { Definition } from '../../src/domain/workflow.ts'
 import type { Dice } from './dice.ts'
@@ -41,7 +42,8 @@ function ofAgent(dice: Dice, { name, needs, forEach, maxParallel, onFailure, run
 /** What steps of agents refer to. */
 export const boundTo = (below: string): Bound => ({
   // What the agents do is scripted: nobody looks at a spec, and nobody waits for its endpoint to be there.
-  ...{ agents: {}, tools: {}, mcpServers: {}, memories: {} },
+  ...{ agents: {}, mcpServers: {}, memories: {} },
+  tools: { below: readTool({ type: 'workflow', description: 'Runs below.', workflow: 'below' }) },
   workflows: { below: { hash: below, inputs: null, description: null } },
 })
 

@@ -1,5 +1,6 @@
 import type { Json, JsonObject } from '../../base/json.ts'
 import type { Scope } from '../expression.ts'
+import type { JournalEntry } from '../agents/journal.ts'
 import type { Failure } from '../failure.ts'
 import type { StepState } from '../machines.ts'
 import type { Step, StepKey } from '../step.ts'
@@ -29,6 +30,8 @@ export type Need =
   | { type: 'approvals'; ids: string[] }
   /** The call of an agent that a run below answers. */
   | { type: 'child_call'; node: number; path: string; run: string }
+  /** What the journal of an activation has of one call, in order: only attempts above a fence count. */
+  | { type: 'call_entries'; node: number; path: string; call: string; after: number }
   /** Whether one of these budgets has let go of those who wait for it since the step was leased; from now on it waits with that. */
   | { type: 'budgets_woken'; node: number; path: string; budgets: string[] }
   /** Scope of expressions: outputs and states of these nodes, and the run's inputs. */
@@ -42,6 +45,7 @@ export interface Given {
   workflow?: StoredWorkflow | Failure
   approvals?: CallApproval[]
   call?: string
+  entries?: JournalEntry[]
   isWoken?: boolean
 }
 

@@ -1,6 +1,7 @@
 import { derivedId } from '../../base/ids.ts'
 import type { JsonObject } from '../../base/json.ts'
-import type { ParkedOn, ServerEntry } from '../agents/journal.ts'
+import { targetOf } from '../agents/asked-call.ts'
+import type { JournalEntry, ParkedOn, ServerEntry } from '../agents/journal.ts'
 import type { ToolResult } from '../agents/tool-envelope.ts'
 import { Failure, failureRecord } from '../failure.ts'
 import { checkInputs } from '../inputs.ts'
@@ -153,6 +154,11 @@ function* startBelow(
       throw new Failure('child.definition_not_found', `starting ${on.of} ${on.name} for ${round.nameOf(step)}`, {
         evidence: { [on.of]: on.name },
       })
+    const { entries = [] } = yield { type: 'call_entries', ...keyOf(step), call, after: step.journalFrom }
+    if (!mayBegin(round, on, entries))
+      throw new Failure('tool.permission_denied', `starting ${on.of} ${on.name} for ${round.nameOf(step)}`, {
+        evidence: { [on.of]: on.name, call },
+      })
     const workflow = yield* findWorkflow(round, { hash })
     if (workflow instanceof Failure) throw workflow
     const inputs = checkInputs(workflow, on.inputs)
@@ -167,6 +173,22 @@ function* startBelow(
     write(round, step, { kind: 'child_ended', call, run: '', result: failed(code, message, { retryable, evidence }) })
     goOn(round, step)
   }
+}
+
+/** Whether the journal says of the call that it gives this work away, and that it may be made: the word of the worker alone begins no run. */
+function mayBegin(
+  round: Round,
+  { of, name }: Extract<ParkedOn, { type: 'child' }>,
+  entries: readonly JournalEntry[],
+): boolean {
+  const { bound } = round.input.definition
+  const asked = entries.findLast((entry) => entry.kind === 'tool_asked')
+  const word = entries.findLast((entry) => entry.kind === 'verdict')?.verdict.verdict
+  if (!asked || !word || word === 'deny') return false
+  const target = targetOf(bound, bound?.agents[asked.agent]?.spec, asked.tool)
+  if (target?.of !== of || target.name !== name) return false
+  const decided = entries.findLast((entry) => entry.kind === 'decided' && entry.about === 'call')
+  return word === 'allow' || (decided?.kind === 'decided' && decided.state === 'approved')
 }
 
 function boundHash(round: Round, { of, name }: Extract<ParkedOn, { type: 'child' }>): string | null {

@@ -1,6 +1,7 @@
 import { assert } from '../../base/assert.ts'
 import type { JsonObject, Json } from '../../base/json.ts'
 import { type Random, seededRandom } from '../../base/random.ts'
+import type { JournalEntry } from '../agents/journal.ts'
 import { advance } from '../advance/advance.ts'
 import { dependentsOf } from '../advance/dependents.ts'
 import type { Anything, Happening, RunCore } from '../advance/happenings.ts'
@@ -30,6 +31,8 @@ export class MemoryRun {
   readonly approvals = new Map<string, AdvanceResult['beside']['asked'][number] & { state: CallApproval['state'] }>()
   /** What the server added to journals. */
   readonly journal: AdvanceResult['beside']['journaled'] = []
+  /** What attempts wrote, with the word on it. */
+  readonly written: JournalEntry[] = []
   /** Budgets that have let go of those who wait since the last attempt began. */
   readonly woken = new Set<string>()
   /** Runs below that were started, and those that are to be stopped. */
@@ -237,6 +240,8 @@ export class MemoryRun {
         const started = this.journal.findLast(({ entry }) => entry.kind === 'child_started' && entry.run === need.run)
         return started && 'call' in started.entry ? { call: started.entry.call } : {}
       }
+      case 'call_entries':
+        return { entries: this.written.filter((entry) => 'call' in entry && entry.call === need.call) }
       case 'budgets_woken':
         return { isWoken: need.budgets.some((budget) => this.woken.has(budget)) }
       case 'scope':

@@ -90,7 +90,7 @@ const modelAsked = (call: string): WorkerEntry => ({
   endpoint: 'gpt',
   tokens: { input: 10, output: 20 },
 })
-const toolAsked = (call: string): WorkerEntry => ({
+const toolAsked = (call: string): Extract<WorkerEntry, { kind: 'tool_asked' }> => ({
   kind: 'tool_asked',
   call,
   turn: 1,
@@ -439,8 +439,12 @@ test('a call whose outcome is not known waits for a person, who says what it gav
 describe('a run below an agent', () => {
   async function delegated() {
     const hash = await rig.put(engine, [{ name: 'read' }], { name: 'reader' })
-    const { runId, a } = await begun({}, boundOf({ agents: { reader: { spec, instructions: '', definition: hash } } }))
-    await append(a, 1, toolAsked('c1'))
+    const agents = {
+      writer: { spec: { ...spec, delegates: ['reader'] }, instructions: '', definition: null },
+      reader: { spec, instructions: '', definition: hash },
+    }
+    const { runId, a } = await begun({}, boundOf({ agents }))
+    await append(a, 1, { ...toolAsked('c1'), tool: 'ask_reader' })
     await park(a, { type: 'child', call: 'c1', of: 'agent', name: 'reader', inputs: { q: 1 } })
     const child = (await stepOf(runId)).childRun ?? ''
     return { runId, child }

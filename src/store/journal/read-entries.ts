@@ -71,6 +71,19 @@ export async function findAskedModels(
   return calls.map((_, i) => found.get(i + 1) ?? null)
 }
 
+/** What an activation's journal has of one call, in order; of attempts above a fence alone. */
+export async function listCallEntries(
+  db: Queryable,
+  { runId, node, path, call, after }: StepKey & { runId: string; call: string; after: number },
+): Promise<JournalEntry[]> {
+  const rows = await db.query<{ entry: JournalEntry }>(
+    `select entry from journal where run_id = $1 and node = $2 and path = $3 and call = $4 and fence > $5 order by seq`,
+    [runId, node, path, call, after],
+    { name: 'list_call_entries' },
+  )
+  return rows.map((r) => r.entry)
+}
+
 /** The call that a run below was started for; null when the journal knows none. */
 export async function findCallOfChild(
   db: Queryable,
