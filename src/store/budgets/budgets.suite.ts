@@ -96,9 +96,17 @@ export function budgetSuite(name: string, open: () => Promise<Db>): void {
       await recordSpending(db, [row, row])
       await recordSpending(db, [row])
       expect(await count(window())).toMatchObject({ tokens: 100, nanos: 1000, heldTokens: 0 })
-      expect(await countAndFold(window())).toMatchObject({ tokens: 100, nanos: 1000 })
+      const first = await countAndFold(window())
+      expect(first).toMatchObject({ tokens: 100, nanos: 1000 })
       await recordSpending(db, [row, spent(7)])
-      expect(await countAndFold(window())).toMatchObject({ tokens: 107, nanos: 1070, fold: { rows: 1 } })
+      // While a transaction is open anywhere in the cluster, what it may still write beside is not folded: the sum is the same, and it folds later.
+      let folded = first?.fold.rows ?? 0
+      for (let i = 0; i < 10_000 && folded < 2; i++) {
+        const found = await countAndFold(window())
+        expect(found).toMatchObject({ tokens: 107, nanos: 1070 })
+        folded += found?.fold.rows ?? 0
+      }
+      expect(folded).toBe(2)
       expect(await countAndFold(window())).toMatchObject({ tokens: 107, nanos: 1070, fold: { rows: 0 } })
     })
 
