@@ -12,13 +12,17 @@ const PROCESS_UNITS = [
 
 /** Unit tests that load whole databases or feed monsters to the parser: for `verify`, so that `check` stays quick. */
 const SLOW_UNITS = [
+  'src/agents/gateway/wire-formats.test.ts',
   'src/api/access-matrix.test.ts',
+  'src/api/create-api.test.ts',
+  'src/api/mcp/**/*.test.ts',
   'src/api/resources.test.ts',
   'src/cli/commands/resources.test.ts',
   'src/domain/manifest.test.ts',
   'src/engine/agents/**/*.test.ts',
   'src/engine/bind.test.ts',
   'src/engine/children.test.ts',
+  'src/engine/dispatcher.test.ts',
   'src/engine/every-step.test.ts',
   'src/engine/memory/**/*.test.ts',
   'src/engine/parked.test.ts',
@@ -30,6 +34,7 @@ const SLOW_UNITS = [
   'src/store/memory/**/*.test.ts',
   'src/store/resources/resources.test.ts',
   'src/store/store.test.ts',
+  'src/worker/agent-attempt.test.ts',
 ]
 
 export default defineConfig({
