@@ -31,7 +31,8 @@ export interface SimResult {
 }
 
 export const DEFAULT_TICKS = 120
-const CALM_TURNS_MAX = 400
+/** Agents of one run that wait for runs below them, each with turns of its own, take some hundred. */
+const CALM_TURNS_MAX = 1_200
 const CALM_TURN_MS = 400
 /**
  * Longer than this, due or queued with a worker free, is too long when nothing is broken. Generous: behind a balancer a server learns
