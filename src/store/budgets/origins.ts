@@ -25,7 +25,7 @@ export async function findOrigins(db: Queryable, runIds: readonly string[]): Pro
             (array_agg(labels order by up desc))[1] || (array_agg(labels order by up))[1] as labels
        from chain group by of`,
     [[...new Set(runIds)]],
-    { name: 'find_origins' },
+    { name: 'find_spending_origins' },
   )
   return new Map(rows.map((row) => [row.runId, row]))
 }
