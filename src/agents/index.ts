@@ -1,11 +1,6 @@
 export { createEgress, type Egress, type Resolve, withinHosts } from './egress.ts'
-export {
-  type CallContext,
-  createModelGateway,
-  type GatewayDeps,
-  type ModelGateway,
-  type ModelSource,
-} from './gateway/create-gateway.ts'
+export { createModelGateway, type ModelGateway } from './gateway/create-gateway.ts'
+export type { CallContext, GatewayDeps, ModelSource } from './gateway/model-source.ts'
 export type { Embedded, EmbedRequest } from './gateway/embed.ts'
 export type { KnownModel } from './gateway/judge-error.ts'
 export { resultOf } from './gateway/result-of.ts'

@@ -1,8 +1,6 @@
 import { assert } from '../../base/assert.ts'
 import { backoffMs } from '../../base/backoff.ts'
-import type { Clock } from '../../base/clock.ts'
 import type { Json } from '../../base/json.ts'
-import type { Random } from '../../base/random.ts'
 import { Redactor } from '../../base/redact.ts'
 import { Failure } from '../../domain/failure.ts'
 import { FAILURES } from '../../domain/failures.ts'
@@ -13,54 +11,19 @@ import {
   type ModelEndpointSpec,
   type Provider,
 } from '../../domain/kinds/model-endpoint.ts'
-import type { PriceTable } from '../../domain/kinds/price-table.ts'
 import { type Cost, costOf } from '../../domain/prices.ts'
-import type { Egress } from '../egress.ts'
 import { callOptionsOf } from './call-options.ts'
 import { embed, type Embedded, type EmbedRequest } from './embed.ts'
 import { EndpointPlaces } from './endpoint-places.ts'
 import { secretsOf } from './endpoint-secrets.ts'
 import { estimateRequest } from './estimate-tokens.ts'
-import { type Judged, judgeError, type KnownModel } from './judge-error.ts'
+import { type Judged, judgeError } from './judge-error.ts'
 import type { ModelEvent, ModelRequest, ModelResult, ModelUsage, TriedEndpoint } from '../../domain/model-call.ts'
+import type { CallContext, GatewayDeps, ModelSource } from './model-source.ts'
 import { readProviderError } from './provider-error.ts'
 import { openModel } from './providers.ts'
 import { type Answer, streamTry } from './stream-try.ts'
 import { ToolNames } from './tool-names.ts'
-
-/** Where the gateway finds what manifests name. Everything is asked anew for each call: what was changed holds from the next one on. */
-export interface ModelSource {
-  /** Null: there is no such endpoint. */
-  findEndpoint(namespace: string, name: string): Promise<ModelEndpointSpec | null>
-  findPrices(namespace: string, name: string): Promise<PriceTable | null>
-  /** All endpoints of a namespace, for telling what was probably meant. */
-  listModels(namespace: string): Promise<KnownModel[]>
-  /** Values in the order of what is wanted. Throws `secret.not_found` and the like for the first that is nowhere. */
-  resolveSecrets(
-    wanted: readonly { namespace: string; endpoint: string; secret: string; key: string }[],
-  ): Promise<string[]>
-}
-
-export interface GatewayDeps {
-  clock: Clock
-  random: Random
-  egress: Egress
-  source: ModelSource
-}
-
-export interface CallContext {
-  namespace: string
-  /** The endpoint to ask. */
-  endpoint: string
-  /** False: only this one, whatever happens. */
-  useFallbacks?: boolean
-  /** Sent to providers that know such keys: the same call made again is answered as it was. */
-  idempotencyKey?: string
-  /** Where this call finds what manifests name, instead of where all do. */
-  source?: ModelSource
-  /** Ends the call; its reason is what is thrown then. */
-  signal: AbortSignal
-}
 
 export interface ModelGateway {
   /**

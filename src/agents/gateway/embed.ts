@@ -10,7 +10,7 @@ import {
 } from '../../domain/kinds/model-endpoint.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { type Cost, costOf } from '../../domain/prices.ts'
-import type { CallContext, GatewayDeps } from './create-gateway.ts'
+import type { CallContext, GatewayDeps } from './model-source.ts'
 import type { EndpointPlaces } from './endpoint-places.ts'
 import { secretsOf } from './endpoint-secrets.ts'
 import { estimateTokens } from './estimate-tokens.ts'

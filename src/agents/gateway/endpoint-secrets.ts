@@ -1,7 +1,11 @@
 import { Failure } from '../../domain/failure.ts'
 import { type ModelEndpointSpec, secretsOfEndpoint } from '../../domain/kinds/model-endpoint.ts'
-import type { ModelSource } from './create-gateway.ts'
-import type { EndpointSecrets } from './providers.ts'
+import type { ModelSource } from './model-source.ts'
+
+/** Values by what they are for, as `secretsOfEndpoint` names it. */
+export type EndpointSecrets = Partial<
+  Record<'credentials' | 'accessKeyId' | 'secretAccessKey' | 'sessionToken', string>
+>
 
 /** Values of the secrets that an endpoint names. Throws `secret.*` for one that is nowhere, `model.auth_missing` for one that is blank. */
 export async function secretsOf(

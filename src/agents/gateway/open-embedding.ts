@@ -1,54 +1,29 @@
 import type { EmbeddingModelV4 } from '@ai-sdk/provider'
 import type { Clock } from '../../base/clock.ts'
 import { Failure } from '../../domain/failure.ts'
-import { addressOf, type ModelEndpointSpec } from '../../domain/kinds/model-endpoint.ts'
+import type { ModelEndpointSpec } from '../../domain/kinds/model-endpoint.ts'
 import { mockEmbedding } from './mock-embedding.ts'
-import type { EndpointSecrets } from './providers.ts'
+import { type OpenEndpoint, PROVIDER } from './provider-packages.ts'
 
 /** The model of embeddings of an endpoint; nothing is ever taken from the environment. `model.request_rejected`: the provider has none. */
 export async function openEmbedding(
   spec: ModelEndpointSpec,
-  on: { secrets: EndpointSecrets; fetch: typeof globalThis.fetch; clock: Clock; tries: number; endpoint: string },
+  on: Omit<OpenEndpoint, 'spec'> & { clock: Clock; tries: number; endpoint: string },
 ): Promise<EmbeddingModelV4> {
   const { provider, model } = spec
-  const { secrets, fetch } = on
-  const baseURL = addressOf(spec) ?? ''
-  const apiKey = secrets.credentials ?? ''
+  const open = { spec, ...on }
   switch (provider) {
     case 'openai':
-      return (await import('@ai-sdk/openai')).createOpenAI({ baseURL, apiKey, fetch }).embeddingModel(model)
+      return (await PROVIDER.openai(open)).embeddingModel(model)
     case 'google':
-      return (await import('@ai-sdk/google')).createGoogle({ baseURL, apiKey, fetch }).embeddingModel(model)
-    case 'azure-openai': {
-      const { deployment = model, apiVersion = '' } = spec.azure ?? {}
-      const { createAzure } = await import('@ai-sdk/azure')
-      const azure = createAzure({ baseURL, apiKey, fetch, apiVersion, useDeploymentBasedUrls: true })
-      return azure.embeddingModel(deployment)
-    }
-    case 'bedrock': {
-      const { accessKeyId = '', secretAccessKey = '', sessionToken = '' } = secrets
-      const { createAmazonBedrock } = await import('@ai-sdk/amazon-bedrock')
-      return createAmazonBedrock({
-        region: spec.bedrock?.region ?? '',
-        baseURL,
-        fetch,
-        // A blank token is none, and keeps the package from looking for one.
-        apiKey: apiKey === '' ? ' ' : apiKey,
-        accessKeyId,
-        secretAccessKey,
-        ...(sessionToken === '' ? {} : { sessionToken }),
-      }).embeddingModel(model)
-    }
+      return (await PROVIDER.google(open)).embeddingModel(model)
+    case 'azure-openai':
+      return (await PROVIDER.azure(open)).embeddingModel(spec.azure?.deployment ?? model)
+    case 'bedrock':
+      return (await PROVIDER.bedrock(open)).embeddingModel(model)
     case 'ollama':
-    case 'openai-compatible': {
-      const { createOpenAICompatible } = await import('@ai-sdk/openai-compatible')
-      return createOpenAICompatible({
-        name: 'compatible',
-        baseURL: provider === 'ollama' ? `${baseURL}/v1` : baseURL,
-        ...(apiKey === '' ? {} : { apiKey }),
-        fetch,
-      }).embeddingModel(model)
-    }
+    case 'openai-compatible':
+      return (await PROVIDER.compatible(open)).embeddingModel(model)
     case 'mock':
       return mockEmbedding(spec, on)
     case 'anthropic':
