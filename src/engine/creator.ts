@@ -5,12 +5,11 @@ import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { putDeadlines } from '../store/runs/child-runs.ts'
 import { type CreatedRows, createRuns, findIdempotent, type RunRow } from '../store/runs/create-runs.ts'
-import { isRetryableConflict } from '../store/storage-failure.ts'
-import { type Batcher, createBatcher } from './batcher.ts'
+import type { Batcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
 import { type Compiled, withNote } from './definitions.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import { watchFlushes } from './observe.ts'
+import { groupCommit } from './group-commit.ts'
 import type { Caller, CreateOutcome, NewRun } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
@@ -31,14 +30,7 @@ export class Creator {
   constructor(ctx: EngineContext, dispatcher: Dispatcher) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
-    this.#batcher = createBatcher({
-      maxItems: LIMITS.flushItemsMax,
-      maxInFlight: 2,
-      maxQueued: LIMITS.batchQueueMax,
-      isConflict: isRetryableConflict,
-      watch: watchFlushes(ctx, 'create'),
-      flush: (items: Item[]) => this.#flush(items),
-    })
+    this.#batcher = groupCommit(ctx, 'create', (items) => this.#flush(items))
   }
 
   async create(caller: Caller, runs: readonly NewRun[]): Promise<CreateOutcome[]> {

@@ -10,11 +10,11 @@ import { type CompletedRows, type Completion, completeSteps, type SessionRoom } 
 import { findAttemptFates } from '../store/steps/find-steps.ts'
 import { heldKey } from '../store/steps/held-key.ts'
 import { recordStarts, type Start } from '../store/steps/record-starts.ts'
-import { isRetryableConflict } from '../store/storage-failure.ts'
-import { type Batcher, createBatcher } from './batcher.ts'
+import type { Batcher } from './batcher.ts'
 import type { EngineContext } from './context.ts'
 import type { Dispatcher } from './dispatcher.ts'
-import { noteRunEnded, watchFlushes } from './observe.ts'
+import { noteRunEnded } from './observe.ts'
+import { groupCommit } from './group-commit.ts'
 import type { Caller } from './engine.ts'
 import type { WorkerSession } from './sessions.ts'
 import { settleRun } from './settle.ts'
@@ -47,34 +47,16 @@ export class Reporter {
   constructor(ctx: EngineContext, dispatcher: Dispatcher) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
-    const common = {
-      maxItems: LIMITS.flushItemsMax,
-      maxInFlight: 2,
-      maxQueued: LIMITS.batchQueueMax,
-      isConflict: isRetryableConflict,
-    }
-    this.#completions = createBatcher({
-      ...common,
-      watch: watchFlushes(ctx, 'complete'),
-      flush: (items) => this.#complete(items),
+    this.#completions = groupCommit(ctx, 'complete', (items) => this.#complete(items))
+    this.#starts = groupCommit(ctx, 'start', async (items) => {
+      const held = await recordStarts(ctx.db, items)
+      for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
+      return items.map((i) => held.has(heldKey(i)))
     })
-    this.#starts = createBatcher({
-      ...common,
-      watch: watchFlushes(ctx, 'start'),
-      flush: async (items: Start[]) => {
-        const held = await recordStarts(ctx.db, items)
-        for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
-        return items.map((i) => held.has(heldKey(i)))
-      },
-    })
-    this.#segments = createBatcher({
-      ...common,
-      watch: watchFlushes(ctx, 'log'),
-      flush: async (items: NewSegment[]) => {
-        const held = await appendSegments(ctx.db, items)
-        for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
-        return items.map((i) => held.has(heldKey(i)))
-      },
+    this.#segments = groupCommit(ctx, 'log', async (items) => {
+      const held = await appendSegments(ctx.db, items)
+      for (const run of new Set(items.map((i) => i.runId))) ctx.watch.notify(run)
+      return items.map((i) => held.has(heldKey(i)))
     })
   }
 

@@ -4,7 +4,6 @@ import type { JournalEntry, WorkerEntry } from '../../domain/agents/journal.ts'
 import { askedCallOf, isOfStep } from '../../domain/agents/asked-call.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
 import { Failure, type FailureRecord, failureRecord } from '../../domain/failure.ts'
-import { LIMITS } from '../../domain/limits.ts'
 import { displayName } from '../../domain/step.ts'
 import { type Definition, isJournaled } from '../../domain/workflow.ts'
 import { askForCalls, type NewCallApproval } from '../../store/approvals/call-approvals.ts'
@@ -13,13 +12,12 @@ import { appendEntries } from '../../store/journal/append-entries.ts'
 import { type HeldActivation, holdSteps, type JournalAttempt } from '../../store/journal/hold-steps.ts'
 import { findAppended, findAskedModels } from '../../store/journal/read-entries.ts'
 import { contextVersion as versionNow } from './context-version.ts'
-import { isRetryableConflict } from '../../store/storage-failure.ts'
-import { type Batcher, createBatcher } from '../batcher.ts'
+import type { Batcher } from '../batcher.ts'
 import type { EngineContext } from '../context.ts'
 import type { Dispatcher } from '../dispatcher.ts'
+import { groupCommit } from '../group-commit.ts'
 import type { Caller } from '../engine.ts'
 import { heldStep } from '../held-step.ts'
-import { watchFlushes } from '../observe.ts'
 import { stepIdOf } from '../step-id.ts'
 import type { ModelWord } from './gate.ts'
 import { openBudgets, type ReserveWish, type Spent } from './budgets.ts'
@@ -48,14 +46,7 @@ export class Appender {
   constructor(ctx: EngineContext, dispatcher: Dispatcher) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
-    this.#appends = createBatcher({
-      maxItems: LIMITS.flushItemsMax,
-      maxInFlight: 2,
-      maxQueued: LIMITS.batchQueueMax,
-      isConflict: isRetryableConflict,
-      watch: watchFlushes(ctx, 'journal'),
-      flush: (items: Item[]) => this.#flush(items),
-    })
+    this.#appends = groupCommit(ctx, 'journal', (items) => this.#flush(items))
   }
 
   /** Throws `request.invalid` for a step that journals nothing. */
