@@ -2,6 +2,7 @@ import path from 'node:path'
 import { type Json, type JsonObject, nearest } from '../base/index.ts'
 import { Failure, type Problem } from '../domain/failure.ts'
 import type { CliDeps } from './deps.ts'
+import { usageFailure } from './usage.ts'
 
 type Files = Pick<CliDeps, 'readFile' | 'cwd'>
 
@@ -13,6 +14,19 @@ export async function readText(deps: Files, file: string, what: string): Promise
   } catch (error) {
     throw new Failure('file.unreadable', `reading ${what} ${file}`, { cause: error, evidence: { path: full } })
   }
+}
+
+/** What an argument says: itself, with @ the text of a file, as `-` what comes on standard input. */
+export async function readGiven(deps: Files & Pick<CliDeps, 'stdin'>, given: string, what: string): Promise<string> {
+  if (given === '-') return deps.stdin.readText()
+  return given.startsWith('@') ? readText(deps, given.slice(1), what) : given
+}
+
+/** Like `readGiven`, of what may not be blank. */
+export async function readGivenText(...args: Parameters<typeof readGiven>): Promise<string> {
+  const text = await readGiven(...args)
+  if (text.trim() === '') throw usageFailure(`${args[2]} is empty`)
+  return text
 }
 
 /**

@@ -16,7 +16,7 @@ import {
 import { isObject } from '../../domain/placed-problem.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { CliDeps } from '../deps.ts'
-import { readText } from '../inputs.ts'
+import { readGiven, readText } from '../inputs.ts'
 import type { Output } from '../output.ts'
 import { readManifests } from '../resource-files.ts'
 import { printable, printableLine } from '../terminal-text.ts'
@@ -159,12 +159,7 @@ const textOf = (value: Json): string => (typeof value === 'string' ? value : JSO
 
 async function inputOf(deps: CliDeps, given: string | undefined): Promise<JsonObject> {
   if (given === undefined) return {}
-  const text =
-    given === '-'
-      ? await deps.stdin.readText()
-      : given.startsWith('@')
-        ? await readText(deps, given.slice(1), 'the input')
-        : given
+  const text = await readGiven(deps, given, 'the input')
   let value: unknown
   try {
     value = JSON.parse(text)

@@ -6,7 +6,7 @@ import { DEFAULT_NAMESPACE } from '../../domain/kinds/envelope.ts'
 import { MEMORY_SEARCHES, type MemorySearch } from '../../domain/kinds/memory.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { CliDeps } from '../deps.ts'
-import { readText } from '../inputs.ts'
+import { readGivenText } from '../inputs.ts'
 import type { Output } from '../output.ts'
 import { printable, printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
@@ -150,7 +150,7 @@ export async function putEntry(
   of: { name: string; key: string; text: string },
   flags: PutEntryFlags,
 ): Promise<number> {
-  const text = await textOf(deps, of.text, 'the text')
+  const text = await readGivenText(deps, of.text, 'the text')
   const request = { text, metadata: metadataOf(flags.meta) }
   const client = await connect(deps, flags)
   const done = await client.putMemoryEntry(namespaceOf(flags), of.name, { key: of.key, ...scopeOf(flags) }, request)
@@ -172,7 +172,7 @@ export async function searchEntries(
     throw usageFailure(`--min-score ${flags.minScore ?? ''} is no number from 0 to 1`)
   const by = searchBy(flags.by)
   const request = {
-    query: await textOf(deps, of.query, 'what is looked for'),
+    query: await readGivenText(deps, of.query, 'what is looked for'),
     ...(limit === undefined ? {} : { limit }),
     ...(by === undefined ? {} : { by }),
     ...(minScore === undefined ? {} : { minScore }),
@@ -211,7 +211,7 @@ export async function ingestFiles(
   for (const file of of.files)
     texts.push({
       source: flags.as ?? file.split(path.sep).join('/').replace(/^\.\//, ''),
-      text: await textOf(deps, file === '-' ? file : `@${file}`, 'the text'),
+      text: await readGivenText(deps, file === '-' ? file : `@${file}`, 'the text'),
     })
   const client = await connect(deps, flags)
   const taken = []
@@ -266,18 +266,6 @@ function metadataOf(pairs: string[] = []): JsonObject {
       return [pair.slice(0, at), pair.slice(at + 1)]
     }),
   )
-}
-
-/** A text, or with @ the text of a file; `-` reads standard input. */
-async function textOf(deps: CliDeps, given: string, what: string): Promise<string> {
-  const text =
-    given === '-'
-      ? await deps.stdin.readText()
-      : given.startsWith('@')
-        ? await readText(deps, given.slice(1), what)
-        : given
-  if (text.trim() === '') throw usageFailure(`${what} is empty`)
-  return text
 }
 
 function wholeOf(flag: string, text: string | undefined): number | undefined {

@@ -12,7 +12,7 @@ import { LIMITS } from '../../domain/limits.ts'
 import type { ModelEvent, ModelResult } from '../../domain/model-call.ts'
 import type { AskModelRequest } from '../../contract/api-types.ts'
 import type { CliDeps } from '../deps.ts'
-import { readText } from '../inputs.ts'
+import { readGivenText } from '../inputs.ts'
 import type { Output } from '../output.ts'
 import { printable, printableLine, span } from '../terminal-text.ts'
 import { usageFailure } from '../usage.ts'
@@ -134,12 +134,12 @@ export async function askModel(
   given: { name: string; prompt: string },
   flags: AskFlags,
 ): Promise<number> {
-  const prompt = await textOf(deps, given.prompt, 'the prompt')
+  const prompt = await readGivenText(deps, given.prompt, 'the prompt')
   const maxTokens = numberOf('--max-tokens', flags.maxTokens)
   const temperature = numberOf('--temperature', flags.temperature)
   const request: AskModelRequest = {
     prompt,
-    ...(flags.system === undefined ? {} : { system: await textOf(deps, flags.system, 'the instructions') }),
+    ...(flags.system === undefined ? {} : { system: await readGivenText(deps, flags.system, 'the instructions') }),
     ...(maxTokens === undefined ? {} : { maxTokens }),
     ...(temperature === undefined ? {} : { temperature }),
     ...(flags.fallbacks ? {} : { useFallbacks: false }),
@@ -214,18 +214,6 @@ function summaryOf(result: ModelResult): string {
 }
 
 const warningsOf = ({ warnings }: ModelResult): string[] => warnings.map((text) => printableLine(`  ${text}`))
-
-/** A text, or with @ the text of a file; `-` reads standard input. */
-async function textOf(deps: CliDeps, given: string, what: string): Promise<string> {
-  const text =
-    given === '-'
-      ? await deps.stdin.readText()
-      : given.startsWith('@')
-        ? await readText(deps, given.slice(1), what)
-        : given
-  if (text.trim() === '') throw usageFailure(`${what} is empty`)
-  return text
-}
 
 function numberOf(flag: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined
