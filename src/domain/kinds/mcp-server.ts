@@ -4,21 +4,16 @@ import { OPERATION_CLASSES, type OperationClass } from '../agents/verdict.ts'
 import { LIMITS } from '../limits.ts'
 import { isObject, type Placed, placedProblem } from '../placed-problem.ts'
 import { duration, positiveDuration, secretRef } from '../schema.ts'
+import { httpAddress } from './http-address.ts'
 import { defineKind, READY } from './kind.ts'
 
 /** Revisions of the protocol that a server may be held to; `auto` asks the server. */
 export const MCP_REVISIONS = ['auto', '2026-07-28', '2025-11-25'] as const
 
-const url = z
-  .string()
-  .max(2_048, { error: 'is longer than 2048 characters' })
-  .refine((text) => /^https?:$/.test(URL.parse(text)?.protocol ?? ''), {
-    error: 'must be an address such as https://tools.example/mcp',
-  })
-  .refine((text) => (URL.parse(text)?.username ?? '') === '' && (URL.parse(text)?.password ?? '') === '', {
-    error: 'must have no user and no password in it: use http.auth or http.headers',
-  })
-  .refine((text) => (URL.parse(text)?.hash ?? '') === '', { error: 'must have no fragment' })
+const url = httpAddress({
+  example: 'https://tools.example/mcp',
+  credentials: 'use http.auth or http.headers',
+}).refine((text) => (URL.parse(text)?.hash ?? '') === '', { error: 'must have no fragment' })
 
 const text = z.string({ error: 'must be a string; quote it' }).max(32_768)
 const textOrSecret = z.union([text, secretRef], { error: 'must be a string or { secret: NAME, key: KEY }' })
