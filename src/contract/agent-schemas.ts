@@ -3,6 +3,7 @@ import type { Json, JsonObject } from '../base/json.ts'
 import { OPERATION_CLASSES } from '../domain/agents/verdict.ts'
 import { type FailureCode, isFailureCode } from '../domain/failures.ts'
 import { PROVIDERS } from '../domain/kinds/model-endpoint.ts'
+import { CURRENCY } from '../domain/prices.ts'
 import { LIMITS } from '../domain/limits.ts'
 import { isCount, isId, isJson, isMembers } from './hot-messages.ts'
 import { numberText } from './page-schemas.ts'
@@ -22,8 +23,9 @@ const code = z
 const name = z.string().min(1).max(256)
 /** Of a step that calls a tool or picks a way by itself: ''. */
 const nameOrNone = z.string().max(256)
-const tokens = z.int().min(0)
-const ms = z.number().min(0)
+const tokens = z.int().min(0).max(LIMITS.callTokensMax)
+/** More than any attempt has; what is larger is no time. */
+const ms = z.number().min(0).max(LIMITS.parkedMs)
 const turn = z.int().min(0)
 
 export const ToolResultSchema = z.discriminatedUnion('ok', [
@@ -41,7 +43,7 @@ const toolCall = z.strictObject({ id: name, name, input: jsonObject.nullable(), 
 const recordedResult = z.strictObject({
   endpoint: name,
   provider: z.enum(PROVIDERS),
-  model: z.string(),
+  model: name,
   text: z.string(),
   toolCalls: z.array(toolCall),
   finish: z.enum(['stop', 'length', 'tool-calls', 'content-filter', 'other']),
@@ -53,9 +55,11 @@ const recordedResult = z.strictObject({
     reasoningTokens: tokens,
     isEstimated: z.boolean(),
   }),
-  cost: z.strictObject({ currency: z.string(), amount: z.number() }).nullable(),
+  cost: z
+    .strictObject({ currency: z.string().regex(CURRENCY), amount: z.number().min(0).max(LIMITS.callMoneyMax) })
+    .nullable(),
   warnings: z.array(z.string()),
-  tried: z.array(z.strictObject({ endpoint: z.string(), tries: tokens, code, message: z.string() })),
+  tried: z.array(z.strictObject({ endpoint: z.string(), tries: z.int().min(0), code, message: z.string() })),
   totalMs: ms,
 })
 

@@ -247,6 +247,9 @@ export const LIMITS = {
   pseudonymsMax: 10_000,
   /** The most money that one budget may allow: what is counted stays exact. */
   budgetMoneyMax: 9_000_000,
+  /** Tokens of one kind, and money, that one call of a model may be said to take: what is told beyond is no count. */
+  callTokensMax: 1_000_000_000,
+  callMoneyMax: 9_000_000,
   /** Tokens and money that were set aside for a call whose end nobody told of are free again after this. */
   holdMs: 3_600_000,
   /** A call that only waits for others to give back what was set aside for them asks again after this. */

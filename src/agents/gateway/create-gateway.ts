@@ -16,6 +16,7 @@ import { callOptionsOf } from './call-options.ts'
 import { embed, type Embedded, type EmbedRequest } from './embed.ts'
 import { EndpointPlaces } from './endpoint-places.ts'
 import { secretsOf } from './endpoint-secrets.ts'
+import { LIMITS } from '../../domain/limits.ts'
 import { estimateRequest } from './estimate-tokens.ts'
 import { type Judged, judgeError } from './judge-error.ts'
 import type { ModelEvent, ModelRequest, ModelResult, ModelUsage, TriedEndpoint } from '../../domain/model-call.ts'
@@ -266,6 +267,8 @@ async function priceOf(
   const table = await source.findPrices(namespace, spec.prices)
   if (!table) return { cost: null, warnings: [`the price is not known: there is no PriceTable ${spec.prices}`] }
   const cost = costOf(table, spec, usage)
+  if (cost && cost.amount > LIMITS.callMoneyMax)
+    return { cost: null, warnings: [`the price is not known: PriceTable ${spec.prices} makes it ${cost.amount}`] }
   const none = `the price is not known: PriceTable ${spec.prices} has no row for ${spec.provider} ${spec.model}`
   return { cost, warnings: cost ? [] : [none] }
 }

@@ -13,7 +13,7 @@ import { type Cost, costOf } from '../../domain/prices.ts'
 import type { CallContext, GatewayDeps } from './model-source.ts'
 import type { EndpointPlaces } from './endpoint-places.ts'
 import { secretsOf } from './endpoint-secrets.ts'
-import { estimateTokens } from './estimate-tokens.ts'
+import { estimateTokens, isCountOfTokens } from './estimate-tokens.ts'
 import { type Judged, judgeError } from './judge-error.ts'
 import { openEmbedding } from './open-embedding.ts'
 import { readProviderError } from './provider-error.ts'
@@ -122,7 +122,7 @@ async function askOnce(
     if (embeddings.length !== values.length)
       throw new Error(`the answer has ${embeddings.length} vectors for ${values.length} texts`)
     const tokens = usage?.tokens
-    const isKnown = tokens !== undefined && Number.isFinite(tokens) && tokens >= 0
+    const isKnown = isCountOfTokens(tokens)
     spent = isKnown ? tokens : values.reduce((sum, text) => sum + estimateTokens(text), 0)
     return { vectors: embeddings.map(vectorOf), tokens: spent, isEstimated: !isKnown }
   } catch (error) {

@@ -1,9 +1,14 @@
+import { LIMITS } from '../../domain/limits.ts'
 import type { ModelRequest } from '../../domain/model-call.ts'
 
 /** Characters of a token, roughly: for limits before the provider has counted, and where it never does. */
 const CHARS_PER_TOKEN = 4
 
 export const estimateTokens = (text: string): number => Math.ceil(text.length / CHARS_PER_TOKEN)
+
+/** Whether a provider told how many; what cannot be a number of tokens tells nothing. */
+export const isCountOfTokens = (told: number | undefined): told is number =>
+  told !== undefined && Number.isInteger(told) && told >= 0 && told <= LIMITS.callTokensMax
 
 /** Tokens that a request will be about, its answer left out. */
 export function estimateRequest({ messages, tools = [] }: ModelRequest): number {

@@ -6,7 +6,7 @@ import { Failure } from '../../domain/failure.ts'
 import type { ModelEndpointSpec } from '../../domain/kinds/model-endpoint.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { isObject } from '../../domain/placed-problem.ts'
-import { estimateTokens } from './estimate-tokens.ts'
+import { estimateTokens, isCountOfTokens } from './estimate-tokens.ts'
 import type { FinishReason, ModelToolCall, ModelUsage } from '../../domain/model-call.ts'
 import type { ToolNames } from './tool-names.ts'
 
@@ -223,14 +223,14 @@ const estimateOf = (inputTokens: number, text: string): ModelUsage => ({
 function usageOf(told: LanguageModelV4Usage | null, estimatedTokens: number, answer: Answer): ModelUsage {
   const input = told?.inputTokens.total
   const output = told?.outputTokens.total
-  if (input === undefined || output === undefined)
+  const more = [told?.inputTokens.cacheRead, told?.inputTokens.cacheWrite, told?.outputTokens.reasoning]
+  const [cachedInputTokens = 0, cacheWriteTokens = 0, reasoningTokens = 0] = more
+  if (![input, output, cachedInputTokens, cacheWriteTokens, reasoningTokens].every(isCountOfTokens))
     return estimateOf(estimatedTokens, answer.text + answer.toolCalls.map(({ text }) => text).join(''))
   return {
-    inputTokens: input,
-    outputTokens: output,
-    cachedInputTokens: told?.inputTokens.cacheRead ?? 0,
-    cacheWriteTokens: told?.inputTokens.cacheWrite ?? 0,
-    reasoningTokens: told?.outputTokens.reasoning ?? 0,
+    inputTokens: input ?? 0,
+    outputTokens: output ?? 0,
+    ...{ cachedInputTokens, cacheWriteTokens, reasoningTokens },
     isEstimated: false,
   }
 }

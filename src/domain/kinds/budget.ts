@@ -2,6 +2,7 @@ import { z } from 'zod'
 import type { JsonObject } from '../../base/json.ts'
 import { isCalendarWindow, isTimeZone, WINDOWS } from '../agents/windows.ts'
 import { LIMITS } from '../limits.ts'
+import { CURRENCY } from '../prices.ts'
 import { isObject, type Placed, placedProblem } from '../placed-problem.ts'
 import { dnsName } from './envelope.ts'
 import { defineKind, READY, type Usage } from './kind.ts'
@@ -30,7 +31,7 @@ const limits = z.strictObject({
     .describe('In `currency`, by the price tables that the endpoints name; 0 lets pass what costs nothing.'),
   currency: z
     .string()
-    .regex(/^[A-Z]{3}$/, { error: 'must be three capital letters, such as USD' })
+    .regex(CURRENCY, { error: 'must be three capital letters, such as USD' })
     .optional()
     .describe('Of `money`.'),
 })

@@ -3,6 +3,7 @@ import type { JsonObject } from '../../base/json.ts'
 import { LIMITS } from '../limits.ts'
 import { isObject, type Placed, placedProblem } from '../placed-problem.ts'
 import { defineKind, READY } from './kind.ts'
+import { CURRENCY } from '../prices.ts'
 import { PROVIDERS } from './model-endpoint.ts'
 
 const price = z.number().min(0).max(1_000_000)
@@ -10,7 +11,7 @@ const price = z.number().min(0).max(1_000_000)
 export const priceTableSpecSchema = z.strictObject({
   currency: z
     .string()
-    .regex(/^[A-Z]{3}$/, { error: 'must be three capital letters, such as USD' })
+    .regex(CURRENCY, { error: 'must be three capital letters, such as USD' })
     .describe('Of all rows.'),
   rows: z
     .array(

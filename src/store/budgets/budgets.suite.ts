@@ -244,6 +244,15 @@ export function budgetSuite(name: string, open: () => Promise<Db>): void {
       expect(await pruneSpending(db, 2 * HOUR_MS, 10)).toBe(1)
     })
 
+    test('what nobody can have spent fills a budget and does not keep it from being counted', async () => {
+      const nanos = LIMITS.callMoneyMax * 1e9
+      const many = Array.from({ length: 1_030 }, () => spent(2, { cost: { nanos, currency: 'USD' } }))
+      await recordSpending(db, many)
+      const found = await countAndFold(window())
+      expect(found).toMatchObject({ tokens: 2_060, nanos: 9e18 })
+      expect(await count(window())).toMatchObject({ tokens: 2_060, nanos: 9e18 })
+    })
+
     test('a share is told of once', async () => {
       const alert = { budget: 'res_b', key: 'k', share: 0.8 }
       expect(await noteAlerts(db, [alert, { ...alert, share: 0.9 }])).toHaveLength(2)

@@ -74,6 +74,11 @@ const SOURCES = {
   },
 } as const
 
+/** More than any budget allows: a sum that nobody can have spent is kept as this, and refuses all that asks. */
+const COUNTED_MAX = 9_000_000_000_000_000_000n
+
+const bounded = (sum: string): string => `least(${sum}, ${COUNTED_MAX})::bigint`
+
 /**
  * Everything of transactions below the mark is in the counter; what others wrote since is read, and only what no transaction under way can still add to
  * goes into the next mark. A mark that is ahead of the database is of another one, whose copy this is: then it is counted anew.
@@ -89,10 +94,10 @@ const countSql = ({ fresh, held }: { fresh: string; held: string }): string =>
        left join budget_counter c on c.budget = w.budget and c.key = w.key
        cross join lateral (select c.mark is not null and c.mark <= h.xmin as isGood) k
    )
-   select b.budget, b.key, (b.tokens - gone.tokens + fresh.old_tokens + fresh.new_tokens)::bigint as tokens,
-          (b.nanos - gone.nanos + fresh.old_nanos + fresh.new_nanos)::bigint as nanos,
-          held.tokens::bigint as "heldTokens", held.nanos::bigint as "heldNanos",
-          (b.tokens - gone.tokens + fresh.old_tokens)::bigint as "foldTokens", (b.nanos - gone.nanos + fresh.old_nanos)::bigint as "foldNanos",
+   select b.budget, b.key, ${bounded('b.tokens - gone.tokens + fresh.old_tokens + fresh.new_tokens')} as tokens,
+          ${bounded('b.nanos - gone.nanos + fresh.old_nanos + fresh.new_nanos')} as nanos,
+          ${bounded('held.tokens')} as "heldTokens", ${bounded('held.nanos')} as "heldNanos",
+          ${bounded('b.tokens - gone.tokens + fresh.old_tokens')} as "foldTokens", ${bounded('b.nanos - gone.nanos + fresh.old_nanos')} as "foldNanos",
           b.xmin::text as mark, (fresh.old_rows + gone.rows)::int as rows
      from b
      cross join lateral (
