@@ -18,7 +18,7 @@ export const CHECKS: readonly Stage[] = [
     reporter: 'vitest',
     boundMs: 3 * MINUTE_MS,
   },
-  check('format', ['prettier', '--check', '--cache', '--cache-location=.cache/prettier', '--log-level=warn', '.']),
+  check('format', ['oxfmt', '--check']),
   check('types', ['tsc']),
   check('lint', ['oxlint', '--type-aware', '--deny-warnings']),
   check('dead code', ['knip', '--no-progress', '--no-config-hints']),

@@ -50,7 +50,8 @@ export interface ConfigInput {
 }
 
 export type ConfigOutcome =
-  { kind: 'loaded'; config: Config; sources: Sources } | { kind: 'refused'; problems: Problem[]; missingDsn: boolean }
+  | { kind: 'loaded'; config: Config; sources: Sources }
+  | { kind: 'refused'; problems: Problem[]; missingDsn: boolean }
 
 /** Pure: the same flags, environment and file give the same answer. Reports every problem at once. */
 export function loadConfig(input: ConfigInput): ConfigOutcome {

@@ -10,7 +10,15 @@ import type { Reason } from '../domain/reasons/reason.ts'
 
 export type RunState = 'pending' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'canceled'
 export type StepState =
-  'pending' | 'queued' | 'running' | 'waiting' | 'succeeded' | 'failed' | 'skipped' | 'blocked' | 'canceled'
+  | 'pending'
+  | 'queued'
+  | 'running'
+  | 'waiting'
+  | 'succeeded'
+  | 'failed'
+  | 'skipped'
+  | 'blocked'
+  | 'canceled'
 
 /** POST /v1/definitions: `{ workflow }` (parsed manifest) or `{ manifest }` (YAML text). Same content, same hash. */
 export interface CreateDefinitionRequest {

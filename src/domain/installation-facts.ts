@@ -144,7 +144,9 @@ export interface TelemetryFacts {
 
 /** Whether a server hears what is sent to it; `unknown` where nothing is to be heard. */
 export type Hearing =
-  { kind: 'unknown' } | { kind: 'heard'; latencyMs: number } | { kind: 'deaf'; forMs: number; error: string }
+  | { kind: 'unknown' }
+  | { kind: 'heard'; latencyMs: number }
+  | { kind: 'deaf'; forMs: number; error: string }
 
 export interface BusFacts {
   hearing: Hearing

@@ -18,7 +18,8 @@ import type { Definition } from './workflow.ts'
 import { readYaml } from './yaml.ts'
 
 export type CompiledWorkflow =
-  { ok: true; workflow: WorkflowManifest; definition: Definition } | { ok: false; problems: Problem[] }
+  | { ok: true; workflow: WorkflowManifest; definition: Definition }
+  | { ok: false; problems: Problem[] }
 
 /** The workflow of a manifest in YAML or JSON. Throws one failure with every problem and its place. */
 export function parseManifest(

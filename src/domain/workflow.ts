@@ -230,7 +230,14 @@ export interface ChildNode extends NodeCommon {
 }
 
 export type WorkflowNode =
-  FunctionNode | CommandNode | AgentNode | ToolNode | RouteNode | WaitNode | ApprovalNode | ChildNode
+  | FunctionNode
+  | CommandNode
+  | AgentNode
+  | ToolNode
+  | RouteNode
+  | WaitNode
+  | ApprovalNode
+  | ChildNode
 
 /** What a worker offers to take nodes of a kind; `engine`: they wait in rows. */
 const BACKENDS: Record<WorkflowNode['kind'], Requirements['backend']> = {

@@ -22,7 +22,9 @@ export interface LogMark {
 }
 
 type Line =
-  { t: 'end'; key: string; end: StoredEnd } | { t: 'mark'; key: string; mark: LogMark } | { t: 'done'; key: string }
+  | { t: 'end'; key: string; end: StoredEnd }
+  | { t: 'mark'; key: string; mark: LogMark }
+  | { t: 'done'; key: string }
 
 const COMPACT_BYTES = 4 * 1024 * 1024
 

@@ -260,9 +260,10 @@ const requests: { method: string; path: string; body: fc.Arbitrary<Draft> | null
   {
     method: 'POST',
     path: '/v1/runs:bulk',
-    body: fc
-      .tuple(source, fc.array(inputs, { maxLength: 3 }))
-      .map(([s, is]) => () => ({ ...(s() as object), items: is.map((i) => ({ inputs: i })) })),
+    body: fc.tuple(source, fc.array(inputs, { maxLength: 3 })).map(([s, is]) => () => ({
+      ...(s() as object),
+      items: is.map((i) => ({ inputs: i })),
+    })),
   },
   { method: 'GET', path: '/v1/runs', body: null },
   { method: 'GET', path: '/v1/runs/{id}', body: null },

@@ -49,7 +49,7 @@ export function tinyGguf(): Buffer {
     pair('llama.vocab_size', U32, u32(tokens.length)),
     pair('tokenizer.ggml.model', STRING, string('llama')),
     pair('tokenizer.ggml.tokens', ARRAY, array(STRING, tokens.map(string))),
-    pair('tokenizer.ggml.scores', ARRAY, array(F32, tokens.map(() => f32([0])))), // prettier-ignore
+    pair('tokenizer.ggml.scores', ARRAY, array(F32, tokens.map(() => f32([0])))), // oxfmt-ignore
     pair('tokenizer.ggml.token_type', ARRAY, array(I32, types.map(u32))),
     pair('tokenizer.ggml.unknown_token_id', U32, u32(0)),
     pair('tokenizer.ggml.bos_token_id', U32, u32(1)),

@@ -60,7 +60,8 @@ const NO: ToolResult = { ok: false, code: 'policy.denied', reason: 'no', retryab
 export function nextOf(journal: readonly StoredEntry[], { fence, turns, salt }: AgentScript): Next {
   const find = <K extends JournalEntry['kind']>(kind: K, call: string) =>
     journal.find(({ entry }) => entry.kind === kind && 'call' in entry && entry.call === call) as
-      (StoredEntry & { entry: Extract<JournalEntry, { kind: K }> }) | undefined // of this kind, as it was looked for
+      | (StoredEntry & { entry: Extract<JournalEntry, { kind: K }> })
+      | undefined // of this kind, as it was looked for
   for (let turn = 0; turn < turns; turn++) {
     const [m, c] = [`m${turn}`, `c${turn}`]
     const tool = TOOLS[(turn + salt) % TOOLS.length] ?? 'free'

@@ -4,7 +4,14 @@ import { type Definition, isOfAgents } from '../workflow.ts'
 
 /** Kinds that agents, tools and their steps name. */
 export type ReferredKind =
-  'Agent' | 'Tool' | 'McpServer' | 'Memory' | 'Instructions' | 'ModelEndpoint' | 'Role' | 'Workflow'
+  | 'Agent'
+  | 'Tool'
+  | 'McpServer'
+  | 'Memory'
+  | 'Instructions'
+  | 'ModelEndpoint'
+  | 'Role'
+  | 'Workflow'
 
 /** One name, with who names it where: `step write` in `agent`, `agent editor` in `delegates`. */
 export interface Reference {

@@ -20,7 +20,8 @@ export interface RuleRow {
 
 /** A rule as it was read. One that cannot be read is kept: whoever it might hold for is denied. */
 export type ReadRule<S> = { name: RuleName; namespace: string; uid: string } & (
-  { spec: S; problem: null } | { spec: null; problem: string; raw: JsonObject }
+  | { spec: S; problem: null }
+  | { spec: null; problem: string; raw: JsonObject }
 )
 export type ReadPolicy = ReadRule<PolicySpec>
 export type ReadRole = ReadRule<RoleSpec>
