@@ -289,7 +289,9 @@ export const LIMITS = {
   mcpLogChars: 65_536,
   /** Sessions with MCP servers that one worker holds. */
   mcpSessionsMax: 200,
-  /** How long its program may take to end at each step: its input ends, TERM, KILL. */
+  /** What a program that runs in a sandbox for long may write to its own /tmp. */
+  sandboxTmpBytes: 64 * 1024 * 1024,
+  /** How long the program of an MCP server may take to end at each step: its input ends, TERM, KILL. */
   mcpStopMs: 2_000,
   /** How long a server over stdio may take to say which revision of the protocol it speaks before it is taken for an old one. */
   mcpProbeMs: 3_000,

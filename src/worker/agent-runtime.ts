@@ -3,6 +3,7 @@ import {
   createMcpClients,
   createModelGateway,
   createToolRunner,
+  NO_PROGRAMS,
   type Egress,
   type McpClients,
   type ModelGateway,
@@ -37,12 +38,12 @@ export function createAgentRuntime(deps: {
   /** The way out; one of its own when absent. */
   egress?: Egress
 }): AgentRuntime {
-  const { clock, random, log, version, path, workdir, programs } = deps
+  const { clock, random, log, version, path, workdir, programs = NO_PROGRAMS } = deps
   const egress = deps.egress ?? createEgress()
-  const mcp = createMcpClients({ clock, random, log, about: { name: 'orrery', version }, path })
+  const mcp = createMcpClients({ clock, random, log, about: { name: 'orrery', version }, path, programs })
   return {
     gateway: createModelGateway({ clock, random, egress, source: NO_SOURCE }),
-    tools: createToolRunner({ clock, random, ...(programs ? { programs } : {}) }),
+    tools: createToolRunner({ clock, random, programs }),
     mcp,
     egress,
     workdir,

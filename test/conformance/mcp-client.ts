@@ -76,6 +76,7 @@ const server: McpServerRef = {
   }),
 }
 const clients = createMcpClients({
+  programs: { files: null },
   clock: systemClock,
   random: systemRandom,
   log: { ...silentLog, warn: (message, fields) => process.stderr.write(`${message} ${JSON.stringify(fields)}\n`) },

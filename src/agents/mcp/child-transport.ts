@@ -1,12 +1,16 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
 import { access, constants, mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { delimiter, join, resolve } from 'node:path'
+import type { Readable } from 'node:stream'
 import type { JSONRPCMessage, Transport } from '@modelcontextprotocol/client'
 import type { Clock } from '../../base/clock.ts'
 import type { JsonObject } from '../../base/json.ts'
 import { Failure } from '../../domain/failure.ts'
+import type { McpIsolation } from '../../domain/kinds/mcp-server.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { type findProgram as findProgramOfSystem, refuseUnstarted, sandboxed, SYSTEM_PATH } from '../tools/sandbox.ts'
+import { placeOfProgram, type ToolPrograms } from '../tools/tool-programs.ts'
 
 /** How the program ended, as far as is known. */
 export interface ChildEnd {
@@ -23,6 +27,16 @@ export interface ChildProgram {
   env: Readonly<Record<string, string>>
   /** Null: an empty directory of its own. */
   workdir: string | null
+  isolation: McpIsolation
+}
+
+export interface ChildHost {
+  /** Where programs are looked for that are kept from nothing; null: the usual places. */
+  path: string | null
+  programs: Pick<ToolPrograms, 'files'>
+  clock: Clock
+  /** How what a sandbox is made of is found; left out: as the system would. */
+  find?: typeof findProgramOfSystem
 }
 
 export interface ChildTransport extends Transport {
@@ -43,26 +57,75 @@ const STILL_OURS = 'unset PWD OLDPWD SHLVL; [ "$PPID" = "$0" ] && exec "$@"'
 
 /**
  * A program that is spoken to over its standard streams, a message a line. It has a process group and a directory of its own and no environment but
- * what it was given; when it is closed, or this process dies, it ends.
+ * what it was given; when it is closed, or this process dies, it ends. Throws `mcp.unreachable` where it cannot be begun, and
+ * `tool.isolation_unavailable` or `tool.module_not_found` where it would have to run with less isolation than was asked for.
  */
-export async function startChild(program: ChildProgram, path: string | null, clock: Clock): Promise<ChildTransport> {
+export async function startChild(program: ChildProgram, host: ChildHost): Promise<ChildTransport> {
+  if (program.isolation === 'sandbox') return startInSandbox(program, host)
   const home = await mkdtemp(join(tmpdir(), 'orrery-mcp-'))
   const cwd = program.workdir ?? home
-  const env = { PATH: path ?? DEFAULT_PATH, HOME: home, TMPDIR: home, ...program.env }
+  const env = { PATH: host.path ?? DEFAULT_PATH, HOME: home, TMPDIR: home, ...program.env }
   try {
     const file = await findProgram(program.command, cwd, env.PATH)
-    const isGuarded = await isExecutable(GUARD)
-    const argv = isGuarded
-      ? [GUARD, '--pdeathsig', 'KILL', '--', '/bin/sh', '-c', STILL_OURS, `${process.pid}`, file]
-      : [file]
-    const [argv0 = file, ...before] = argv
-    const child = spawn(argv0, [...before, ...program.args], { cwd, env, detached: true, stdio: 'pipe' })
-    await started(child, program.command)
-    return speakWith(child, home, clock)
+    const argv = await guarded([file, ...program.args])
+    const child = await begin(program.command, argv, { cwd, env, stdio: 'pipe' })
+    return speakWith(child, home, host.clock)
   } catch (error) {
     await rm(home, { recursive: true, force: true })
     throw error
   }
+}
+
+/** What it writes is in the /tmp of the sandbox and goes with it, so it needs no directory here. */
+async function startInSandbox(program: ChildProgram, { programs, clock, find }: ChildHost): Promise<ChildTransport> {
+  const place = (name: string): string =>
+    placeOfProgram(name, programs, { inSandbox: true, field: 'spec.stdio.command' })
+  const inside = [place(program.command), ...program.args.map((arg) => (arg.startsWith('./') ? place(arg) : arg))]
+  const { file, args } = sandboxed({ files: programs.files, limits: null, argv: inside }, find)
+  const env = { PATH: SYSTEM_PATH, HOME: '/tmp', TMPDIR: '/tmp', LANG: 'C.UTF-8', ...program.env }
+  const argv = await guarded([file, ...args])
+  // The fourth stream is where the sandbox says that it has begun the program.
+  const stdio = ['pipe', 'pipe', 'pipe', 'pipe'] as const
+  const child = await begin(program.command, argv, { cwd: '/', env, stdio: [...stdio] })
+  const transport = speakWith(child, null, clock)
+  try {
+    refuseUnstarted(await statusOfSandbox(child), transport.end.stderr)
+    return transport
+  } catch (error) {
+    await transport.close()
+    throw error
+  }
+}
+
+/** What the sandbox says until it has begun the program, or all that it said when it could not. */
+function statusOfSandbox(child: ChildProcess): Promise<string> {
+  // A pipe, as asked for above.
+  const stream = child.stdio[3] as Readable
+  let status = ''
+  return new Promise((resolve) => {
+    stream.on('error', () => {})
+    stream.on('data', (chunk: Buffer) => {
+      status += chunk.toString()
+      if (status.includes('"child-pid"')) resolve(status)
+    })
+    // What it says of why is whole when its streams have ended.
+    child.once('close', () => resolve(status))
+  })
+}
+
+async function guarded(argv: string[]): Promise<string[]> {
+  if (!(await isExecutable(GUARD))) return argv
+  return [GUARD, '--pdeathsig', 'KILL', '--', '/bin/sh', '-c', STILL_OURS, `${process.pid}`, ...argv]
+}
+
+async function begin(
+  command: string,
+  [file = '', ...args]: string[],
+  given: Pick<SpawnOptions, 'cwd' | 'env' | 'stdio'>,
+): Promise<ChildProcess> {
+  const child = spawn(file, args, { ...given, detached: true })
+  await started(child, command)
+  return child
 }
 
 async function findProgram(command: string, cwd: string, path: string): Promise<string> {
@@ -97,7 +160,8 @@ const started = (child: ChildProcess, command: string): Promise<void> =>
     )
   })
 
-function speakWith(child: ChildProcess, home: string, clock: Clock): ChildTransport {
+/** `home` is removed when it has ended; null: it has none here. */
+function speakWith(child: ChildProcess, home: string | null, clock: Clock): ChildTransport {
   const { stdin, stdout, stderr } = child
   let tail = Buffer.alloc(0)
   let pending: Buffer[] = []
@@ -184,7 +248,7 @@ function speakWith(child: ChildProcess, home: string, clock: Clock): ChildTransp
   const cleared = ended.then(async () => {
     if (isStarted) transport.onclose?.()
     // A directory that stays behind is the system's to clear, as all of its kind.
-    await rm(home, { recursive: true, force: true }).catch(() => {})
+    if (home !== null) await rm(home, { recursive: true, force: true }).catch(() => {})
   })
   return transport
 }

@@ -217,8 +217,8 @@ describe('a program', () => {
     const script = `
       const { startChild } = await import(${JSON.stringify(module)})
       const { systemClock } = await import(${JSON.stringify(new URL('../../base/clock.ts', import.meta.url).href)})
-      const program = { command: process.execPath, args: ['-e', ${JSON.stringify(program)}], env: {}, workdir: null }
-      console.log((await startChild(program, null, systemClock)).pid)
+      const program = { command: process.execPath, args: ['-e', ${JSON.stringify(program)}], env: {}, workdir: null, isolation: 'none' }
+      console.log((await startChild(program, { path: null, programs: { files: null }, clock: systemClock })).pid)
       setInterval(() => {}, 1e3)`
     const parent = spawn(process.execPath, ['--input-type=module', '-e', script], {
       stdio: ['ignore', 'pipe', 'inherit'],

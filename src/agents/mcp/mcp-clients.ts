@@ -7,6 +7,7 @@ import { Failure } from '../../domain/failure.ts'
 import { type McpServerSpec, secretsOfMcpServer } from '../../domain/kinds/mcp-server.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { Egress } from '../egress.ts'
+import type { ToolPrograms } from '../tools/tool-programs.ts'
 import { callMcpTool, refusedBy } from './call-tool.ts'
 import { McpSession, type SessionOf } from './mcp-session.ts'
 
@@ -45,6 +46,8 @@ export interface McpClientsDeps {
   about: { name: string; version: string }
   /** Where programs are looked for, as in the variable PATH; null: the usual places. */
   path: string | null
+  /** What the host has for programs in a sandbox. */
+  programs: Pick<ToolPrograms, 'files'>
 }
 
 export function createMcpClients(deps: McpClientsDeps): McpClients {

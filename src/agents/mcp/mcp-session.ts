@@ -9,6 +9,7 @@ import { FAILURES } from '../../domain/failures.ts'
 import type { McpServerSpec } from '../../domain/kinds/mcp-server.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { Egress } from '../egress.ts'
+import type { ToolPrograms } from '../tools/tool-programs.ts'
 import { type ChildTransport, startChild } from './child-transport.ts'
 import { openHttp, type ValueAt } from './http-transport.ts'
 import { judgeConnection } from './judge-error.ts'
@@ -21,8 +22,10 @@ export interface SessionDeps {
   egress: Egress
   /** How we call ourselves to servers. */
   about: { name: string; version: string }
-  /** PATH of programs that are started. */
+  /** PATH of programs that are started without isolation. */
   path: string | null
+  /** What the host has for programs in a sandbox. */
+  programs: Pick<ToolPrograms, 'files'>
 }
 
 export interface SessionOf {
@@ -235,9 +238,10 @@ export class McpSession {
         Object.entries(stdio?.env ?? {}).map(([name, value]) => [name, valueAt(`stdio.env.${name}`, value)]),
       ),
       workdir: stdio?.workdir ?? null,
+      isolation: stdio?.isolation ?? 'none',
     }
     const start = async () => {
-      const child = await startChild(program, this.#deps.path, this.#deps.clock).catch((error: unknown) => {
+      const child = await startChild(program, this.#deps).catch((error: unknown) => {
         throw this.judge(null, sdk, error)
       })
       return { child, http: null }

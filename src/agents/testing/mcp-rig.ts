@@ -80,7 +80,8 @@ export interface McpRig {
 export function mcpRig({
   clock = systemClock,
   secrets = {},
-}: { clock?: Clock; secrets?: Record<string, string> } = {}): McpRig {
+  files = null,
+}: { clock?: Clock; secrets?: Record<string, string>; files?: string | null } = {}): McpRig {
   const logged: McpRig['logged'] = []
   const log: Log = { ...silentLog, warn: (message, fields) => logged.push([message, fields]) }
   const clients = createMcpClients({
@@ -89,6 +90,7 @@ export function mcpRig({
     log,
     about: { name: 'orrery', version: '0' },
     path: null,
+    programs: { files },
   })
   const egress = createEgress()
   onTestFinished(async () => {

@@ -16,8 +16,8 @@ import type { JsonObject } from '../../base/json.ts'
 import { callTool } from '../testing/tool-rig.ts'
 import { whyNoSandbox } from '../testing/sandbox-here.ts'
 import { serveTool } from '../testing/tool-server.ts'
-import type { ToolPrograms } from './command-driver.ts'
 import { refuseUnstarted, sandboxed } from './sandbox.ts'
+import type { ToolPrograms } from './tool-programs.ts'
 
 const noSandbox = whyNoSandbox()
 const HOST: ToolPrograms = { files: null, hostCommands: ['*'] }

@@ -1,5 +1,3 @@
-import { realpathSync } from 'node:fs'
-import { join, sep } from 'node:path'
 import { assert } from '../../base/assert.ts'
 import type { JsonObject } from '../../base/json.ts'
 import type { ToolCallEnvelope } from '../../domain/agents/tool-envelope.ts'
@@ -9,18 +7,9 @@ import { asText, fillJson, fillText } from './fill-templates.ts'
 import { decodeText, parseJson } from './read-answer.ts'
 import { readResult } from './read-result.ts'
 import { type ProgramEnd, runProgram } from './run-program.ts'
-import { FILES_INSIDE, findProgram, limited, refuseUnstarted, sandboxed, SYSTEM_PATH } from './sandbox.ts'
+import { findProgram, limited, refuseUnstarted, sandboxed, SYSTEM_PATH } from './sandbox.ts'
 import type { DriverEnv, ToolDriver, TryResult } from './tool-driver.ts'
-
-/** What the host of a worker has for tools that are programs. */
-export interface ToolPrograms {
-  /** Directory of the programs and modules that manifests name as `./NAME` or as a module; null: none. */
-  files: string | null
-  /** Programs, as manifests name them, that may run without isolation; `*` is all. */
-  hostCommands: readonly string[]
-}
-
-export const NO_PROGRAMS: ToolPrograms = { files: null, hostCommands: [] }
+import { placeOfProgram, type ToolPrograms } from './tool-programs.ts'
 
 type CommandBlock = NonNullable<ToolSpec['command']>
 
@@ -32,12 +21,14 @@ export const createCommandDriver = (programs: ToolPrograms): ToolDriver => ({
     const [program = '', ...args] = fillArguments(command.argv, envelope.input)
     const inSandbox = isolationOf(spec) === 'sandbox'
     if (!inSandbox) refuseUnlisted(program, programs.hostCommands)
-    const found = placeOfProgram(program, programs, { inSandbox })
+    const found = placeOfProgram(program, programs, { inSandbox, field: 'command.argv' })
     const ownEnv = await environmentOf(command.env, envelope, env)
     const home = inSandbox ? '/tmp' : env.workdir
     // A script that another program runs is a file of the tools as well, where the manifest alone names it.
     const named = (arg: string, i: number): string =>
-      command.argv[i + 1] === arg && arg.startsWith('./') ? placeOfProgram(arg, programs, { inSandbox }) : arg
+      command.argv[i + 1] === arg && arg.startsWith('./')
+        ? placeOfProgram(arg, programs, { inSandbox, field: 'command.argv' })
+        : arg
     const argv = [found, ...args.map(named)]
     const start = inSandbox
       ? sandboxed({ files: programs.files, limits: command.limits, argv })
@@ -80,45 +71,6 @@ function refuseUnlisted(program: string, allowed: readonly string[]): void {
     evidence: { program, allowed: [...allowed] },
     remediation: `Start the worker with --tool-commands ${program} when that is meant, or leave out isolation: none.`,
   })
-}
-
-const notThere = (name: string, why: string, remediation: string): Failure =>
-  new Failure('tool.module_not_found', `looking for ${name}: ${why}`, { evidence: { name }, remediation })
-
-/** Where the program is: on the host, or in the sandbox. */
-function placeOfProgram(program: string, { files }: ToolPrograms, { inSandbox }: { inSandbox: boolean }): string {
-  if (program.startsWith('./')) {
-    const place = fileOfTool(program, files)
-    return inSandbox ? join(FILES_INSIDE, program) : place
-  }
-  const found = findProgram(program)
-  if (found === null)
-    throw notThere(
-      program,
-      `it is no program in ${SYSTEM_PATH}`,
-      `Install ${program} on the host of the worker, or correct command.argv.`,
-    )
-  if (inSandbox && !/^\/(usr|bin|sbin)\//.test(found))
-    throw notThere(
-      program,
-      'a sandbox sees programs below /usr and the files of tools alone',
-      'Put it beside the files of the tools, and name it ./NAME.',
-    )
-  return found
-}
-
-/** A file below the directory of the tools, also when links are followed. */
-export function fileOfTool(name: string, files: string | null): string {
-  if (files === null)
-    throw notThere(name, 'the worker has no files of tools', 'Start the worker with --tool-files DIR.')
-  try {
-    const root = realpathSync(files)
-    const place = realpathSync(join(root, name))
-    if (place.startsWith(root + sep)) return place
-  } catch {
-    throw notThere(name, `it is not in ${files}`, `Put it into ${files}, or correct the manifest.`)
-  }
-  throw notThere(name, `it leads out of ${files}`, `Put the file itself into ${files}.`)
 }
 
 /** What a program is told beside its input; texts and secrets of the manifest last. */

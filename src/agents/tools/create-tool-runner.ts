@@ -10,7 +10,7 @@ import { validateJson } from '../../domain/json-schema.ts'
 import { isRepeatable, type ToolSpec } from '../../domain/kinds/tool.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { createCallbackDriver } from './callback-driver.ts'
-import { createCommandDriver, NO_PROGRAMS, type ToolPrograms } from './command-driver.ts'
+import { createCommandDriver } from './command-driver.ts'
 import { createExternalDriver } from './external-driver.ts'
 import { createGrpcDriver } from './grpc-driver.ts'
 import { createHttpDriver } from './http-driver.ts'
@@ -18,6 +18,7 @@ import { resultOfFailure } from './result-of-failure.ts'
 import { createToolAuth } from './tool-auth.ts'
 import { createWasmDriver } from './wasm-driver.ts'
 import type { ToolDriver, ToolEnv, TryResult } from './tool-driver.ts'
+import { NO_PROGRAMS, type ToolPrograms } from './tool-programs.ts'
 
 /** Tools of these types are runs below the step: the turn loop parks for them. */
 export type DrivenType = Exclude<ToolSpec['type'], 'agent' | 'workflow'>

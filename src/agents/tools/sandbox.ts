@@ -2,6 +2,7 @@ import { accessSync, constants, lstatSync, readlinkSync, statSync } from 'node:f
 import { release } from 'node:os'
 import { join } from 'node:path'
 import { Failure } from '../../domain/failure.ts'
+import { LIMITS } from '../../domain/limits.ts'
 
 /** Where programs are looked for, within the sandbox and without. */
 export const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -41,7 +42,8 @@ export interface SandboxWish {
   files: string | null
   /** Further paths that are seen, not written, where they are. */
   seen?: readonly string[]
-  limits: ProgramLimits
+  /** Null: what it may take is not bounded, but for its /tmp. */
+  limits: ProgramLimits | null
   /** The program as it is found inside, and its arguments. */
   argv: readonly string[]
 }
@@ -65,11 +67,20 @@ export function sandboxed({ files, seen, limits, argv }: SandboxWish, find: type
       ...['--die-with-parent', '--new-session', '--cap-drop', 'ALL', '--json-status-fd', '3'],
       ...['--ro-bind', '/usr', '/usr', ...['/bin', '/sbin', '/lib', '/lib32', '/lib64'].flatMap(systemFolder)],
       ...ETC.flatMap((name) => ['--ro-bind-try', `/etc/${name}`, `/etc/${name}`]),
-      ...['--proc', '/proc', '--dev', '/dev', '--size', String(Math.max(4_096, limits.fileBytes)), '--tmpfs', '/tmp'],
+      ...[
+        '--proc',
+        '/proc',
+        '--dev',
+        '/dev',
+        '--size',
+        String(Math.max(4_096, limits?.fileBytes ?? LIMITS.sandboxTmpBytes)),
+        '--tmpfs',
+        '/tmp',
+      ],
       ...(files === null ? [] : ['--ro-bind', files, FILES_INSIDE]),
       ...(seen ?? []).flatMap((path) => ['--ro-bind', path, path]),
       ...['--chdir', '/tmp', '--'],
-      ...limited(countable(limits), argv, find),
+      ...(limits === null ? argv : limited(countable(limits), argv, find)),
     ],
   }
 }

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import type { Json, JsonObject } from '../../base/json.ts'
 import { silentLog } from '../../base/log.ts'
 import { createEgress } from '../../agents/egress.ts'
@@ -30,6 +31,7 @@ export interface McpFlags extends ServerFlags {
 export interface McpUseFlags extends McpFlags {
   file?: string[]
   secret?: string[]
+  toolFiles?: string
 }
 
 export interface McpCallFlags extends McpUseFlags {
@@ -205,12 +207,14 @@ async function withServer<T>(
   const server = await findServer(deps, output, name, flags)
   const warn = (message: string, fields?: Record<string, unknown>): void =>
     output.remark(printableLine(`${message} ${JSON.stringify(fields ?? {})}`))
+  const files = flags.toolFiles ?? deps.env['ORRERY_TOOL_FILES']
   const clients = createMcpClients({
     clock: deps.clock,
     random: deps.random,
     log: { ...silentLog, warn },
     about: { name: 'orrery', version: deps.version },
     path: deps.env['PATH'] ?? null,
+    programs: { files: files === undefined ? null : resolve(deps.cwd, files) },
   })
   const egress = createEgress()
   const env: McpEnv = {

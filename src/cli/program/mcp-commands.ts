@@ -20,6 +20,7 @@ export function addMcp(program: Command, { deps, output, done }: ProgramOptions)
           'a secret that it names, or =@FILE: values are not read from a server; may be given several times',
         ),
       )
+      .option('--tool-files <dir>', 'programs that a sandbox runs as ./NAME (ORRERY_TOOL_FILES)')
   withServer(
     mcp
       .command('list', { isDefault: true })

@@ -42,6 +42,7 @@ const bound = boundOf({
       stdio: { command: 'x' },
       tools: { operation: 'read', overrides: [{ match: 'read_secret', operation: 'admin' }] },
     }),
+    closed: readMcpServer({ transport: 'stdio', stdio: { command: 'x', isolation: 'sandbox' } }),
     tickets: readMcpServer({ transport: 'http', http: { url: 'https://tickets.example/mcp' } }),
   },
 })
@@ -123,7 +124,8 @@ describe('what the rules are asked about a call', () => {
 
   test('says what makes connections of its own', () => {
     expect(['loose', 'files.read_file', 'notes'].map((tool) => asked(tool).isUnconfined)).toEqual([true, true, true])
-    expect(['pay', 'tickets.close', 'research', 'slack'].map((tool) => asked(tool).isUnconfined)).toEqual([
+    expect(['pay', 'tickets.close', 'closed.it', 'research', 'slack'].map((tool) => asked(tool).isUnconfined)).toEqual([
+      false,
       false,
       false,
       false,

@@ -115,12 +115,13 @@ export function askedCallOf(
   }
 }
 
-/** Whether a tool is a program that makes connections of its own: a command that is kept from nothing, or a server that the worker starts. Pure. */
+/** Whether a tool is a program that makes connections of its own: a command, or a server that the worker starts, that is kept from nothing. Pure. */
 export function isUnconfined(bound: Pick<Bound, 'tools' | 'mcpServers'> | undefined, tool: string): boolean {
   const known = bound?.tools[tool]
   const server = known ? known.mcp?.server : tool.slice(0, Math.max(0, tool.indexOf('.')))
   if (known?.type === 'command') return isolationOf(known) === 'none'
-  return server !== undefined && bound?.mcpServers[server]?.transport === 'stdio'
+  const { transport, stdio } = (server === undefined ? null : bound?.mcpServers[server]) ?? {}
+  return transport === 'stdio' && stdio?.isolation !== 'sandbox'
 }
 
 /** Who is given work by a call. Pure. */

@@ -41,6 +41,16 @@ describe('an McpServer', () => {
       /^spec\.stdio\.workdir must be an absolute path/,
     ],
     [
+      'a directory in a sandbox',
+      { transport: 'stdio', stdio: { ...stdio, workdir: '/srv', isolation: 'sandbox' } },
+      /^spec\.stdio\.workdir is not seen in a sandbox/,
+    ],
+    [
+      'an isolation that there is not',
+      { transport: 'stdio', stdio: { ...stdio, isolation: 'container' } },
+      /^spec\.stdio\.isolation must be one of none, sandbox/,
+    ],
+    [
       'a password in the address',
       { transport: 'http', http: { url: 'https://a:b@x.test' } },
       /^spec\.http\.url must have no user/,

@@ -10,6 +10,10 @@ import { defineKind, READY } from './kind.ts'
 /** Revisions of the protocol that a server may be held to; `auto` asks the server. */
 export const MCP_REVISIONS = ['auto', '2026-07-28', '2025-11-25'] as const
 
+/** What a program may be kept from; `none` of what the user of the worker may do. */
+const MCP_ISOLATIONS = ['none', 'sandbox'] as const
+export type McpIsolation = (typeof MCP_ISOLATIONS)[number]
+
 const url = httpAddress({
   example: 'https://tools.example/mcp',
   credentials: 'use http.auth or http.headers',
@@ -44,7 +48,15 @@ const stdio = z.strictObject({
     .regex(/^\//, { error: 'must be an absolute path' })
     .max(4_096)
     .optional()
-    .describe('Where it runs; left out, in an empty directory that is also its HOME and goes with it.'),
+    .describe(
+      'Where it runs; left out, in an empty directory that is also its HOME and goes with it. Not in a sandbox.',
+    ),
+  isolation: z
+    .enum(MCP_ISOLATIONS)
+    .default('none')
+    .describe(
+      'What it is kept from. `sandbox` sees no network, no home, no environment but its own and of the host the system, read only; its program is one below /usr, or `./NAME` of the files of the tools of the worker. `none`: it may do what the worker may.',
+    ),
 })
 
 const auth = z.discriminatedUnion('type', [
@@ -245,6 +257,12 @@ function crossCheck(spec: JsonObject): Placed[] {
   for (const key of ['stdio', 'http'])
     if (spec[key] !== undefined && transport !== key && typeof transport === 'string')
       found.push({ ...problem(`is for the transport ${key}; this one is ${transport}`, key), at: 'key' })
+  const stdio = isObject(spec['stdio']) ? spec['stdio'] : {}
+  if (stdio['isolation'] === 'sandbox' && stdio['workdir'] !== undefined)
+    found.push({
+      ...problem('is not seen in a sandbox, which runs in a /tmp of its own', 'stdio', 'workdir'),
+      at: 'key',
+    })
   const http = isObject(spec['http']) ? spec['http'] : {}
   const headers = isObject(http['headers']) ? Object.keys(http['headers']) : []
   for (const name of headers)

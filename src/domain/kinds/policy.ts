@@ -127,7 +127,7 @@ export const policySpecSchema = z.strictObject({
         .enum(['deny', 'allow'])
         .default('deny')
         .describe(
-          'What becomes of calls of programs that make connections of their own, which nobody looks at: commands with `isolation: none`, MCP servers over stdio.',
+          'What becomes of calls of programs that make connections of their own, which nobody looks at: commands with `isolation: none`, MCP servers over stdio outside a sandbox.',
         ),
     })
     .optional()
