@@ -1,10 +1,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { PassThrough } from 'node:stream'
-import { createGzip } from 'node:zlib'
+import { text } from 'node:stream/consumers'
+import { setImmediate as turnOfLoop } from 'node:timers/promises'
+import { createGzip, gzipSync } from 'node:zlib'
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { LIMITS } from '../domain/limits.ts'
-import { createEgress, type Resolve, withinHosts } from './egress.ts'
+import { createEgress, type Egress, type Resolve, withinHosts } from './egress.ts'
 import { type EgressPolicy, hostRefusal, refusalOf } from './egress-rules.ts'
 
 const PUBLIC: EgressPolicy = { allowPrivate: false, onlyPrivate: false }
@@ -94,10 +96,33 @@ function egressOf(names: Record<string, string[]>) {
   return { egress, asked }
 }
 
-const ask = (url: string, policy: EgressPolicy, egress: ReturnType<typeof createEgress>, init: RequestInit = {}) =>
-  egress.fetch(policy)(url, { method: 'POST', body: 'hello', ...init })
+interface Init {
+  method?: string
+  body?: string | null
+  headers?: Record<string, string>
+  signal?: AbortSignal
+}
 
-describe('what leaves', () => {
+type Ask = (
+  url: string,
+  policy: EgressPolicy,
+  egress: Pick<Egress, 'fetch' | 'requests'>,
+  init?: Init,
+  credentials?: string[],
+) => Promise<{ status: number; text(): Promise<string> }>
+
+/** A request leaves in two forms, with the same guard. */
+const FORMS: Record<'fetch' | 'requests', Ask> = {
+  fetch: (url, policy, egress, init, credentials) =>
+    egress.fetch(policy, credentials)(url, { method: 'POST', body: 'hello', ...init }),
+  async requests(url, policy, egress, init, credentials) {
+    const request = { method: 'POST', body: 'hello', headers: {}, ...init }
+    const { status, body } = await egress.requests(policy, credentials)(url, request)
+    return { status, text: () => text(body) }
+  },
+}
+
+describe.for(Object.entries(FORMS))('what leaves as %s', ([form, ask]) => {
   test('goes to the address that the name was found to have, and only where that is allowed', async () => {
     const port = await listen((request, response) => response.end(`${request.method} ${request.headers.host}`))
     const { egress, asked } = egressOf({ 'model.test': ['127.0.0.1'] })
@@ -168,7 +193,7 @@ describe('what leaves', () => {
     const { egress } = egressOf({})
     const url = `http://127.0.0.1:${port}/`
     for (status of [301, 302, 303, 307, 308])
-      expect(await (await egress.fetch(PRIVATE)(url, { method: 'GET' })).text()).toBe('GET')
+      expect(await (await ask(url, PRIVATE, egress, { method: 'GET', body: null })).text()).toBe('GET')
     for (status of [301, 302, 303]) expect((await ask(url, PRIVATE, egress)).status).toBe(status)
   })
 
@@ -182,20 +207,10 @@ describe('what leaves', () => {
       response.writeHead(302, { location: `http://127.0.0.1:${target}/` }).end(),
     )
     const { egress } = egressOf({})
-    const headers = { 'X-Our-Key': 'secret' }
+    const init = { method: 'GET', body: null, headers: { 'x-our-key': 'secret' } }
     for (const credentials of [[], ['x-our-key']])
-      await egress.fetch(PRIVATE, credentials)(`http://127.0.0.1:${port}/`, { headers })
+      await ask(`http://127.0.0.1:${port}/`, PRIVATE, egress, init, credentials)
     expect(seen).toEqual(['secret', undefined])
-  })
-
-  test('is connected to the address that was looked at, when it is not HTTP', async () => {
-    const { egress } = egressOf({ 'tool.test': ['10.0.0.7'], 'mixed.test': ['8.8.8.8', '169.254.169.254'] })
-    expect(await egress.addressOf('tool.test', PRIVATE)).toBe('10.0.0.7')
-    expect(await egress.addressOf('8.8.8.8', PUBLIC)).toBe('8.8.8.8')
-    expect(await egress.addressOf('[2606:4700::1]', PUBLIC)).toBe('2606:4700::1')
-    for (const host of ['tool.test', 'mixed.test', '127.0.0.1', '[::1]'])
-      await expect(egress.addressOf(host, PUBLIC)).rejects.toMatchObject({ code: 'model.address_blocked' })
-    await expect(egress.addressOf('nowhere.test', PUBLIC)).rejects.toMatchObject({ code: 'ENOTFOUND' })
   })
 
   test('is answered in full, but a refusal only as far as somebody reads it', async () => {
@@ -238,8 +253,96 @@ describe('what leaves', () => {
 
   test('to a name that nobody knows says so', async () => {
     const { egress } = egressOf({})
-    await expect(ask('http://nowhere.test/', PRIVATE, egress)).rejects.toMatchObject({ cause: { code: 'ENOTFOUND' } })
+    const fault = { code: 'ENOTFOUND' }
+    await expect(ask('http://nowhere.test/', PRIVATE, egress)).rejects.toMatchObject(
+      form === 'fetch' ? { cause: fault } : fault,
+    )
   })
+
+  test.for([
+    ['http://127.0.0.1:25/', 'port 25 is of another protocol'],
+    ['http://me:secret@127.0.0.1/', 'has a name or a password in it'],
+    ['data:text/plain,hello', 'is no protocol of HTTP'],
+  ] as const)('is never %s', async ([url, why]) => {
+    const { egress } = egressOf({})
+    const error: unknown = await ask(url, PRIVATE, egress).catch((fault: unknown) => fault)
+    expect(error).toBeInstanceOf(TypeError)
+    const { cause = error } = error as TypeError
+    expect(String(cause)).toContain(why)
+  })
+
+  test('is answered after hints that come before the answer, by one that was packed for the way', async () => {
+    const port = await listen((request, response) => {
+      response.writeEarlyHints({ link: '</style.css>; rel=preload' })
+      response.writeHead(200, { 'content-encoding': 'gzip' })
+      response.end(gzipSync(`${request.headers['accept-encoding']} ${request.headers['x-asked']}`))
+    })
+    const { egress } = egressOf({})
+    const answer = await ask(`http://127.0.0.1:${port}/`, PRIVATE, egress, { headers: { 'x-asked': 'yes' } })
+    expect([answer.status, await answer.text()]).toEqual([200, 'gzip, br yes'])
+  })
+
+  test('is over when its signal says so: before there is a connection, before there is an answer, and in the middle of one', async () => {
+    const asked: string[] = []
+    const wasAsked = Promise.withResolvers<void>()
+    const gone = Promise.withResolvers<void>()
+    const port = await listen((request, response) => {
+      asked.push(request.url ?? '')
+      response.on('close', () => asked.length === 2 && gone.resolve())
+      if (request.url === '/silent') return wasAsked.resolve()
+      response.writeHead(200).write('begun')
+    })
+    const { egress } = egressOf({})
+    const stop = new AbortController()
+    const reason = new Error('over')
+    const silent = ask(`http://127.0.0.1:${port}/silent`, PRIVATE, egress, { signal: stop.signal })
+    const open = await ask(`http://127.0.0.1:${port}/open`, PRIVATE, egress, { signal: stop.signal })
+    await wasAsked.promise
+    stop.abort(reason)
+    await expect(silent).rejects.toBe(reason)
+    await expect(open.text()).rejects.toBe(reason)
+    await expect(ask(`http://127.0.0.1:${port}/late`, PRIVATE, egress, { signal: stop.signal })).rejects.toBe(reason)
+    await gone.promise
+    expect(asked.toSorted()).toEqual(['/open', '/silent'])
+  })
+})
+
+test('an answer that nobody reads holds no connection', async () => {
+  const gone = Promise.withResolvers<void>()
+  const port = await listen((_, response) => {
+    response.on('close', () => gone.resolve())
+    response.writeHead(200).write('begun')
+  })
+  const { egress } = egressOf({})
+  const reply = await egress.requests(PRIVATE)(`http://127.0.0.1:${port}/`, { method: 'GET', headers: {}, body: null })
+  reply.discard()
+  await gone.promise
+})
+
+test('what is read slowly comes slowly: the rest waits with whoever sends it', async () => {
+  const chunk = Buffer.alloc(1024 * 1024, 'x')
+  let written = 0
+  const port = await listen((_, response) => {
+    const write = (): void => void response.write(chunk, (error) => error ?? (written++, write()))
+    response.writeHead(200)
+    write()
+  })
+  const { egress } = egressOf({})
+  const reply = await egress.requests(PRIVATE)(`http://127.0.0.1:${port}/`, { method: 'GET', headers: {}, body: null })
+  await reply.body[Symbol.asyncIterator]().next()
+  for (let turns = 0; turns < 2_000; turns++) await turnOfLoop()
+  expect(written).toBeLessThan(32)
+  reply.discard()
+})
+
+test('what is not HTTP is connected to the address that was looked at', async () => {
+  const { egress } = egressOf({ 'tool.test': ['10.0.0.7'], 'mixed.test': ['8.8.8.8', '169.254.169.254'] })
+  expect(await egress.addressOf('tool.test', PRIVATE)).toBe('10.0.0.7')
+  expect(await egress.addressOf('8.8.8.8', PUBLIC)).toBe('8.8.8.8')
+  expect(await egress.addressOf('[2606:4700::1]', PUBLIC)).toBe('2606:4700::1')
+  for (const host of ['tool.test', 'mixed.test', '127.0.0.1', '[::1]'])
+    await expect(egress.addressOf(host, PUBLIC)).rejects.toMatchObject({ code: 'model.address_blocked' })
+  await expect(egress.addressOf('nowhere.test', PUBLIC)).rejects.toMatchObject({ code: 'ENOTFOUND' })
 })
 
 describe('hosts that rules let be called', () => {
@@ -265,25 +368,28 @@ describe('hosts that rules let be called', () => {
     expect(hostRefusal('anything.test')).toBeNull()
   })
 
-  test('are held to for the first address, for where a redirect leads, and for what is not HTTP', async () => {
-    const port = await listen((request, response) => {
-      if (request.url === '/away') response.writeHead(307, { location: `http://away.test:${port}/` }).end()
-      else response.end('here')
-    })
-    const { egress, asked } = egressOf({ 'here.test': ['127.0.0.1'], 'away.test': ['127.0.0.1'] })
-    const within = withinHosts(egress, [rule('hosts', 'here.test')])
-    const call = (url: string) => within.fetch(PRIVATE)(url)
-    expect(await (await call(`http://here.test:${port}/`)).text()).toBe('here')
-    const refusal = expect.objectContaining({
-      code: 'policy.denied',
-      evidence: { rule: 'policy/hosts', part: 'egress.hosts', host: 'away.test', hosts: ['here.test'] },
-    })
-    await expect(call(`http://away.test:${port}/`)).rejects.toEqual(refusal)
-    await expect(call(`http://here.test:${port}/away`)).rejects.toEqual(refusal)
-    await expect(within.addressOf('away.test', PRIVATE)).rejects.toEqual(refusal)
-    expect(await within.addressOf('here.test', PRIVATE)).toBe('127.0.0.1')
-    // Whoever may not be called is not even looked up.
-    expect(asked).not.toContain('away.test')
-    expect(withinHosts(egress, [])).toBe(egress)
-  })
+  test.for(Object.values(FORMS))(
+    'are held to for the first address, for where a redirect leads, and for what is not HTTP',
+    async (ask) => {
+      const port = await listen((request, response) => {
+        if (request.url === '/away') response.writeHead(307, { location: `http://away.test:${port}/` }).end()
+        else response.end('here')
+      })
+      const { egress, asked } = egressOf({ 'here.test': ['127.0.0.1'], 'away.test': ['127.0.0.1'] })
+      const within = withinHosts(egress, [rule('hosts', 'here.test')])
+      const call = (url: string) => ask(url, PRIVATE, within)
+      expect(await (await call(`http://here.test:${port}/`)).text()).toBe('here')
+      const refusal = expect.objectContaining({
+        code: 'policy.denied',
+        evidence: { rule: 'policy/hosts', part: 'egress.hosts', host: 'away.test', hosts: ['here.test'] },
+      })
+      await expect(call(`http://away.test:${port}/`)).rejects.toEqual(refusal)
+      await expect(call(`http://here.test:${port}/away`)).rejects.toEqual(refusal)
+      await expect(within.addressOf('away.test', PRIVATE)).rejects.toEqual(refusal)
+      expect(await within.addressOf('here.test', PRIVATE)).toBe('127.0.0.1')
+      // Whoever may not be called is not even looked up.
+      expect(asked).not.toContain('away.test')
+      expect(withinHosts(egress, [])).toBe(egress)
+    },
+  )
 })

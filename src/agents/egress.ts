@@ -1,10 +1,12 @@
 import { lookup as systemLookup, type LookupAddress } from 'node:dns'
 import { isIP, type LookupFunction } from 'node:net'
-import type { Agent, Response as UndiciResponse } from 'undici'
+import type { Agent } from 'undici'
 import { once } from '../base/once.ts'
 import { Failure } from '../domain/failure.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { type EgressPolicy, hostRefusal, type HostRule, refusalOf } from './egress-rules.ts'
+import { type EgressPolicy, hostRefusal, type HostRule, isOtherPort, refusalOf } from './egress-rules.ts'
+import { type Reply, sendOnce, type SendRequest, type SentRequest } from './reply.ts'
+import { webFetch } from './web-fetch.ts'
 
 /** All addresses of a name, as the system finds them. */
 export type Resolve = (
@@ -15,9 +17,11 @@ export type Resolve = (
 /** The one way out for what is called over HTTP on behalf of a manifest. */
 export interface Egress {
   /**
-   * A fetch that calls only whom the policy allows. The very address that was looked at is the one that is called, and each redirect is
-   * looked at anew. Fails with `model.address_blocked`. `credentials` are headers that go to the first origin alone, beside the usual ones.
+   * Requests that call only whom the policy allows. The very address that was looked at is the one that is called, and each redirect is
+   * looked at anew. Fail with `model.address_blocked`. `credentials` are headers that go to the first origin alone, beside the usual ones.
    */
+  requests(policy: EgressPolicy, credentials?: readonly string[]): SendRequest
+  /** The same as a fetch, for what is written for the web. */
   fetch(policy: EgressPolicy, credentials?: readonly string[]): typeof globalThis.fetch
   /** The address of a host that may be called, for what is not HTTP: connect to it and not to the name. Fails with `model.address_blocked`. */
   addressOf(host: string, policy: EgressPolicy): Promise<string>
@@ -32,6 +36,7 @@ export const withinHosts = (egress: Egress, hosts: readonly HostRule[]): Egress 
   hosts.length === 0
     ? egress
     : {
+        requests: (policy, credentials) => egress.requests({ ...policy, hosts }, credentials),
         fetch: (policy, credentials) => egress.fetch({ ...policy, hosts }, credentials),
         addressOf: (host, policy) => egress.addressOf(host, { ...policy, hosts }),
         close: () => egress.close(),
@@ -79,23 +84,18 @@ const blocked = (host: string, address: string, why: string): Failure =>
 export function createEgress(resolve: Resolve = everyAddress): Egress {
   const agents = new Map<string, Promise<Agent>>()
   const agentOf = (policy: EgressPolicy): Promise<Agent> => {
-    const key = JSON.stringify([policy.allowPrivate, policy.onlyPrivate])
+    const key = `${policy.allowPrivate} ${policy.onlyPrivate}`
     const agent = agents.get(key) ?? makeAgent(policy, resolve)
     agents.set(key, agent)
     return agent
   }
+  const requests: Egress['requests'] = (policy, credentials) => async (url, request) => {
+    const agent = await agentOf(policy)
+    return follow(url, request, { policy, agent, credentials })
+  }
   return {
-    fetch: (policy, credentials) => async (input, init) => {
-      const request = { ...init, url: urlOf(input) }
-      const [{ fetch }, agent] = await Promise.all([undici(), agentOf(policy)])
-      // A stream of undici's Response is that of the platform, of which it is the implementation.
-      const send: Send = async (url, options) =>
-        fetch(url, { ...(options as object), redirect: 'manual', dispatcher: agent })
-      return (await follow(request, policy, {
-        send,
-        credentials: [...CREDENTIALS, ...(credentials ?? [])],
-      })) as unknown as Response
-    },
+    requests,
+    fetch: (policy, credentials) => webFetch(requests(policy, credentials)),
     addressOf: (host, policy) => checkedAddress(host, policy, resolve),
     async close() {
       for (const agent of agents.values()) await (await agent).close()
@@ -103,9 +103,6 @@ export function createEgress(resolve: Resolve = everyAddress): Egress {
     },
   }
 }
-
-const urlOf = (input: Parameters<typeof globalThis.fetch>[0]): string =>
-  typeof input === 'string' ? input : input instanceof URL ? input.href : input.url
 
 async function makeAgent(policy: EgressPolicy, resolve: Resolve): Promise<Agent> {
   const { Agent } = await undici()
@@ -145,77 +142,57 @@ export function guardedLookup(policy: EgressPolicy, resolve: Resolve): LookupFun
   }
 }
 
-type Send = (url: string, init: RequestInit) => Promise<UndiciResponse>
-
 /** Redirects after which the request is another one than it was: only what merely reads is led on by them. */
 const isRedirect = (status: number, method: string): boolean =>
   status === 307 || status === 308 || (/^(GET|HEAD)$/i.test(method) && [301, 302, 303].includes(status))
 
+/** What every request says of itself, unless it says something else. */
+const USUAL = { accept: '*/*', 'accept-encoding': 'gzip, br', 'user-agent': 'orrery' }
+
 async function follow(
-  { url, ...init }: RequestInit & { url: string },
-  policy: EgressPolicy,
-  { send, credentials }: { send: Send; credentials: readonly string[] },
-) {
-  let at = url
-  let headers = new Headers(init.headers)
+  url: string,
+  request: SentRequest,
+  {
+    policy,
+    agent,
+    credentials = [],
+  }: { policy: EgressPolicy; agent: Agent; credentials: readonly string[] | undefined },
+): Promise<Reply> {
+  let at = new URL(url)
+  let headers: Record<string, string> = { ...USUAL, ...request.headers }
   for (let redirects = 0; ; redirects++) {
-    checkHost(new URL(at).hostname, policy)
-    checkLiteral(at, policy)
-    const response = await send(at, { ...init, headers: Object.fromEntries(headers) }).catch((error: unknown) => {
+    checkTarget(at, policy)
+    const reply = await sendOnce(agent, at, { ...request, headers }).catch((error: unknown) => {
       throw blockIn(error) ?? error
     })
-    const location = response.headers.get('location')
-    // Who asks for it looks at redirects itself, and calls anew where it wants to.
-    if (init.redirect === 'manual') return bounded(response)
-    if (!isRedirect(response.status, init.method ?? 'GET') || location === null) return bounded(response)
-    const next = URL.parse(location, at)
-    if (redirects >= LIMITS.redirectsMax || next === null) return bounded(response)
-    await response.body?.cancel()
-    if (!/^https?:$/.test(next.protocol)) throw blocked(next.host, location.slice(0, 200), 'is no address of HTTP')
-    if (next.origin !== new URL(at).origin) {
-      headers = new Headers(headers)
-      for (const name of credentials) headers.delete(name)
+    const { location } = reply.headers
+    if (location === undefined || request.redirect === 'manual' || !isRedirect(reply.status, request.method))
+      return reply
+    const next = URL.parse(location, at.href)
+    if (redirects >= LIMITS.redirectsMax || next === null) return reply
+    reply.discard()
+    if (!isHttp(next)) throw blocked(next.host, location.slice(0, 200), 'is no address of HTTP')
+    if (next.origin !== at.origin) {
+      headers = { ...headers }
+      for (const name of [...CREDENTIALS, ...credentials]) delete headers[name]
     }
-    at = next.href
+    at = next
   }
 }
 
-/** An answer as it comes, up to a bound; of one that refuses only so much is read as somebody will look at. */
-async function bounded(response: UndiciResponse): Promise<UndiciResponse> {
-  if (response.body === null) return response
-  const { status, statusText, headers } = response
-  const { Response: Whole } = await undici()
-  if (response.ok) return new Whole(response.body.pipeThrough(counting()), { status, statusText, headers })
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
-    chunks.push(chunk)
-    size += chunk.length
-    if (size >= LIMITS.refusalBytes) break
-  }
-  return new Whole(Buffer.concat(chunks).subarray(0, LIMITS.refusalBytes), { status, statusText, headers })
-}
-
-/** Whoever reads an answer gathers its lines, so one that does not end would fill the memory. */
-function counting(): TransformStream<Uint8Array, Uint8Array> {
-  let size = 0
-  return new TransformStream({
-    transform(chunk, controller) {
-      size += chunk.length
-      if (size > LIMITS.answerBytes)
-        controller.error(new Error(`the answer is larger than ${LIMITS.answerBytes} bytes`))
-      else controller.enqueue(chunk)
-    },
-  })
-}
+const isHttp = ({ protocol }: URL): boolean => protocol === 'http:' || protocol === 'https:'
 
 /** A name is looked at when it is resolved; an address is never resolved. */
-function checkLiteral(url: string, policy: EgressPolicy): void {
-  const { hostname } = new URL(url)
-  const host = hostname.replace(/^\[(.*)\]$/, '$1')
-  if (isIP(host) === 0) return
-  const why = refusalOf(host, policy)
+function checkTarget(target: URL, policy: EgressPolicy): void {
+  const { hostname, username, password, port } = target
+  checkHost(hostname, policy)
+  const host = hostname.startsWith('[') ? hostname.slice(1, -1) : hostname
+  const why = isIP(host) === 0 ? null : refusalOf(host, policy)
   if (why !== null) throw blocked(host, host, why)
+  if (!isHttp(target)) throw new TypeError(`${target.protocol} is no protocol of HTTP`)
+  // A password in an address would come up wherever the address does.
+  if (username !== '' || password !== '') throw new TypeError('the address has a name or a password in it')
+  if (isOtherPort(port)) throw new TypeError(`port ${port} is of another protocol than HTTP`)
 }
 
 /** The refusal that a failed connection was caused by. */

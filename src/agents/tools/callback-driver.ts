@@ -86,7 +86,7 @@ function isPending(answer: Answer, { pending }: CallbackBlock): boolean {
 
 /** Where to look: what the answer says, seen from where it was asked. */
 function placeIn(answer: Answer, { location }: CallbackBlock): string {
-  const told = location === undefined ? answer.headers.get('location') : at(readBody(answer, 'json'), location)
+  const told = location === undefined ? answer.headers['location'] : at(readBody(answer, 'json'), location)
   const place = typeof told === 'string' ? URL.parse(told, answer.url) : null
   if (place && /^https?:$/.test(place.protocol)) return place.href
   throw new Failure('tool.invalid_output', `${placeOf(answer.url)} does not say where to look for its result`, {

@@ -60,7 +60,7 @@ export function readBody(answer: Answer, form: HttpBlock['response']): Json {
   const what = `the answer of ${placeOf(answer.url)}`
   const { headers, bytes, status } = answer
   const asJson = form === 'json' || (form !== 'text' && isJson(headers))
-  if (form === 'whole') return { status, headers: Object.fromEntries(headers), body: readBody(answer, 'auto') }
+  if (form === 'whole') return { status, headers: { ...headers }, body: readBody(answer, 'auto') }
   if (bytes.length === 0 && form !== 'text') return null
   const text = decodeText(bytes, what, asJson ? 'utf-8' : charsetOf(headers))
   return asJson ? parseJson(text, what) : text

@@ -16,13 +16,17 @@ export async function readBytes(chunks: AsyncIterable<Uint8Array>, maxBytes: num
       })
     kept.push(chunk)
   }
-  return Buffer.concat(kept)
+  const [only] = kept
+  return kept.length === 1 && only instanceof Buffer ? only : Buffer.concat(kept)
 }
+
+/** Making one costs more than a short text is read in. */
+const UTF8 = new TextDecoder('utf-8', { fatal: true })
 
 /** Text in UTF-8, or what `charset` says. Bytes that are no text are refused, not replaced. */
 export function decodeText(bytes: Uint8Array, what: string, charset = 'utf-8'): string {
   try {
-    return new TextDecoder(charset, { fatal: true }).decode(bytes)
+    return (charset === 'utf-8' ? UTF8 : new TextDecoder(charset, { fatal: true })).decode(bytes)
   } catch (error) {
     const isUnknown = error instanceof RangeError
     throw unusable(what, isUnknown ? `is in ${charset}, which nobody knows` : `is no text in ${charset}`)

@@ -3,6 +3,7 @@ import { Failure } from '../../domain/failure.ts'
 import type { ToolSpec } from '../../domain/kinds/tool.ts'
 import type { StatusMeaning } from '../../domain/kinds/tool-blocks.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { isFine, type Reply } from '../reply.ts'
 import { decodeText, readBytes } from './read-answer.ts'
 import type { ToolAuth } from './tool-auth.ts'
 import type { DriverEnv, TryResult } from './tool-driver.ts'
@@ -18,7 +19,7 @@ export interface Wish {
 
 export interface Answer {
   status: number
-  headers: Headers
+  headers: Reply['headers']
   /** Read to its end and no further than the tool may give. */
   bytes: Buffer
   url: string
@@ -37,44 +38,41 @@ export async function sendRequest(
     const headers = {
       'idempotency-key': envelope.idempotencyKey,
       traceparent: envelope.context.traceparent,
-      'user-agent': 'orrery',
       ...wish.headers,
       ...(shown.header ? { [shown.header.name]: shown.header.value } : {}),
     }
-    const fetch = env.egress.fetch(
+    const send = env.egress.requests(
       { allowPrivate: spec.allowPrivateAddresses, onlyPrivate: false },
       shown.header ? [shown.header.name] : [],
     )
-    let response: Response
+    let reply: Reply
     try {
       const { method, url, body } = wish
-      response = await fetch(url, { method, headers, ...(body === null ? {} : { body }), signal: env.signal })
+      reply = await send(url, { method, headers, body, signal: env.signal })
     } catch (error) {
       env.signal.throwIfAborted()
       if (error instanceof Failure) throw withRemedy(error)
       return { failed: unreached(wish.url, error) }
     }
-    if (response.status === 401 && shown.refused && isFirst) {
+    if (reply.status === 401 && shown.refused && isFirst) {
       shown.refused()
-      await response.body?.cancel()
+      reply.discard()
       continue
     }
-    return readAnswer(response, wish.url, { spec, env })
+    return readAnswer(reply, wish.url, { spec, env })
   }
 }
 
 async function readAnswer(
-  response: Response,
+  { status, headers, body }: Reply,
   url: string,
   { spec, env }: { spec: ToolSpec; env: DriverEnv },
 ): Promise<Sent> {
   // What refuses may say more than the tool may give: of it only so much is read as somebody will look at.
-  const maxBytes = response.ok ? spec.maxOutputBytes : LIMITS.refusalBytes
+  const maxBytes = isFine(status) ? spec.maxOutputBytes : LIMITS.refusalBytes
   try {
-    const bytes = response.body
-      ? await readBytes(response.body, maxBytes, `the answer of ${placeOf(url)}`)
-      : Buffer.alloc(0)
-    return { answer: { status: response.status, headers: response.headers, bytes, url } }
+    const bytes = await readBytes(body, maxBytes, `the answer of ${placeOf(url)}`)
+    return { answer: { status, headers, bytes, url } }
   } catch (error) {
     env.signal.throwIfAborted()
     if (error instanceof Failure) throw error
@@ -160,16 +158,15 @@ function textOrBytes(bytes: Buffer): string {
 }
 
 /** How long `Retry-After` asks to wait, in milliseconds; null when it says nothing that can be read. */
-export function retryAfterMs(headers: Headers, now: number): number | null {
-  const text = headers.get('retry-after')
-  if (text === null) return null
+export function retryAfterMs({ 'retry-after': text }: Reply['headers'], now: number): number | null {
+  if (text === undefined) return null
   if (/^\d+(\.\d+)?$/.test(text)) return Math.ceil(Number(text) * 1_000)
   const at = Date.parse(text)
   return Number.isNaN(at) ? null : Math.max(0, at - now)
 }
 
 /** What an answer says its text is in. */
-export const charsetOf = (headers: Headers): string | undefined =>
-  /charset="?([\w:.-]+)"?/i.exec(headers.get('content-type') ?? '')?.[1]
+export const charsetOf = ({ 'content-type': type = '' }: Reply['headers']): string | undefined =>
+  /charset="?([\w:.-]+)"?/i.exec(type)?.[1]
 
-export const isJson = (headers: Headers): boolean => /^[^;]*[/+]json\s*(;|$)/i.test(headers.get('content-type') ?? '')
+export const isJson = ({ 'content-type': type = '' }: Reply['headers']): boolean => /^[^;]*[/+]json\s*(;|$)/i.test(type)

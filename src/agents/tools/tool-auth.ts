@@ -4,6 +4,7 @@ import type { Clock } from '../../base/clock.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { ToolSpec } from '../../domain/kinds/tool.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import { isFine } from '../reply.ts'
 import { decodeText, readBytes } from './read-answer.ts'
 import type { DriverEnv } from './tool-driver.ts'
 
@@ -147,7 +148,11 @@ async function borrow(
   )
   try {
     const policy = { allowPrivate: spec.allowPrivateAddresses, onlyPrivate: false }
-    const response = await env.egress.fetch(policy)(tokenUrl, {
+    const {
+      status,
+      headers: told,
+      body,
+    } = await env.egress.requests(policy)(tokenUrl, {
       method: 'POST',
       headers,
       body: form.toString(),
@@ -155,19 +160,19 @@ async function borrow(
       redirect: 'manual',
       signal: ending.signal,
     })
-    const place = response.headers.get('location')
-    const answer = response.body ? await readBytes(response.body, LIMITS.refusalBytes, 'the answer') : Buffer.alloc(0)
+    const place = told['location']
+    const answer = await readBytes(body, LIMITS.refusalBytes, 'the answer')
     const text = decodeText(answer, 'the answer')
-    const parsed = response.ok ? tokenSchema.safeParse(parsedOrNull(text)) : null
+    const parsed = isFine(status) ? tokenSchema.safeParse(parsedOrNull(text)) : null
     if (!parsed?.success)
       throw new Failure('tool.auth_failed', `borrowing a token from ${tokenUrl}`, {
         evidence: {
           tokenUrl,
-          status: response.status,
-          ...(response.ok ? {} : { answer: text.slice(0, LIMITS.modelRefusalChars) }),
+          status,
+          ...(isFine(status) ? {} : { answer: text.slice(0, LIMITS.modelRefusalChars) }),
         },
         remediation:
-          place === null || response.status < 300 || response.status > 399
+          place === undefined || status < 300 || status > 399
             ? 'Look at clientId, clientSecret, scopes and tokenUrl of the tool.'
             : `No redirect is followed with a secret: set tokenUrl to ${place.slice(0, 300)} when that is meant.`,
       })
