@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Context, Hono } from 'hono'
 import { checkRequest, invalidRequest } from '../contract/check-request.ts'
+import { isAppendRequest } from '../contract/hot-append.ts'
 import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest } from '../contract/hot-messages.ts'
 import { findUnstorable, parseJson, textProblem } from '../contract/json-text.ts'
 import { actionOf } from '../contract/permissions.ts'
@@ -122,6 +123,7 @@ const HOT_CHECKS: Partial<Record<RouteId, (value: unknown) => boolean>> = {
   createRun: isCreateRunRequest,
   poll: isPollRequest,
   report: isReportRequest,
+  append: isAppendRequest,
   heartbeat: isHeartbeatRequest,
 }
 
@@ -159,7 +161,7 @@ export function createApi(deps: ApiDeps): Api {
     return toResponse(refuse(x, failure))
   })
   app.onError((error, c) => toResponse(refuse(begin(c), error)))
-  const hot = new Map(ROUTES.filter((route) => HOT_CHECKS[route.id]).map((route) => [route.path, route]))
+  const hot = new Map(ROUTES.filter(({ id }) => HOT_CHECKS[id]).map((route) => [route.path, route]))
   return {
     fetch: async (request, env) => app.fetch(request, env ?? {}),
     answer(incoming, outgoing) {

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { z } from 'zod'
+import { AppendSchema } from './agent-schemas.ts'
+import { isAppendRequest } from './hot-append.ts'
 import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest } from './hot-messages.ts'
 import { CreateRunSchema, HeartbeatSchema, PollSchema, ReportSchema } from './schemas.ts'
 
@@ -51,7 +53,68 @@ const report = fc.oneof(
   fc.record({ ...common, kind: fc.constant('failed'), failure: record }),
   fc.record({ ...common, kind: fc.constant('log'), segments: fc.array(segment, { maxLength: 3 }) }),
 )
+const whole = fc.oneof(fc.nat(), number)
+const usage = fc.record({
+  ...{
+    inputTokens: whole,
+    outputTokens: whole,
+    cachedInputTokens: whole,
+    cacheWriteTokens: whole,
+    reasoningTokens: whole,
+  },
+  isEstimated: fc.boolean(),
+})
+const result = fc.record({
+  ...{ endpoint: word, model: word, text: word, usage, totalMs: whole },
+  provider: fc.constantFrom('openai', 'mock', 'nobody'),
+  toolCalls: fc.array(
+    fc.record({ id: word, name: word, input: fc.oneof(fc.constant(null), fc.object()), text: word }),
+    { maxLength: 2 },
+  ),
+  finish: fc.constantFrom('stop', 'tool-calls', 'sudden'),
+  cost: fc.oneof(fc.constant(null), fc.record({ currency: word, amount: number })),
+  warnings: fc.array(word, { maxLength: 2 }),
+  tried: fc.array(
+    fc.record({ endpoint: word, tries: whole, code: fc.constantFrom('model.timeout', 'x'), message: word }),
+    {
+      maxLength: 1,
+    },
+  ),
+})
+const toolResult = fc.oneof(
+  fc.record({ ok: fc.constant(true), output: fc.jsonValue() }),
+  fc.record(
+    {
+      ...{ ok: fc.boolean(), reason: word, retryable: fc.boolean() },
+      ...{ code: fc.constantFrom('tool.failed', 'no'), evidence: object },
+    },
+    { requiredKeys: ['ok', 'code', 'reason', 'retryable'] },
+  ),
+)
+const entry = fc.oneof(
+  fc.record({
+    ...{ kind: fc.constant('model_asked'), call: word, turn: whole, agent: word, endpoint: word },
+    purpose: fc.constantFrom('turn', 'judge', 'joke'),
+    tokens: fc.record({ input: whole, output: whole }),
+  }),
+  fc.record({ kind: fc.constant('model_answered'), call: word, result }),
+  fc.record({ kind: fc.constant('model_failed'), call: word, failure: record }),
+  fc.record({
+    ...{ kind: fc.constant('tool_asked'), call: word, turn: whole, agent: word, tool: word, input: object },
+    operation: fc.constantFrom('read', 'admin', 'burn'),
+    repeatable: fc.boolean(),
+  }),
+  fc.record({ kind: fc.constant('tool_answered'), call: word, result: toolResult, ms: number, cut: whole }),
+  fc.record({ kind: fc.constantFrom('handed_over', 'verdict'), turn: whole, from: word, to: word }),
+)
 const members = {
+  append: fc.record({
+    session: word,
+    step: word,
+    fence: number,
+    n: number,
+    entries: fc.array(entry, { maxLength: 3 }),
+  }),
   createRun: fc.record(
     { definition: word, workflow: fc.object(), manifest: word, inputs: fc.object(), labels },
     { requiredKeys: [] },
@@ -65,7 +128,42 @@ const members = {
     reports: fc.array(report, { maxLength: 3 }),
   }),
 }
+const timedOut = { code: 'model.timeout', message: 'm', remediation: 'r', retryable: true }
 const good = {
+  append: {
+    ...{ session: 'ses_1', step: 'run_1.0', fence: 1, n: 1 },
+    entries: [
+      {
+        ...{ kind: 'model_answered', call: 't1' },
+        result: {
+          ...{ endpoint: 'gpt', provider: 'mock', model: 'm', text: 'hi', finish: 'tool-calls', totalMs: 1.5 },
+          toolCalls: [{ id: 'c1', name: 'look', input: { a: 1 }, text: '{}' }],
+          usage: {
+            ...{ inputTokens: 1, outputTokens: 2, cachedInputTokens: 0, cacheWriteTokens: 0, reasoningTokens: 0 },
+            isEstimated: false,
+          },
+          cost: { currency: 'EUR', amount: 0.1 },
+          warnings: ['w'],
+          tried: [{ endpoint: 'other', tries: 2, code: 'model.timeout', message: 'm' }],
+        },
+      },
+      { kind: 'model_failed', call: 't2', failure: timedOut },
+      {
+        ...{ kind: 'tool_asked', call: 'c1', turn: 1, agent: '', tool: 'look', operation: 'read', input: {} },
+        repeatable: false,
+      },
+      { kind: 'tool_answered', call: 'c1', result: { ok: true, output: null }, ms: 1.5, cut: 0 },
+      {
+        ...{ kind: 'tool_answered', call: 'c2', ms: 0, cut: 3 },
+        result: { ok: false, code: 'tool.failed', reason: 'no', retryable: false, evidence: {} },
+      },
+      { kind: 'handed_over', turn: 1, from: 'a', to: 'b' },
+      {
+        ...{ kind: 'model_asked', call: 't3', turn: 2, purpose: 'turn', agent: 'a', endpoint: 'gpt' },
+        tokens: { input: 1, output: 0 },
+      },
+    ],
+  },
   createRun: { definition: 'sha256:abc', inputs: { a: 1 }, labels: { team: 'x' } },
   poll: { session: 'ses_1', free: 3, held: [{ step: 'run_1.0', fence: 2 }], draining: false },
   heartbeat: { session: 'ses_1', clock: 12 },
@@ -142,6 +240,7 @@ function mutated(value: unknown): fc.Arbitrary<unknown> {
 
 describe('the hand-written checks accept what the schemas accept', () => {
   const cases: [keyof typeof members, (v: unknown) => boolean, z.ZodType][] = [
+    ['append', isAppendRequest, AppendSchema],
     ['createRun', isCreateRunRequest, CreateRunSchema],
     ['poll', isPollRequest, PollSchema],
     ['heartbeat', isHeartbeatRequest, HeartbeatSchema],

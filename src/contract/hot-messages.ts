@@ -138,7 +138,7 @@ function isSegments(v: unknown): boolean {
 
 const isNamed = (v: unknown): boolean =>
   Array.isArray(v) && v.length >= 1 && v.length <= LIMITS.parkedOnMax && (v as unknown[]).every(isId)
-const isName = (v: unknown): boolean => typeof v === 'string' && v.length >= 1 && v.length <= 256
+export const isName = (v: unknown): boolean => typeof v === 'string' && v.length >= 1 && v.length <= 256
 
 function isParkedOn(v: unknown): boolean {
   if (!isMembers(v)) return false
@@ -163,7 +163,7 @@ function isParkedOn(v: unknown): boolean {
 }
 
 /** Recursion is bounded by the nesting limit of parsed JSON. */
-function isFailureRecord(v: unknown): boolean {
+export function isFailureRecord(v: unknown): boolean {
   if (!isMembers(v) || typeof v['code'] !== 'string' || !isFailureCode(v['code'])) return false
   if (typeof v['message'] !== 'string' || typeof v['remediation'] !== 'string') return false
   if (typeof v['retryable'] !== 'boolean') return false

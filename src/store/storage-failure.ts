@@ -57,3 +57,6 @@ export function storageFailure(error: unknown): unknown {
 
 /** True when the same statement may be sent again: a serialization loser or a deadlock victim. */
 export const isRetryableConflict = (error: unknown): boolean => ['40001', '40P01', '55P03'].includes(codeOf(error))
+
+/** True when something else has the same key meanwhile. */
+export const isUniqueViolation = (error: unknown): boolean => codeOf(error) === '23505'

@@ -57,6 +57,7 @@ describeWithPostgres('two connections at one journal', (postgres) => {
       isAlive: () => null,
       times: { ...DEFAULT_TIMES, pollMs: 0 },
       gate: {
+        allowedAt: (_, asked) => Promise.resolve(asked.map(({ calls }) => (calls.length === 0 ? [] : null))),
         models: (_, models) => Promise.resolve(models.map(() => ({ failure: null, caps: [] }))),
         dataRules: () => Promise.resolve(NO_DATA_RULES),
         calls: (_, calls) =>

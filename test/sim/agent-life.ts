@@ -16,6 +16,13 @@ export const simGate: Gate = {
   calls: (_, asked) => Promise.resolve(asked.map(({ tool }) => verdictOn(tool))),
   models: (_, asked) => Promise.resolve(asked.map(() => ({ failure: null, caps: [] }))),
   dataRules: () => Promise.resolve(NO_DATA_RULES),
+  allowedAt: (_, asked) =>
+    Promise.resolve(
+      asked.map(({ calls }) => {
+        const verdicts = calls.map(({ tool }) => verdictOn(tool))
+        return verdicts.every(({ verdict }) => verdict === 'allow') ? verdicts : null
+      }),
+    ),
 }
 
 function verdictOn(tool: string): Verdict {

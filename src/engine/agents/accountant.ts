@@ -11,9 +11,10 @@ import {
 } from '../../store/budgets/counters.ts'
 import { dropHolds, type Hold, putHolds } from '../../store/budgets/holds.ts'
 import { listBudgets } from '../../store/budgets/live-budgets.ts'
-import { findOrigins, type Origin } from '../../store/budgets/origins.ts'
+import type { Origin } from '../../store/budgets/origins.ts'
 import { recordSpending, type SpendingRow } from '../../store/budgets/spending.ts'
 import type { Queryable } from '../../store/db.ts'
+import type { EndedCall, SpendingDraft } from '../../store/journal/append-at.ts'
 import type { EngineContext } from '../context.ts'
 import { type Ledger, refuse } from './budget-refusal.ts'
 import {
@@ -25,8 +26,10 @@ import {
   shownBudget,
   windowAt,
 } from './budget-windows.ts'
-import type { Budgets, Refusal, ReserveWish, Spent } from './budgets.ts'
+import type { Budgets, ModelUse, Refusal, ReserveWish, Spent } from './budgets.ts'
+import { OriginBook } from './origin-book.ts'
 import { PriceBook } from './price-book.ts'
+import type { ResourcesAt } from './resources-at.ts'
 
 /** A counter is set forward when that spares the next count so many rows: it is not written for each call. */
 const FOLD_ROWS = 50
@@ -42,6 +45,7 @@ const keyOf = ({ budget, key }: CounterKey): string => `${budget} ${key}`
  */
 export class Accountant implements Budgets {
   readonly #ctx: Pick<EngineContext, 'log' | 'metrics'>
+  readonly #origins = new OriginBook()
   /** Counters that are there. */
   readonly #known = new Set<string>()
   /** Alerts that somebody told of. */
@@ -57,18 +61,41 @@ export class Accountant implements Budgets {
     if (used.length > 0) {
       const unnamed = used.filter((one) => one.model === undefined)
       const book = unnamed.length > 0 ? await PriceBook.read(tx, unnamed) : null
-      const origins = await findOrigins(
+      const origins = await this.#origins.of(
         tx,
         used.map((one) => one.runId),
       )
       const rows = used.flatMap((one) => rowOf(one, origins.get(one.runId) ?? loneOrigin(one), book))
       await recordSpending(tx, rows)
-      for (const row of rows) this.#measure(row)
+      this.written(rows)
     }
     await dropHolds(tx, spent)
   }
 
-  #measure({ tokens, cost }: SpendingRow): void {
+  async uncountedAt(
+    on: Queryable,
+    resources: ResourcesAt,
+    uses: readonly ModelUse[],
+  ): Promise<(readonly EndedCall[] | null)[]> {
+    const origins = await this.#origins.of(on, [...new Set(uses.map(({ runId }) => runId))])
+    return Promise.all(
+      uses.map(async (use) => {
+        const origin = origins.get(use.runId) ?? loneOrigin(use)
+        const budgets = use.asked.length === 0 ? [] : (await resources.budgets(use.namespace)).map(readLive)
+        const isCountedHere = use.asked.some((spender) =>
+          budgets.some((budget) => isCounted(budget, { ...spender, origin })),
+        )
+        if (isCountedHere) return null
+        return use.ended.map(({ call, result }) => ({ call, spending: result && draftOf(result, origin) }))
+      }),
+    )
+  }
+
+  written(spending: readonly SpendingDraft[]): void {
+    for (const draft of spending) this.#measure(draft)
+  }
+
+  #measure({ tokens, cost }: SpendingDraft): void {
     const { metrics } = this.#ctx
     metrics.count('orrery_tokens_total', tokens.input, { direction: 'input' })
     metrics.count('orrery_tokens_total', tokens.output, { direction: 'output' })
@@ -91,7 +118,7 @@ export class Accountant implements Budgets {
     const { now, budgets: live } = await listBudgets(tx, namespaces, page)
     if (live.length === 0 && wishes.every(({ caps = [] }) => caps.length === 0)) return wishes.map(() => null)
     const budgets = live.map(readLive)
-    const origins = await findOrigins(
+    const origins = await this.#origins.of(
       tx,
       wishes.map((wish) => wish.runId),
     )
@@ -254,13 +281,22 @@ const loneOrigin = ({
 function rowOf(one: Spent, origin: Origin, book: PriceBook | null): SpendingRow[] {
   const { runId, node, path, generation, call, agent, endpoint, usage, cost } = one
   if (!usage) return []
-  const { inputTokens: input, outputTokens: output, cachedInputTokens, cacheWriteTokens } = usage
-  return [
-    {
-      ...{ runId, node, path, generation, call, origin, agent, endpoint },
-      model: one.model ?? book?.modelOf(one.namespace, endpoint) ?? endpoint,
-      tokens: { input, output, cachedInput: cachedInputTokens, cacheWrite: cacheWriteTokens },
-      cost: cost && { nanos: Math.round(cost.amount * 1e9), currency: cost.currency },
-    },
-  ]
+  const model = one.model ?? book?.modelOf(one.namespace, endpoint) ?? endpoint
+  return [{ runId, node, path, generation, call, agent, ...draftOf({ endpoint, model, usage, cost }, origin) }]
 }
+
+const draftOf = (
+  { endpoint, model, usage, cost }: NonNullable<ModelUse['ended'][number]['result']>,
+  origin: Origin,
+): SpendingDraft => ({
+  origin,
+  endpoint,
+  model,
+  tokens: {
+    input: usage.inputTokens,
+    output: usage.outputTokens,
+    cachedInput: usage.cachedInputTokens,
+    cacheWrite: usage.cacheWriteTokens,
+  },
+  cost: cost && { nanos: Math.round(cost.amount * 1e9), currency: cost.currency },
+})

@@ -7,6 +7,7 @@ import { KeyRing } from '../../store/secrets/key-ring.ts'
 import type { RunningEngine } from '../create-engine.ts'
 import { SealingKey } from '../../store/secrets/seal.ts'
 import { NO_SOURCES } from '../secret-sources.ts'
+import { inTransaction } from '../testing/in-transaction.ts'
 import { ADMIN, type EngineRig, type RigWorker, useRig } from '../testing/rig.ts'
 import type { Gate } from './gate.ts'
 
@@ -21,6 +22,7 @@ const KEYS = SealingKey.generate().reveal()
 const GONE = { dryRun: false, precondition: { match: null, absent: false } }
 const asked: object[] = []
 const gate: Gate = {
+  ...inTransaction,
   calls: () => Promise.resolve([]),
   models: () => Promise.resolve([]),
   dataRules: (_, at) => {

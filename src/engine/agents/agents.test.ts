@@ -13,6 +13,7 @@ import { parseResources } from '../../domain/kinds/documents.ts'
 import { agentNode, boundOf, NO_RETRY } from '../../domain/testing/definitions.ts'
 import { wakeBudgetWaiters } from '../../store/steps/budget-waits.ts'
 import type { RunningEngine } from '../create-engine.ts'
+import { inTransaction } from '../testing/in-transaction.ts'
 import { ADMIN, type EngineRig, type RigWorker, useRig, WORKER } from '../testing/rig.ts'
 import { type Budgets, openBudgets, type ReserveWish, type Spent } from './budgets.ts'
 import type { Gate } from './gate.ts'
@@ -27,6 +28,7 @@ const reserved: ReserveWish[] = []
 const spent: Spent[] = []
 
 const gate: Gate = {
+  ...inTransaction,
   dataRules: () => Promise.resolve(NO_DATA_RULES),
   calls: (_, asked) => Promise.resolve(asked.map(() => verdict)),
   models: (_, asked) =>
@@ -227,9 +229,12 @@ describe('an append', () => {
     await rig.startMany(engine, definition, 4)
     const { assignments } = await worker.poll()
     expect(assignments).toHaveLength(4)
+    const [one, ...others] = assignments
+    if (!one) throw new Error('nothing was assigned')
+    await append(one, 1, modelAsked('m1'))
     const statements: string[] = []
     rig.faults.before = (name) => void statements.push(name)
-    await Promise.all(assignments.map((a) => append(a, 1, modelAsked('m1'))))
+    await Promise.all(others.map((a) => append(a, 1, modelAsked('m1'))))
     expect(statements).toEqual(['hold_steps', 'read_resource_clock', 'append_entries'])
   })
 

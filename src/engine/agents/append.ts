@@ -1,11 +1,10 @@
 import { derivedId } from '../../base/ids.ts'
 import type { AppendRequest, AppendResponse } from '../../contract/exchange.ts'
 import type { JournalEntry, WorkerEntry } from '../../domain/agents/journal.ts'
-import { askedCallOf, isOfStep } from '../../domain/agents/asked-call.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
 import { Failure, type FailureRecord, failureRecord } from '../../domain/failure.ts'
 import { displayName } from '../../domain/step.ts'
-import { type Definition, isJournaled } from '../../domain/workflow.ts'
+import { isJournaled } from '../../domain/workflow.ts'
 import { askForCalls, type NewCallApproval } from '../../store/approvals/call-approvals.ts'
 import type { Queryable } from '../../store/db.ts'
 import { appendEntries } from '../../store/journal/append-entries.ts'
@@ -19,33 +18,37 @@ import { groupCommit } from '../group-commit.ts'
 import type { Caller } from '../engine.ts'
 import { heldStep } from '../held-step.ts'
 import { stepIdOf } from '../step-id.ts'
+import {
+  agentIn,
+  type Answers,
+  type AppendItem,
+  askedCallIn,
+  askedModelIn,
+  type Entry,
+  inTurns,
+  isOwn,
+  spenderIn,
+  STALE,
+  verdictsIn,
+} from './append-item.ts'
+import { KnownAppends } from './append-known.ts'
 import type { ModelWord } from './gate.ts'
 import { openBudgets, type ReserveWish, type Spent } from './budgets.ts'
 
-/** One append whose attempt held its step a moment ago. */
-interface Item extends JournalAttempt {
-  n: number
-  entries: readonly WorkerEntry[]
-  definition: Definition
-}
-
-type Answers = Map<Item, AppendResponse>
-type Entry<K extends WorkerEntry['kind']> = Extract<WorkerEntry, { kind: K }>
-
-const STALE: AppendResponse = { state: 'stale', verdicts: {}, refused: null, contextVersion: '' }
-
 /**
  * Writes journals: what many attempts are about to do is recorded together, after the rules were asked about the calls and the budgets about the models,
- * all in one transaction. What an attempt was told to be recorded is recorded; what it was not told may be.
+ * all in one transaction; where the word of both is known beforehand, that is one statement. What an attempt was told to be recorded is recorded; what it was not told may be.
  */
 export class Appender {
   readonly #ctx: EngineContext
   readonly #dispatcher: Dispatcher
-  readonly #appends: Batcher<Item, AppendResponse>
+  readonly #known: KnownAppends
+  readonly #appends: Batcher<AppendItem, AppendResponse>
 
   constructor(ctx: EngineContext, dispatcher: Dispatcher) {
     this.#ctx = ctx
     this.#dispatcher = dispatcher
+    this.#known = new KnownAppends(ctx)
     this.#appends = groupCommit(ctx, 'journal', (items) => this.#flush(items))
   }
 
@@ -60,19 +63,21 @@ export class Appender {
     return this.#appends.add({ ...at, session, fence, n, entries, definition })
   }
 
-  async #flush(items: Item[]): Promise<AppendResponse[]> {
-    const answers = await this.#ctx.db.transaction(async (tx) => {
-      const all: Answers = new Map()
-      // Of one activation one after the other: what the second may do depends on the first.
-      for (const turn of inTurns(items))
-        for (const [item, answer] of await this.#record(tx, turn)) all.set(item, answer)
-      return all
-    })
+  async #flush(items: AppendItem[]): Promise<AppendResponse[]> {
+    const answers: Answers = new Map()
+    // Of one activation one after the other: what the second may do depends on the first.
+    for (const turn of inTurns(items)) {
+      for (const [item, answer] of await this.#known.record(turn)) answers.set(item, answer)
+      const others = turn.filter((item) => !answers.has(item))
+      if (others.length === 0) continue
+      const more = await this.#ctx.db.transaction((tx) => this.#record(tx, others))
+      for (const [item, answer] of more) answers.set(item, answer)
+    }
     for (const run of new Set(items.map((i) => i.runId))) this.#ctx.watch.notify(run)
     return items.map((item) => answers.get(item) ?? STALE)
   }
 
-  async #record(tx: Queryable, items: readonly Item[]): Promise<Answers> {
+  async #record(tx: Queryable, items: readonly AppendItem[]): Promise<Answers> {
     const held = new Map((await holdSteps(tx, items)).map((h) => [keyOfAttempt(h), h]))
     const live = items.flatMap((item) => {
       const activation = held.get(keyOfAttempt(item))
@@ -111,7 +116,7 @@ export class Appender {
   }
 
   /** The rules' word on each call that is asked. */
-  async #judge(tx: Queryable, live: readonly { item: Item }[]): Promise<Map<WorkerEntry, Verdict>> {
+  async #judge(tx: Queryable, live: readonly { item: AppendItem }[]): Promise<Map<WorkerEntry, Verdict>> {
     const { gate } = this.#ctx
     const all = live.flatMap(({ item }) =>
       item.entries.flatMap((entry) => (entry.kind === 'tool_asked' ? [{ item, entry }] : [])),
@@ -121,16 +126,14 @@ export class Appender {
     if (asked.length === 0) return word
     const verdicts = await gate.calls(
       tx,
-      asked.map(({ item, entry }) =>
-        askedCallOf(item.definition, item.runId, { ...entry, agent: agentIn(item, entry.agent) }),
-      ),
+      asked.map(({ item, entry }) => askedCallIn(item, entry)),
     )
     for (const [i, { entry }] of asked.entries()) word.set(entry, verdicts[i] ?? noWord(entry))
     return word
   }
 
   /** Counts what calls of models that have ended took. */
-  async #settle(tx: Queryable, live: readonly { item: Item; activation: HeldActivation }[]): Promise<void> {
+  async #settle(tx: Queryable, live: readonly { item: AppendItem; activation: HeldActivation }[]): Promise<void> {
     const { budgets = openBudgets } = this.#ctx
     const ended = live.flatMap(({ item, activation }) =>
       item.entries.flatMap((entry) =>
@@ -146,7 +149,7 @@ export class Appender {
       const intent = intents[i]
       if (!intent) return []
       const result = entry.kind === 'model_answered' ? entry.result : null
-      const at = { ...keyOf(item, activation, entry.call), ...whoSpends(item, intent) }
+      const at = { ...keyOf(item, activation, entry.call), ...spenderIn(item, intent) }
       return [
         {
           ...at,
@@ -163,10 +166,10 @@ export class Appender {
   /** Why the models that are asked may not be: by the rules, then by the budgets. */
   async #refuse(
     tx: Queryable,
-    live: readonly { item: Item; activation: HeldActivation }[],
-  ): Promise<Map<Item, NonNullable<AppendResponse['refused']>>> {
+    live: readonly { item: AppendItem; activation: HeldActivation }[],
+  ): Promise<Map<AppendItem, NonNullable<AppendResponse['refused']>>> {
     const { gate, budgets = openBudgets } = this.#ctx
-    const refusals = new Map<Item, NonNullable<AppendResponse['refused']>>()
+    const refusals = new Map<AppendItem, NonNullable<AppendResponse['refused']>>()
     const asked = live.flatMap(({ item, activation }) => {
       const entry = item.entries.at(-1)
       return entry?.kind === 'model_asked' ? [{ item, activation, entry }] : []
@@ -177,11 +180,7 @@ export class Appender {
     if (own.length === 0) return refusals
     const word = await gate.models(
       tx,
-      own.map(({ item, entry }) => ({
-        ...whoSpends(item, entry),
-        agent: agentIn(item, entry.agent),
-        runId: item.runId,
-      })),
+      own.map(({ item, entry }) => askedModelIn(item, entry)),
     )
     const allowed = own.flatMap((one, i) => {
       const { failure, caps } = word[i] ?? noModelWord(one.entry)
@@ -191,7 +190,7 @@ export class Appender {
     })
     if (allowed.length === 0) return refusals
     const wishes = allowed.map(({ item, activation, entry, caps }): ReserveWish => {
-      return { ...keyOf(item, activation, entry.call), ...whoSpends(item, entry), tokens: entry.tokens, caps }
+      return { ...keyOf(item, activation, entry.call), ...spenderIn(item, entry), tokens: entry.tokens, caps }
     })
     const answers = await budgets.reserve(tx, wishes)
     for (const [i, { item }] of allowed.entries()) {
@@ -204,36 +203,11 @@ export class Appender {
 
 const keyOfAttempt = (a: JournalAttempt): string => `${a.session} ${stepIdOf(a)}@${a.fence}`
 
-/** Appends in groups in which every activation is named once; those of one attempt in the order of their numbers. */
-function inTurns(items: readonly Item[]): Item[][] {
-  const turns: Item[][] = []
-  const taken = new Map<string, number>()
-  for (const item of items.toSorted((a, b) => a.n - b.n)) {
-    const key = stepIdOf(item)
-    const at = taken.get(key) ?? 0
-    taken.set(key, at + 1)
-    ;(turns[at] ??= []).push(item)
-  }
-  return turns
-}
-
-const keyOf = ({ runId, node, path }: Item, { journalFrom }: HeldActivation, call: string) => {
+const keyOf = ({ runId, node, path }: AppendItem, { journalFrom }: HeldActivation, call: string) => {
   return { runId, node, path, generation: journalFrom, call }
 }
 
-const whoSpends = ({ definition }: Item, { agent, endpoint }: Entry<'model_asked'>) => {
-  return { namespace: definition.namespace, workflow: definition.name, agent, endpoint }
-}
-
-/** Null when a step calls the tool by itself. */
-const agentIn = ({ definition, node }: Item, agent: string): string | null =>
-  definition.nodes[node]?.kind === 'agent' ? agent : null
-
-/** What is none of the step's own is not even asked about. */
-const isOwn = ({ definition, node }: Item, entry: Entry<'tool_asked' | 'model_asked'>): boolean =>
-  isOfStep(definition.nodes[node], definition.bound, entry)
-
-const notItsTool = ({ definition, node }: Item, { agent, tool }: Entry<'tool_asked'>): Verdict => ({
+const notItsTool = ({ definition, node }: AppendItem, { agent, tool }: Entry<'tool_asked'>): Verdict => ({
   verdict: 'deny',
   code: 'tool.permission_denied',
   rule: agent === '' ? 'default' : `agent/${agent}`,
@@ -241,11 +215,16 @@ const notItsTool = ({ definition, node }: Item, { agent, tool }: Entry<'tool_ask
   remediation: `Name the agent in the step or among the handoffs of its agent, or call ${tool} in a step of its own.`,
 })
 
-const notItsModel = ({ definition, node }: Item, { agent, endpoint }: Entry<'model_asked'>): FailureRecord =>
+const notItsModel = ({ definition, node }: AppendItem, { agent, endpoint }: Entry<'model_asked'>): FailureRecord =>
   failureRecord('policy.denied', `asking ${endpoint} in step ${definition.nodes[node]?.name ?? ''}`, {
     evidence: { rule: 'default', reason: `nobody of the name '${agent}' speaks in this step`, endpoint },
     remediation: 'Name the agent in the step or among the handoffs of its agent.',
   })
+
+const noModelWord = ({ endpoint }: Entry<'model_asked'>): ModelWord => ({
+  failure: failureRecord('policy.denied', `asking ${endpoint}, on which the rules gave no word`),
+  caps: [],
+})
 
 /** A gate that says nothing of a call has not allowed it. */
 const noWord = ({ tool }: Entry<'tool_asked'>): Verdict => ({
@@ -256,14 +235,9 @@ const noWord = ({ tool }: Entry<'tool_asked'>): Verdict => ({
   remediation: 'Look at the log of the server.',
 })
 
-const noModelWord = ({ endpoint }: Entry<'model_asked'>): ModelWord => ({
-  failure: failureRecord('policy.denied', `asking ${endpoint}, on which the rules gave no word`),
-  caps: [],
-})
-
 /** What is written: each call that is asked is followed by the word on it, and a model that is refused is left out. */
 function draftOf(
-  item: Item,
+  item: AppendItem,
   {
     activation,
     isRefused,
@@ -284,7 +258,7 @@ function draftOf(
 }
 
 function approvalOf(
-  item: Item,
+  item: AppendItem,
   {
     activation,
     entry,
@@ -319,10 +293,3 @@ function approvalOf(
     input,
   }
 }
-
-const verdictsIn = (entries: readonly JournalEntry[]): AppendResponse['verdicts'] =>
-  Object.fromEntries(
-    entries.flatMap((entry) =>
-      entry.kind === 'verdict' ? [[entry.call, { verdict: entry.verdict, approval: entry.approval }]] : [],
-    ),
-  )

@@ -1,9 +1,11 @@
 import type { ParkedOn } from '../../domain/agents/journal.ts'
 import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
-import type { ModelUsage } from '../../domain/model-call.ts'
+import type { ModelResult, ModelUsage } from '../../domain/model-call.ts'
 import type { Cost } from '../../domain/prices.ts'
 import type { Queryable } from '../../store/db.ts'
+import type { EndedCall, SpendingDraft } from '../../store/journal/append-at.ts'
+import type { ResourcesAt } from './resources-at.ts'
 
 /** Names one call of a model for ever. */
 export interface CallKey {
@@ -40,6 +42,15 @@ export interface Spent extends CallKey, Spender {
   model?: string
 }
 
+/** What one attempt writes down of models at once: whom it is about to ask, and what ended. */
+export interface ModelUse {
+  runId: string
+  namespace: string
+  workflow: string
+  asked: readonly Pick<Spender, 'agent' | 'endpoint'>[]
+  ended: readonly { call: string; result: Pick<ModelResult, 'endpoint' | 'model' | 'usage' | 'cost'> | null }[]
+}
+
 /** Why a call may not be made. Park is what to wait for; null: it is not to be waited for. */
 export interface Refusal {
   failure: FailureRecord
@@ -52,10 +63,24 @@ export interface Budgets {
   reserve(tx: Queryable, wishes: readonly ReserveWish[]): Promise<(null | Refusal)[]>
   /** What was never set aside is counted all the same. The same call twice counts once. */
   settle(tx: Queryable, spent: readonly Spent[]): Promise<void>
+  /**
+   * What each is to write down of calls that have ended, when by the resources of one version no budget counts what it asks. Null: a budget does, for
+   * which it takes a transaction.
+   */
+  uncountedAt(
+    on: Queryable,
+    resources: ResourcesAt,
+    uses: readonly ModelUse[],
+  ): Promise<(readonly EndedCall[] | null)[]>
+  /** What `uncountedAt` gave is written down. */
+  written(spending: readonly SpendingDraft[]): void
 }
 
 /** No budget: nothing is counted. */
 export const openBudgets: Budgets = {
   reserve: (_, wishes) => Promise.resolve(wishes.map(() => null)),
   settle: () => Promise.resolve(),
+  uncountedAt: (_, __, uses) =>
+    Promise.resolve(uses.map(({ ended }) => ended.map(({ call }) => ({ call, spending: null })))),
+  written: () => {},
 }

@@ -3,6 +3,7 @@ import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
 import type { AskedCall, Verdict } from '../../domain/agents/verdict.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { Queryable } from '../../store/db.ts'
+import type { ResourcesAt } from './resources-at.ts'
 
 /** For whom something is asked. */
 export interface AskedRun {
@@ -18,6 +19,12 @@ export interface AskedRun {
 /** A model that is about to be asked. */
 export interface AskedModel extends AskedRun {
   endpoint: string
+}
+
+/** All that is about to be done at once. */
+export interface AskedTogether {
+  calls: readonly AskedCall[]
+  models: readonly AskedModel[]
 }
 
 /** What rules say of a model that is about to be asked. */
@@ -36,4 +43,9 @@ export interface Gate {
   calls(on: Queryable, asked: readonly AskedCall[]): Promise<Verdict[]>
   models(on: Queryable, asked: readonly AskedModel[]): Promise<ModelWord[]>
   dataRules(on: Queryable, at: AskedRun): Promise<DataRules>
+  /**
+   * The verdicts on the calls of each of those that may do all they ask for by the rules of one version alone. Null: something else has to be looked
+   * at, or to be written down, for which it takes a transaction.
+   */
+  allowedAt(resources: ResourcesAt, asked: readonly AskedTogether[]): Promise<(readonly Verdict[] | null)[]>
 }

@@ -73,6 +73,97 @@ const kinds = async () => {
   return entries.map(({ entry }) => entry.kind)
 }
 
+describe('what the rules allow beforehand', () => {
+  const answered = (call: string): WorkerEntry => ({
+    kind: 'model_answered',
+    call,
+    result: {
+      ...{ endpoint: 'gpt', provider: 'mock', model: 'm', text: 'hi', toolCalls: [], finish: 'stop' },
+      usage: {
+        ...{ inputTokens: 7, outputTokens: 8, cachedInputTokens: 0, cacheWriteTokens: 0, reasoningTokens: 0 },
+        isEstimated: false,
+      },
+      ...{ cost: null, warnings: [], tried: [], totalMs: 1 },
+    },
+  })
+  const statementsOf = async (work: () => Promise<unknown>): Promise<string[]> => {
+    const statements: string[] = []
+    rig.faults.before = (name) => void statements.push(name)
+    await work()
+    delete rig.faults.before
+    return statements
+  }
+
+  test('is recorded in one statement, with what it took', async () => {
+    await declare('Policy', 'readers', { tools: { denied: [{ tools: ['rm'] }] } })
+    await append(modelAsked('m1', 10))
+    const statements = await statementsOf(async () => {
+      await append(answered('m1'))
+      expect(await ask('look')).toEqual({ verdict: { verdict: 'allow', rule: 'default' }, approval: null })
+      await append(
+        { kind: 'tool_answered', call: 'c3', result: { ok: true, output: 1 }, ms: 1, cut: 0 },
+        modelAsked('m2', 10),
+      )
+    })
+    expect(statements).toEqual(['append_at', 'append_at', 'append_at'])
+    expect(await kinds()).toEqual([
+      ...['model_asked', 'model_answered', 'tool_asked', 'verdict', 'tool_answered', 'model_asked'],
+    ])
+    expect(
+      (await engine.listCosts(ADMIN, { by: 'agent', namespace: null, since: null, until: null, limit: 10 })).items,
+    ).toMatchObject([{ name: 'writer', calls: 1, inputTokens: 7, outputTokens: 8 }])
+  })
+
+  test('and was recorded before is answered as it was', async () => {
+    const first = await append(modelAsked('m1', 10))
+    n = 0
+    expect(await append(modelAsked('m1', 10))).toEqual(first)
+    expect(await kinds()).toEqual(['model_asked'])
+  })
+
+  test('is asked anew when a rule changes before it is recorded', async () => {
+    await ask('look')
+    let isChanged = false
+    rig.faults.before = async (name) => {
+      if (name !== 'append_at' || isChanged) return
+      isChanged = true
+      await declare('Policy', 'no-looks', { tools: { denied: [{ tools: ['look'] }] } })
+    }
+    expect(await ask('look')).toMatchObject({ verdict: { verdict: 'deny', rule: 'policy/no-looks' } })
+    expect(isChanged).toBe(true)
+  })
+
+  test('goes by a transaction when resources change all the time', async () => {
+    await ask('look')
+    let changes = 0
+    rig.faults.before = async (name) => {
+      if (name === 'append_at') await declare('Policy', 'limits', { maxTokens: 1_000 + ++changes })
+    }
+    const statements: string[] = []
+    rig.faults.after = (name) => void statements.push(name)
+    expect(await ask('look')).toMatchObject({ verdict: { verdict: 'allow' } })
+    expect(changes).toBe(2)
+    expect(statements).toContain('append_entries')
+  })
+
+  test.each([
+    ['a budget counts it', 'Budget', { window: 'day', limits: { tokens: 1_000 } }],
+    ['a policy caps its tokens', 'Policy', { maxTokens: 1_000 }],
+    ['a policy looks at the run', 'Policy', { appliesTo: { labels: 'tier=top' }, maxTokens: 1_000 }],
+  ])('takes a transaction when %s', async (_, kind, spec) => {
+    await declare(kind, 'some', spec)
+    const statements = await statementsOf(() => append(modelAsked('m1', 10)))
+    expect(statements).toContain('hold_steps')
+    expect(await kinds()).toEqual(['model_asked'])
+  })
+
+  test('takes no transaction when the budgets are for others', async () => {
+    await declare('Budget', 'others', { window: 'day', limits: { tokens: 1 }, selector: { agents: ['reader'] } })
+    await append(modelAsked('m1', 10))
+    expect(await statementsOf(() => append(answered('m1'), modelAsked('m2', 10)))).toEqual(['append_at'])
+  })
+})
+
 describe('what an attempt is about to do', () => {
   test('is allowed, denied or asked about in the transaction that records it, and the journal has the word on it', async () => {
     expect(await ask('look')).toEqual({ verdict: { verdict: 'allow', rule: 'default' }, approval: null })

@@ -25,7 +25,8 @@ import { listRules, readRunFacts, type StoredRule } from '../../store/resources/
 import { isRetryableConflict } from '../../store/storage-failure.ts'
 import type { EngineContext } from '../context.ts'
 import { Denials } from '../denials.ts'
-import type { AskedModel, AskedRun, Gate, ModelWord } from './gate.ts'
+import type { AskedModel, AskedRun, AskedTogether, Gate, ModelWord } from './gate.ts'
+import type { ResourcesAt } from './resources-at.ts'
 
 type Kept = { kind: 'Policy'; rule: ReadPolicy } | { kind: 'Role'; rule: ReadRole }
 
@@ -42,6 +43,7 @@ export class RuleGate implements Gate {
   readonly #ctx: Pick<EngineContext, 'ids' | 'metrics' | 'log'>
   readonly #denials: Denials
   readonly #read = new Map<number, Kept>()
+  readonly #setsAt = new WeakMap<ResourcesAt, Map<string, Promise<RuleSet>>>()
 
   constructor(ctx: Pick<EngineContext, 'ids' | 'metrics' | 'log' | 'clock'>) {
     this.#ctx = ctx
@@ -113,13 +115,55 @@ export class RuleGate implements Gate {
     return workerRules(rulesOf(at.namespace), subjectOf(at, factsOf(at)))
   }
 
+  async allowedAt(resources: ResourcesAt, asked: readonly AskedTogether[]): Promise<(readonly Verdict[] | null)[]> {
+    return Promise.all(asked.map((one) => this.#allowedTogether(resources, one)))
+  }
+
+  async #allowedTogether(resources: ResourcesAt, { calls, models }: AskedTogether): Promise<readonly Verdict[] | null> {
+    const verdicts: Verdict[] = []
+    for (const call of calls) {
+      const rules = await this.#setAt(resources, call.namespace)
+      if (rules.policies.some(looksAtRun)) return null
+      const { verdict } = judgeCall(rules, call, loneRun(call.workflow))
+      if (verdict.verdict !== 'allow') return null
+      verdicts.push(verdict)
+    }
+    for (const model of models) {
+      const rules = await this.#setAt(resources, model.namespace)
+      if (rules.policies.some(looksAtRun)) return null
+      const row = rules.policies.length === 0 ? null : await resources.endpoint(model.namespace, model.endpoint)
+      const subject = subjectOf(model, loneRun(model.workflow))
+      const { failure } = judgeModel(rules, subject, row ? readEndpoint(row) : { name: model.endpoint, spec: null })
+      // What caps the tokens of a run is counted under a lock.
+      if (failure || tokenCaps(rules, subject).length > 0) return null
+    }
+    for (const { verdict } of verdicts) this.#count('tool', verdict)
+    for (const _ of models) this.#count('model', 'allow')
+    return verdicts
+  }
+
+  /** Rules that cannot be had let nothing pass here; why not is told where they are asked for in a transaction. */
+  #setAt(resources: ResourcesAt, namespace: string): Promise<RuleSet> {
+    let sets = this.#setsAt.get(resources)
+    if (!sets) this.#setsAt.set(resources, (sets = new Map()))
+    let set = sets.get(namespace)
+    if (!set) {
+      set = Promise.all([...wantedBy([namespace])].map((one) => resources.rules(one))).then(
+        (rows) => this.#setOf(namespace, this.#keepAll(rows.flat(), rows.length)),
+        (error: unknown) => {
+          sets.delete(namespace)
+          return unreadableRules(error instanceof Error ? error.message : String(error))
+        },
+      )
+      sets.set(namespace, set)
+    }
+    return set
+  }
+
   async #endpoints(on: Queryable, asked: readonly AskedModel[]): Promise<(AskedEndpoint & { namespace: string })[]> {
     const refs = asked.map(({ namespace, endpoint }) => ({ kind: 'ModelEndpoint', namespace, name: endpoint }))
     const rows = await findResources(on, refs)
-    return rows.map(({ namespace, name, spec }) => {
-      const read = modelEndpointSpecSchema.safeParse(spec)
-      return { namespace, name, spec: read.success ? read.data : null }
-    })
+    return rows.map((row) => ({ namespace: row.namespace, ...readEndpoint(row) }))
   }
 
   /** The rules of all namespaces that are asked about, and what they look at of the runs. */
@@ -132,19 +176,7 @@ export class RuleGate implements Gate {
     let facts: ReadonlyMap<string, RunFacts> = new Map()
     try {
       const kept = await this.#load(on, namespaces)
-      for (const namespace of namespaces) {
-        const near = kept.filter(
-          ({ rule }) => rule.namespace === namespace || rule.namespace === governingNamespace(namespace),
-        )
-        sets.set(
-          namespace,
-          ruleSetOf(
-            namespace,
-            near.flatMap((one) => (one.kind === 'Policy' ? [one.rule] : [])),
-            near.flatMap((one) => (one.kind === 'Role' ? [one.rule] : [])),
-          ),
-        )
-      }
+      for (const namespace of namespaces) sets.set(namespace, this.#setOf(namespace, kept))
       const inNeed = asked.flatMap(({ namespace, runId }) =>
         runId !== null && sets.get(namespace)?.policies.some(looksAtRun) ? [runId] : [],
       )
@@ -161,10 +193,24 @@ export class RuleGate implements Gate {
     }
   }
 
+  #setOf(namespace: string, kept: readonly Kept[]): RuleSet {
+    const near = kept.filter(
+      ({ rule }) => rule.namespace === namespace || rule.namespace === governingNamespace(namespace),
+    )
+    return ruleSetOf(
+      namespace,
+      near.flatMap((one) => (one.kind === 'Policy' ? [one.rule] : [])),
+      near.flatMap((one) => (one.kind === 'Role' ? [one.rule] : [])),
+    )
+  }
+
   async #load(on: Queryable, namespaces: readonly string[]): Promise<Kept[]> {
-    const wanted = [...new Set(namespaces.flatMap((one) => [one, governingNamespace(one)]))]
-    const rows = await listRules(on, wanted, [...this.#read.keys()])
-    if (rows.length > LIMITS.rulesReadMax * wanted.length)
+    const wanted = wantedBy(namespaces)
+    return this.#keepAll(await listRules(on, [...wanted], [...this.#read.keys()]), wanted.size)
+  }
+
+  #keepAll(rows: readonly StoredRule[], namespaces: number): Kept[] {
+    if (rows.length > LIMITS.rulesReadMax * namespaces)
       throw new Error(`there are more than ${rows.length - 1} policies and roles`)
     if (this.#read.size > LIMITS.rulesReadMax) this.#read.clear()
     return rows.map((row) => this.#keep(row))
@@ -224,6 +270,15 @@ export class RuleGate implements Gate {
     })
     await recordAudit(on, entries)
   }
+}
+
+/** Namespaces whose rules may hold in these. */
+const wantedBy = (namespaces: readonly string[]): Set<string> =>
+  new Set(namespaces.flatMap((one) => [one, governingNamespace(one)]))
+
+function readEndpoint({ name, spec }: { name: string; spec: JsonObject }): AskedEndpoint {
+  const read = modelEndpointSpecSchema.safeParse(spec)
+  return { name, spec: read.success ? read.data : null }
 }
 
 const subjectOf = ({ namespace, agent }: AskedRun, { labels, workflows }: RunFacts): Subject => ({

@@ -12,6 +12,7 @@ import { SealingKey } from '../../store/secrets/seal.ts'
 import type { RunningEngine } from '../create-engine.ts'
 import type { Caller } from '../engine.ts'
 import { NO_SOURCES } from '../secret-sources.ts'
+import { inTransaction } from '../testing/in-transaction.ts'
 import { ADMIN, type EngineRig, type RigWorker, useRig } from '../testing/rig.ts'
 import type { Gate } from '../agents/gate.ts'
 
@@ -369,6 +370,7 @@ describe('an embedding', () => {
   test('of an endpoint that the rules do not let the agent ask is not asked for', async () => {
     const asked: unknown[] = []
     const denies: Gate = {
+      ...inTransaction,
       calls: (_, all) => Promise.resolve(all.map(() => ({ verdict: 'allow', rule: 'default' }))),
       models: (_, all) => {
         asked.push(...all)

@@ -9,7 +9,8 @@ export interface NewEntries extends JournalAttempt {
   entries: readonly JournalEntry[]
 }
 
-const callOf = (entry: JournalEntry): string | null => ('call' in entry ? entry.call : null)
+/** The call that an entry is about; null for one that is about none. */
+export const callOf = (entry: JournalEntry): string | null => ('call' in entry ? entry.call : null)
 
 /**
  * Writes entries behind those that are there, under session and fence. What came with the same `n` before stays as it was written: of such an append only

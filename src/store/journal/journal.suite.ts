@@ -2,10 +2,13 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { JournalEntry, ServerEntry } from '../../domain/agents/journal.ts'
 import { agentNode, definitionOf } from '../../domain/testing/definitions.ts'
 import type { Db } from '../db.ts'
+import { putHolds } from '../budgets/holds.ts'
 import { putDefinition } from '../definitions/put-definition.ts'
+import { readResourceClock } from '../resources/resource-clock.ts'
 import { endSessions } from '../sessions/sessions.ts'
 import type { LeasedStep } from '../steps/complete-steps.ts'
 import { StoreRig } from '../testing/rig.ts'
+import { type AppendAt, appendAt } from './append-at.ts'
 import { appendEntries, appendServerEntries } from './append-entries.ts'
 import { findJournalFrom } from './find-journal-from.ts'
 import { holdSteps } from './hold-steps.ts'
@@ -110,6 +113,113 @@ export function journalSuite(name: string, open: () => Promise<Db>): void {
         if (what !== 'a session that has ended') expect(await append(attempt, 1, noted(1))).toEqual([0])
       },
     )
+
+    describe('at a version of the resources', () => {
+      const at = async (...appends: AppendAt[]) => {
+        const { version } = await readResourceClock(db)
+        const said = await appendAt(db, version, appends)
+        expect(said.version).toBe(version)
+        return said.outcomes
+      }
+      const origin = { namespace: 'default', workflows: ['top', 'w'], labels: { team: 'a' } }
+      const ended = (call: string, runId: string) => ({
+        call,
+        spending: {
+          origin: { ...origin, runId, rootRun: runId },
+          ...{ endpoint: 'other', model: 'm' },
+          ...{ tokens: { input: 3, output: 4, cachedInput: 1, cacheWrite: 2 }, cost: { nanos: 5, currency: 'EUR' } },
+        },
+      })
+
+      test('entries of many are written behind what is there, each under its own hold', async () => {
+        const [one, two, lost] = [await lease(), await lease(), await lease()]
+        await append(two, 1, noted(1))
+        await db.query(`update step set state = 'queued', session = null where run_id = $1`, [lost.runId])
+        expect(
+          await at(
+            { ...one, n: 1, entries: [noted(1), noted(2)], ended: [] },
+            { ...two, n: 2, entries: [noted(2)], ended: [] },
+            { ...lost, n: 1, entries: [noted(1)], ended: [] },
+          ),
+        ).toEqual(['recorded', 'recorded', null])
+        expect(await Promise.all([one, two, lost].map(seqs))).toEqual([[1, 2], [1, 2], []])
+        expect((await page(one)).map(({ fence, entry }) => [fence, entry])).toEqual([
+          [1, noted(1)],
+          [1, noted(2)],
+        ])
+      })
+
+      test.each(['another fence', 'another session', 'a session that has ended'])(
+        'under %s nothing is written',
+        async (what) => {
+          const step = await lease()
+          if (what === 'a session that has ended') await endSessions(db, [step.session], 'worker.lost')
+          const fence = what === 'another fence' ? step.fence + 1 : step.fence
+          const session = what === 'another session' ? await rig.session() : step.session
+          expect(await at({ ...step, fence, session, n: 1, entries: [noted(1)], ended: [] })).toEqual([null])
+          expect(await seqs(step)).toEqual([])
+        },
+      )
+
+      test('a number that came before is known, and nothing is written for it', async () => {
+        const step = await lease()
+        await append(step, 1, noted(1))
+        await appendServerEntries(db, step.runId, [{ ...step, entry: started('c', 'run_1') }])
+        const again = { ...step, n: 1, entries: [noted(1), noted(2)], ended: [ended('m1', step.runId)] }
+        expect(await at(again)).toEqual(['known'])
+        expect(await at({ ...step, n: 2, entries: [noted(3)], ended: [] })).toEqual(['recorded'])
+        expect(await at(again)).toEqual(['known'])
+        expect(await seqs(step)).toEqual([1, 2, 3])
+      })
+
+      test('at another version nothing is written, and it is told which', async () => {
+        const step = await lease()
+        await append(step, 1, asked('m1'))
+        const { version } = await readResourceClock(db)
+        const one = { ...step, n: 2, entries: [noted(1)], ended: [ended('m1', step.runId)] }
+        expect(await appendAt(db, version + 1, [one])).toEqual({ version, outcomes: [null] })
+        expect(await seqs(step)).toEqual([1])
+        expect(await db.query(`select 1 from spending where run_id = $1`, [step.runId])).toEqual([])
+      })
+
+      test('what a call took is written down once for whom the journal says asked, and what was set aside is given back', async () => {
+        const step = await lease()
+        await append(step, 1, asked('m1'), asked('m2'))
+        const hold = { ...step, agent: 'writer', endpoint: 'gpt', tokens: 9, cost: null }
+        const run = { ...origin, runId: step.runId, rootRun: step.runId }
+        const holds = ['m1', 'm2', 'm3'].map((call) => ({ ...hold, call, origin: run }))
+        await putHolds(db, holds, 60_000)
+        expect(
+          await at({
+            ...{ ...step, n: 2, entries: [noted(1)] },
+            ended: [ended('m1', step.runId), { call: 'm2', spending: null }, ended('unheard', step.runId)],
+          }),
+        ).toEqual(['recorded'])
+        await at({ ...step, n: 3, entries: [noted(2)], ended: [ended('m1', step.runId)] })
+        const spent = await db.query(
+          `select call, generation, namespace, root_run = run_id as top, workflows, labels, agent, endpoint, model, input_tokens, output_tokens,
+                  cached_input_tokens, cache_write_tokens, nanos, currency
+             from spending where run_id = $1`,
+          [step.runId],
+        )
+        expect(spent).toEqual([
+          {
+            ...{
+              call: 'm1',
+              generation: 0,
+              namespace: 'default',
+              top: true,
+              workflows: ['top', 'w'],
+              labels: { team: 'a' },
+            },
+            ...{ agent: 'writer', endpoint: 'other', model: 'm', input_tokens: 3, output_tokens: 4 },
+            ...{ cached_input_tokens: 1, cache_write_tokens: 2, nanos: 5, currency: 'EUR' },
+          },
+        ])
+        const left = await db.query(`select call from spending_hold where run_id = $1`, [step.runId])
+        expect(left).toEqual([{ call: 'm3' }])
+      })
+    })
 
     test('a step that is held says which journal counts', async () => {
       const step = await lease()

@@ -1,0 +1,76 @@
+import { LIMITS } from '../../domain/limits.ts'
+import { listBudgets, type LiveBudget } from '../../store/budgets/live-budgets.ts'
+import type { Db } from '../../store/db.ts'
+import { listRules, type StoredRule } from '../../store/resources/list-rules.ts'
+import { findResources } from '../../store/resources/read-resources.ts'
+import { readResourceClock } from '../../store/resources/resource-clock.ts'
+import type { ResourceRow } from '../../store/resources/resource-rows.ts'
+
+/** Names of namespaces and endpoints that are kept of one version. */
+const KEPT_MAX = 10_000
+
+/**
+ * Resources as they are at one version of their clock, each read when it is first asked for. What is read may be newer than the version: then the clock
+ * is too, so that whatever follows from it counts only where the version is compared again in the statement that writes.
+ */
+export class ResourcesAt {
+  readonly version: number
+  readonly #db: Db
+  readonly #read = new Map<string, Promise<unknown>>()
+
+  constructor(db: Db, version: number) {
+    this.#db = db
+    this.version = version
+  }
+
+  /** Policies and roles of a namespace. One more than are read at most shows that there are too many. */
+  rules(namespace: string): Promise<StoredRule[]> {
+    return this.#once(`rules ${namespace}`, () => listRules(this.#db, [namespace], []))
+  }
+
+  budgets(namespace: string): Promise<LiveBudget[]> {
+    return this.#once(`budgets ${namespace}`, async () => {
+      const { budgets } = await listBudgets(this.#db, [namespace], { after: null, limit: LIMITS.budgetsMax })
+      return budgets
+    })
+  }
+
+  endpoint(namespace: string, name: string): Promise<ResourceRow | null> {
+    return this.#once(`endpoint ${namespace} ${name}`, async () => {
+      const [row = null] = await findResources(this.#db, [{ kind: 'ModelEndpoint', namespace, name }])
+      return row
+    })
+  }
+
+  #once<T>(key: string, read: () => Promise<T>): Promise<T> {
+    let known = this.#read.get(key) as Promise<T> | undefined // a key is of one kind of value
+    if (!known) {
+      if (this.#read.size >= KEPT_MAX) this.#read.clear()
+      known = read()
+      this.#read.set(key, known)
+      // What failed is read anew by the next one who asks.
+      known.catch(() => this.#read.delete(key))
+    }
+    return known
+  }
+}
+
+/** The newest version that this server has heard of. It may be behind. */
+export class NewestResources {
+  readonly #db: Db
+  #newest: ResourcesAt | null = null
+
+  constructor(db: Db) {
+    this.#db = db
+  }
+
+  async get(): Promise<ResourcesAt> {
+    return this.#newest ?? this.heard((await readResourceClock(this.#db)).version)
+  }
+
+  /** A statement told of a version. */
+  heard(version: number): ResourcesAt {
+    if (!this.#newest || this.#newest.version < version) this.#newest = new ResourcesAt(this.#db, version)
+    return this.#newest
+  }
+}
