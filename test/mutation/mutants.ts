@@ -61,6 +61,7 @@ export const SIM_MUTANTS: SimMutant[] = [
 
 const HOLD = 'src/store/journal/hold-steps.ts'
 const APPEND = 'src/store/journal/append-entries.ts'
+const APPEND_AT = 'src/store/journal/append-at.ts'
 
 export const RACE_MUTANTS: Mutant[] = [
   {
@@ -83,6 +84,27 @@ export const RACE_MUTANTS: Mutant[] = [
     from: 'for no key update of s',
     to: '',
     caughtAs: /taken back in the middle of an append/,
+  },
+  {
+    name: 'entries are journaled at once under a fence that is over',
+    file: APPEND_AT,
+    from: `(s.state = 'running') is true and s.session = k.session and s.fence = k.fence`,
+    to: `(s.state = 'running') is true and s.session = k.session`,
+    caughtAs: /journaled at once for an attempt that has lost its step/,
+  },
+  {
+    name: 'entries are journaled at once by rules that have changed',
+    file: APPEND_AT,
+    from: '(select version from clock) = $1',
+    to: '$1::bigint is not null',
+    caughtAs: /journaled by rules of another version/,
+  },
+  {
+    name: 'entries are journaled at once without holding their step',
+    file: APPEND_AT,
+    from: 'for no key update of s',
+    to: '',
+    caughtAs: /journaled at once while the step was taken back/,
   },
   {
     name: 'successes of ended sessions are recorded',

@@ -4,8 +4,10 @@ import { compileWorkflow } from '../../src/domain/manifest.ts'
 import { createEngine, DEFAULT_TIMES } from '../../src/engine/index.ts'
 import { putDefinition } from '../../src/store/definitions/put-definition.ts'
 import { type Db, migrate, openPostgres, type Queryable } from '../../src/store/index.ts'
+import { appendAt } from '../../src/store/journal/append-at.ts'
 import { appendEntries } from '../../src/store/journal/append-entries.ts'
 import { holdSteps } from '../../src/store/journal/hold-steps.ts'
+import { readResourceClock } from '../../src/store/resources/resource-clock.ts'
 import { createRuns } from '../../src/store/runs/create-runs.ts'
 import { endSessions, openSession } from '../../src/store/sessions/sessions.ts'
 import { claimSteps } from '../../src/store/steps/claim-steps.ts'
@@ -160,6 +162,49 @@ async function lossDuringAppend(): Promise<void> {
   await Promise.all([append.outcome, loss.outcome])
 }
 
+/** The append that is one statement: whoever does not hold the step any more, and whoever was allowed by other rules. */
+async function whoMayJournalAtOnce(): Promise<void> {
+  const { leased } = await makeRuns(1)
+  const [step] = leased
+  if (!step) throw new Error('nothing was leased')
+  const { version } = await readResourceClock(db)
+  const one = { ...step, n: 1, entries: [NOTED], ended: [] }
+  const late = await appendAt(db, version, [{ ...one, fence: step.fence - 1 }])
+  hold(late.outcomes[0] === null, 'an entry was journaled at once for an attempt that has lost its step')
+  const changed = await appendAt(db, version + 1, [one])
+  hold(changed.outcomes[0] === null, 'an entry was journaled by rules of another version')
+}
+
+/** The step is being taken back when the append that is one statement comes: it waits, and then writes nothing. */
+async function appendDuringLoss(): Promise<void> {
+  const { leased } = await makeRuns(1)
+  const [step] = leased
+  if (!step) throw new Error('nothing was leased')
+  const { version } = await readResourceClock(db)
+  const taken = deferred<void>()
+  const go = deferred<void>()
+  const loss = watched(
+    db.transaction(async (tx) => {
+      await tx.query(`update step set state = 'queued', session = null where run_id = $1 and node = $2`, [
+        step.runId,
+        step.node,
+      ])
+      taken.resolve()
+      await go.promise
+    }),
+  )
+  await Promise.race([taken.promise, loss.outcome])
+  const append = watched(appendAt(db, version, [{ ...step, n: 1, entries: [NOTED], ended: [] }]))
+  await untilBlocked(1, append.settled)
+  go.resolve()
+  await loss.outcome
+  const said = await append.outcome
+  hold(
+    !(said instanceof Error) && said.outcomes[0] === null,
+    'an entry was journaled at once while the step was taken back',
+  )
+}
+
 async function joinInOneBatch(): Promise<void> {
   const { runs, leased } = await makeRuns(1)
   await completeSteps(db, [reportOf(leased, runs[0], 0), reportOf(leased, runs[0], 1)], [], OPTIONS)
@@ -280,6 +325,8 @@ for (const race of [
   whoMayReport,
   whoMayJournal,
   lossDuringAppend,
+  whoMayJournalAtOnce,
+  appendDuringLoss,
   joinInOneBatch,
   joinInTwoTransactions,
   sameRunsInTwoBatches,
