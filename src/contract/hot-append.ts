@@ -2,6 +2,7 @@ import { OPERATION_CLASSES } from '../domain/agents/verdict.ts'
 import { isFailureCode } from '../domain/failures.ts'
 import { PROVIDERS } from '../domain/kinds/model-endpoint.ts'
 import { LIMITS } from '../domain/limits.ts'
+import { CURRENCY } from '../domain/prices.ts'
 import type { AppendRequest } from './exchange.ts'
 import { isCount, isFailureRecord, isId, isMembers, isName } from './hot-messages.ts'
 
@@ -21,7 +22,8 @@ const isOperation = oneOf(OPERATION_CLASSES)
 const isText = (v: unknown): v is string => typeof v === 'string'
 const isNameOrNone = (v: unknown): boolean => typeof v === 'string' && v.length <= 256
 const isWhole = (v: unknown): boolean => typeof v === 'number' && Number.isSafeInteger(v) && v >= 0
-const isMs = (v: unknown): boolean => typeof v === 'number' && Number.isFinite(v) && v >= 0
+const isTokens = (v: unknown): boolean => isWhole(v) && (v as number) <= LIMITS.callTokensMax
+const isMs = (v: unknown): boolean => typeof v === 'number' && v >= 0 && v <= LIMITS.parkedMs
 const isCode = (v: unknown): boolean => typeof v === 'string' && isFailureCode(v)
 const isListOf = (v: unknown, fits: (one: unknown) => boolean): boolean =>
   Array.isArray(v) && (v as unknown[]).every(fits)
@@ -29,15 +31,17 @@ const has = (v: unknown, members: number): v is Members => isMembers(v) && Objec
 
 const isUsage = (v: unknown): boolean =>
   has(v, 6) &&
-  isWhole(v['inputTokens']) &&
-  isWhole(v['outputTokens']) &&
-  isWhole(v['cachedInputTokens']) &&
-  isWhole(v['cacheWriteTokens']) &&
-  isWhole(v['reasoningTokens']) &&
+  isTokens(v['inputTokens']) &&
+  isTokens(v['outputTokens']) &&
+  isTokens(v['cachedInputTokens']) &&
+  isTokens(v['cacheWriteTokens']) &&
+  isTokens(v['reasoningTokens']) &&
   typeof v['isEstimated'] === 'boolean'
 
+const isMoney = (v: unknown): boolean => typeof v === 'number' && v >= 0 && v <= LIMITS.callMoneyMax
+
 const isCost = (v: unknown): boolean =>
-  v === null || (has(v, 2) && isText(v['currency']) && typeof v['amount'] === 'number' && Number.isFinite(v['amount']))
+  v === null || (has(v, 2) && isText(v['currency']) && CURRENCY.test(v['currency']) && isMoney(v['amount']))
 
 const isToolCall = (v: unknown): boolean =>
   has(v, 4) &&
@@ -53,7 +57,7 @@ const isResult = (v: unknown): boolean =>
   has(v, 11) &&
   isName(v['endpoint']) &&
   isProvider(v['provider']) &&
-  isText(v['model']) &&
+  isName(v['model']) &&
   isText(v['text']) &&
   isListOf(v['toolCalls'], isToolCall) &&
   isFinish(v['finish']) &&
@@ -77,7 +81,7 @@ function isToolResult(v: unknown): boolean {
   )
 }
 
-const isTokens = (v: unknown): boolean => has(v, 2) && isWhole(v['input']) && isWhole(v['output'])
+const isReserve = (v: unknown): boolean => has(v, 2) && isTokens(v['input']) && isTokens(v['output'])
 
 function isEntry(v: unknown): boolean {
   if (!isMembers(v)) return false
@@ -90,7 +94,7 @@ function isEntry(v: unknown): boolean {
         isPurpose(v['purpose']) &&
         isNameOrNone(v['agent']) &&
         isName(v['endpoint']) &&
-        isTokens(v['tokens'])
+        isReserve(v['tokens'])
       )
     case 'model_answered':
       return has(v, 3) && isId(v['call']) && isResult(v['result'])
