@@ -53,6 +53,7 @@ function approvalOf(id: string): ApprovalView {
     inputs: null,
     onExpiry: 'deny',
     call: null,
+    remark: null,
     createdAt: NOW,
     expiresAt: null,
     decidedAt: null,

@@ -66,6 +66,7 @@ describe('orrery approvals show, approve and deny', () => {
   const call = {
     ...{ about: 'call' as const, id: 'c1', agent: 'writer', tool: 'mail', operation: 'write' },
     ...{ input: { to: 'all@example.com' }, edited: null, output: null },
+    ...{ rule: 'policy/mailing', reason: 'mail reaches customers' },
   }
 
   test('show gives the arguments of a call, exactly, and how to decide it', async () => {
@@ -74,6 +75,7 @@ describe('orrery approvals show, approve and deny', () => {
     expect(await cli.run('approvals', 'show', APPROVAL_ID)).toBe(0)
     expect(cli.client.calls).toContainEqual(['getApproval', APPROVAL_ID])
     expect(cli.out).toContain('mail (write)')
+    expect(cli.out).toMatch(/rule +policy\/mailing\nreason +mail reaches customers\n/)
     expect(cli.out).toContain('"to": "all@example.com"')
     expect(cli.err).toContain(`orrery approvals approve ${APPROVAL_ID}`)
   })
@@ -89,6 +91,13 @@ describe('orrery approvals show, approve and deny', () => {
     expect(cli.client.calls).toContainEqual(['deny', APPROVAL_ID, { comment: 'no' }])
   })
 
+  test('what the answer to a decision remarks is told', async () => {
+    const cli = new CliHarness()
+    cli.client.approvals = [approvalView({ call, remark: 'The arguments are checked when box.open is called.' })]
+    expect(await cli.run('approvals', 'approve', APPROVAL_ID, '--input-json', '{"to": 1}')).toBe(0)
+    expect(cli.err).toContain('The arguments are checked when box.open is called.')
+  })
+
   test('arguments that are no JSON object are refused before anything is asked', async () => {
     const cli = new CliHarness()
     expect(await cli.run('approvals', 'approve', APPROVAL_ID, '--input-json', '[1]')).toBe(2)
@@ -100,6 +109,11 @@ describe('orrery approvals show, approve and deny', () => {
     cli.client.approvals = [approvalView({ call })]
     expect(await cli.run('approvals', 'list')).toBe(0)
     expect(cli.err).toContain('orrery approvals show APPROVAL')
+    const wide = new CliHarness()
+    wide.client.approvals = [approvalView({ call })]
+    expect(await wide.run('approvals', 'list', '-o', 'wide')).toBe(0)
+    expect(wide.out).toMatch(/TOOL +RULE/)
+    expect(wide.out).toContain('policy/mailing')
   })
 })
 

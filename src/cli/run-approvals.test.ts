@@ -204,6 +204,8 @@ describe('orrery run and what is asked of people', () => {
     input: { to: 'ann', text: 'a\u001b[31mb' },
     edited: null,
     output: null,
+    rule: 'default',
+    reason: null,
   }
   /** A run whose only step is of a kind that calls tools, and waits for a person. */
   function calling(kind: 'agent' | 'tool', about: 'call' | 'outcome' = 'call'): CliHarness {

@@ -168,6 +168,8 @@ export interface ApprovalView {
   given: JsonObject | null
   /** What an agent wants to call; null of a step that asks. */
   call: CallView | null
+  /** In the answer to a decision: what whoever decided has to know of it; else null. */
+  remark: string | null
 }
 
 export interface CallView {
@@ -184,6 +186,10 @@ export interface CallView {
   edited: JsonObject | null
   /** About an outcome: what whoever decided says that it gave. */
   output: Json
+  /** Which rule asks, such as `policy/payments`; null about an outcome. */
+  rule: string | null
+  /** Why, as the rule says it; null where it does not. */
+  reason: string | null
 }
 
 /** POST /v1/runs/{id}:nudge. */

@@ -541,9 +541,18 @@ export const ApprovalViewSchema = z
         input: jsonObject.meta({ description: 'The arguments, exactly.' }),
         edited: jsonObject.nullable().meta({ description: 'The arguments as whoever decided changed them.' }),
         output: json.meta({ description: 'About an outcome: what whoever decided says that it gave.' }),
+        rule: z
+          .string()
+          .nullable()
+          .meta({ description: 'Which rule asks, such as `policy/payments`; null about an outcome.' }),
+        reason: z.string().nullable().meta({ description: 'Why, as the rule says it.' }),
       })
       .nullable()
       .meta({ description: 'What an agent wants to call; null of a step that asks.' }),
+    remark: z.string().nullable().meta({
+      description:
+        'In the answer to a decision: what whoever decided has to know of it, such as that other arguments could not be checked yet.',
+    }),
   })
   .meta({ id: 'Approval' })
 

@@ -1,6 +1,7 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import type { Happening } from '../domain/advance/happenings.ts'
 import type { ApprovalView, CallView, Page } from '../contract/api-types.ts'
+import { schemaOfCall } from '../domain/agents/call-schemas.ts'
 import { Failure, failureOfProblems } from '../domain/failure.ts'
 import { validateJson } from '../domain/json-schema.ts'
 import { LIMITS } from '../domain/limits.ts'
@@ -33,7 +34,7 @@ export interface DecisionWish {
 
 const iso = (date: Date | null): string | null => date?.toISOString() ?? null
 
-const viewOf = (row: ApprovalRow): ApprovalView => ({
+const viewOf = (row: ApprovalRow, remark: string | null = null): ApprovalView => ({
   id: row.id,
   run: row.run_id,
   step: row.step,
@@ -51,12 +52,13 @@ const viewOf = (row: ApprovalRow): ApprovalView => ({
   comment: row.comment,
   given: row.given,
   call: callOf(row),
+  remark,
 })
 
 function callOf(row: ApprovalRow): CallView | null {
-  const { about, call, tool, agent, operation, input, edited, output } = row
+  const { about, call, tool, agent, operation, input, edited, output, rule, reason } = row
   if (about === null || call === null || tool === null || input === null) return null
-  return { about, id: call, agent, tool, operation, input, edited, output }
+  return { about, id: call, agent, tool, operation, input, edited, output, rule, reason }
 }
 
 export async function getApproval(ctx: EngineContext, caller: Caller, id: string): Promise<ApprovalView> {
@@ -70,7 +72,7 @@ export async function listApprovals(ctx: EngineContext, filter: ApprovalFilter):
   const size = Math.min(filter.limit, LIMITS.pageMax)
   const rows = await listRows(ctx.db, { ...filter, limit: size + 1 })
   const next = rows.length > size ? (rows[size - 1]?.id ?? null) : null
-  return { items: rows.slice(0, size).map(viewOf), next }
+  return { items: rows.slice(0, size).map((row) => viewOf(row)), next }
 }
 
 /**
@@ -92,11 +94,11 @@ export async function decideApproval(
     throw new Failure('approval.not_eligible', doing, { evidence: { approvers: row.approvers, you: name } })
   if (row.state !== 'pending') throw decided(row, doing)
   const happening = happeningOf(row, { wish, by: name, doing })
-  if (wish.input) await checkArguments(ctx, row, { input: wish.input, doing })
+  const remark = wish.input ? await checkArguments(ctx, row, { input: wish.input, doing }) : null
   const settled = await settleRun(ctx, row.run_id, [happening])
   const after = (await findApproval(ctx.db, id, null)) ?? row
   if (!settled || settled.stale.length > 0) throw decided(after, doing)
-  return { view: viewOf(after), settled }
+  return { view: viewOf(after, remark), settled }
 }
 
 function happeningOf(
@@ -119,19 +121,21 @@ const decided = (row: ApprovalRow, doing: string): Failure =>
     evidence: { state: row.state, by: row.decided_by, at: iso(row.decided_at), comment: row.comment },
   })
 
-/** Other arguments of a call have to be such as its tool takes. What a tool of an MCP server takes is known to nobody but the worker that calls it. */
+/** Other arguments of a call have to be such as its tool takes. What is not known of that here is what the answer says. */
 async function checkArguments(
   ctx: EngineContext,
-  { run_id: runId, tool }: ApprovalRow,
+  { run_id: runId, tool, agent }: ApprovalRow,
   { input, doing }: { input: JsonObject; doing: string },
-): Promise<void> {
+): Promise<string | null> {
   const run = await findRun(ctx.db, runId, null)
-  if (!run || tool === null) return
+  if (!run || tool === null) return null
   const { bound } = (await ctx.definitions.get(run.definition)).definition
-  const schema = bound && Object.hasOwn(bound.tools, tool) ? bound.tools[tool]?.inputSchema : undefined
-  if (!schema) return
-  const problems = validateJson(input, schema, { mode: 'plain', code: 'input.invalid', root: 'input' })
+  const { schema, server } = schemaOfCall(bound, agent, tool)
+  const problems = schema ? validateJson(input, schema, { mode: 'plain', code: 'input.invalid', root: 'input' }) : []
   if (problems.length > 0) throw failureOfProblems(problems, doing)
+  return server === null
+    ? null
+    : `The arguments are checked when ${tool} is called: what it takes is known to the MCP server ${server} alone. Wrong ones fail the call with tool.invalid_input.`
 }
 
 /** What was given along with an approval, with the schema's defaults filled in. */

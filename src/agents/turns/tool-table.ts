@@ -1,6 +1,6 @@
-import type { JsonObject } from '../../base/json.ts'
 import { askToolOf, handoffToolOf } from '../../domain/agents/asked-call.ts'
 import type { Bound } from '../../domain/agents/bound.ts'
+import { inputSchemaOf, PROMPT_SCHEMA, REASON_SCHEMA } from '../../domain/agents/call-schemas.ts'
 import type { OfferedTool } from '../../domain/agents/tool-envelope.ts'
 import type { MemoryGrant } from '../../domain/kinds/agent.ts'
 import { isRepeatable, type ToolSpec } from '../../domain/kinds/tool.ts'
@@ -27,20 +27,6 @@ export interface ToolTable {
   entries: ReadonlyMap<string, TableEntry>
   /** What is not as the agent's spec says, for people. */
   warnings: readonly string[]
-}
-
-const PROMPT: JsonObject = {
-  type: 'object',
-  properties: {
-    prompt: { type: 'string', minLength: 1, description: 'All that it has to know: it sees nothing else.' },
-  },
-  required: ['prompt'],
-  additionalProperties: false,
-}
-const REASON: JsonObject = {
-  type: 'object',
-  properties: { reason: { type: 'string', description: 'Why it should go on.' } },
-  additionalProperties: false,
 }
 
 /** Longest wait for what has no time-out of its own. */
@@ -70,13 +56,11 @@ export function toolTableOf(bound: Bound, agent: string, found: readonly TableEn
 
 /** A tool of a Tool resource. */
 export function entryOf(name: string, spec: ToolSpec): TableEntry {
-  const isAgent = spec.type === 'agent' && Object.keys(spec.inputSchema).length <= 1
   return {
     offered: {
       name,
       description: spec.description,
-      // An agent takes a prompt where its tool says nothing else.
-      inputSchema: isAgent ? PROMPT : spec.inputSchema,
+      inputSchema: inputSchemaOf(spec),
       outputSchema: spec.outputSchema ?? null,
       operation: spec.operation,
       repeatable: isRepeatable(spec),
@@ -98,7 +82,7 @@ function delegateEntry(bound: Bound, agent: string): TableEntry {
     offered: {
       name: askToolOf(agent),
       description: `Gives a piece of work to the agent ${agent} and waits for its answer.${about ? ` ${about}` : ''}`,
-      inputSchema: PROMPT,
+      inputSchema: PROMPT_SCHEMA,
       outputSchema: null,
       operation: 'write',
       repeatable: true, // a run below is begun once, however often it is asked for
@@ -114,7 +98,7 @@ function handoffEntry(bound: Bound, agent: string): TableEntry {
     offered: {
       name: handoffToolOf(agent),
       description: `Hands the conversation over to the agent ${agent}, who goes on with it instead.${about ? ` ${about}` : ''}`,
-      inputSchema: REASON,
+      inputSchema: REASON_SCHEMA,
       outputSchema: null,
       operation: 'read',
       repeatable: true,

@@ -116,6 +116,7 @@ export async function decideById(
       span(decided.state, approve ? 'good' : 'bad'),
       span(` by ${printableLine(decided.decidedBy ?? 'you')}`),
     ])
+    if (decided.remark !== null) output.remark(`  ${printableLine(decided.remark)}`)
     output.remark(`  orrery runs show ${decided.run}`)
   }
   return 0
@@ -148,6 +149,8 @@ export async function show(deps: CliDeps, output: Output, id: string, flags: Ser
   if (call) {
     if (call.agent !== null) row('agent', call.agent)
     row('tool', call.operation === null ? call.tool : `${call.tool} (${call.operation})`)
+    if (call.rule !== null) row('rule', call.rule)
+    if (call.reason !== null) row('reason', call.reason)
     json('input', call.input)
     if (call.edited !== null) json('changed to', call.edited)
     if (call.output !== null) json('output', call.output)
@@ -186,7 +189,7 @@ export async function list(deps: CliDeps, output: Output, flags: ApprovalListFla
   }
   const columns = [
     ...['RUN', 'STEP', 'STATE', 'EXPIRES', 'ASKS'].map((title) => ({ title })),
-    ...['APPROVAL', 'TOOL', 'NAMESPACE', 'WORKFLOW', 'APPROVERS', 'DECIDED BY', 'COMMENT'].map((title) => ({
+    ...['APPROVAL', 'TOOL', 'RULE', 'NAMESPACE', 'WORKFLOW', 'APPROVERS', 'DECIDED BY', 'COMMENT'].map((title) => ({
       title,
       wide: true,
     })),
@@ -199,6 +202,7 @@ export async function list(deps: CliDeps, output: Output, flags: ApprovalListFla
     { text: printableLine(a.message) },
     { text: a.id },
     { text: printableLine(a.call?.tool ?? '-') },
+    { text: printableLine(a.call?.rule ?? '-') },
     { text: a.namespace },
     { text: printableLine(a.workflow) },
     { text: printableLine(a.approvers?.join(',') ?? 'anybody') },

@@ -100,6 +100,7 @@ export function approvalView(over: Partial<ApprovalView> = {}): ApprovalView {
     inputs: null,
     onExpiry: 'deny',
     call: null,
+    remark: null,
     createdAt: at(0),
     expiresAt: null,
     decidedAt: null,
@@ -263,7 +264,11 @@ export class ScriptedClient implements Client {
   getApproval = (id: string) =>
     this.#answer('getApproval', [id], this.approvals.find((a) => a.id === id) ?? approvalView({ id }))
   approve = (id: string, ...rest: unknown[]) =>
-    this.#answer('approve', [id, ...rest], approvalView({ id, state: 'approved', decidedBy: 'ann' }))
+    this.#answer(
+      'approve',
+      [id, ...rest],
+      approvalView({ ...this.approvals[0], id, state: 'approved', decidedBy: 'ann' }),
+    )
   deny = (id: string, ...rest: unknown[]) =>
     this.#answer('deny', [id, ...rest], approvalView({ id, state: 'denied', decidedBy: 'ann' }))
   /** What is in memories. */

@@ -108,10 +108,10 @@ export function approvalResult(approval: ApprovalView): McpResult {
 export function approvalParts(approval: ApprovalView): { said: JsonObject; untrusted: JsonObject } {
   const { message, inputs, comment, given, call, ...said } = approval
   if (call === null) return { said, untrusted: { message, inputs, comment, given } }
-  const { input, edited, output, ...asked } = call
+  const { input, edited, output, reason, ...asked } = call
   return {
     said: { ...said, call: asked },
-    untrusted: { message, inputs, comment, given, call: { input, edited, output } },
+    untrusted: { message, inputs, comment, given, call: { input, edited, output, reason } },
   }
 }
 

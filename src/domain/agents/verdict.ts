@@ -22,6 +22,8 @@ export type Verdict =
   | {
       verdict: 'approval'
       rule: RuleName
+      /** Why, for the people who decide; absent where no rule says. */
+      reason?: string
       /** Names of tokens or roles that may decide; null: whoever may decide approvals at all. */
       approvers: readonly string[] | null
       expiresMs: number | null

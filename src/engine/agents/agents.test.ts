@@ -155,8 +155,8 @@ const pending = async (runId: string) => {
 }
 const yes = { approved: true, comment: null, inputs: null }
 /** A step whose one call waits for a person. */
-async function waiting(more = bound) {
-  verdict = asking
+async function waiting(more = bound, word = asking) {
+  verdict = word
   const { runId, a } = await begun({}, more)
   const { verdicts } = await append(a, 1, modelAsked('m1'), ...[])
   expect(verdicts).toEqual({})
@@ -335,6 +335,40 @@ describe('an approval of a call', () => {
       entry: { kind: 'decided', call: 'c1', approval: id, state: 'approved', input: { to: 'y' } },
     })
     await expect(engine.decideApproval(ADMIN, id, yes)).rejects.toMatchObject({ code: 'approval.already_decided' })
+  })
+
+  test('says which rule asks, and why', async () => {
+    const reason = 'money leaves the house'
+    const { runId } = await waiting(bound, { ...asking, reason })
+    expect(await pending(runId)).toMatchObject([
+      {
+        message: 'writer wants to call pay (write); role/reader asks a person: money leaves the house',
+        call: { rule: 'role/reader', reason },
+        remark: null,
+      },
+    ])
+  })
+
+  test('where no rule says why, nothing is made up', async () => {
+    const { runId } = await waiting()
+    expect(await pending(runId)).toMatchObject([
+      {
+        message: 'writer wants to call pay (write); role/reader asks a person.',
+        call: { rule: 'role/reader', reason: null },
+      },
+    ])
+  })
+
+  test('of a tool of an MCP server takes other arguments, and says that they are checked at the call', async () => {
+    const inputSchema: JsonObject = { type: 'object', required: ['to'] }
+    const pay = { type: 'mcp', inputSchema, mcp: { server: 'bank', tool: 'pay' } } as ToolSpec // no other field of it is looked at
+    const { id } = await waiting(boundOf({ ...bound, tools: { pay } }))
+    await expect(engine.decideApproval(ADMIN, id, { ...yes, input: {} })).rejects.toMatchObject({
+      code: 'input.invalid',
+    })
+    const view = await engine.decideApproval(ADMIN, id, { ...yes, input: { to: 1 } })
+    expect(view.remark).toMatch(/^The arguments are checked when pay is called: .* MCP server bank alone\./)
+    expect((await engine.getApproval(ADMIN, id)).remark).toBeNull()
   })
 
   test('takes no arguments that the tool does not, and stays open', async () => {

@@ -274,6 +274,7 @@ function approvalOf(
   const agent = agentIn(item, entry.agent)
   const step = displayName(definition.nodes[node]?.name ?? '', path)
   const who = agent ?? `Step ${step}`
+  const reason = verdict.reason ?? null
   return {
     id: derivedId('approval', `${stepIdOf(item)}/${fence}/${call}/call`, activation.now),
     runId,
@@ -283,7 +284,9 @@ function approvalOf(
     step,
     namespace: definition.namespace,
     workflow: definition.name,
-    message: `${who} wants to call ${tool} (${operation}); ${verdict.rule} asks a person.`,
+    message: `${who} wants to call ${tool} (${operation}); ${verdict.rule} asks a person${reason === null ? '.' : `: ${reason}`}`,
+    rule: verdict.rule,
+    reason,
     approvers: verdict.approvers,
     expiresMs: verdict.expiresMs,
     call,

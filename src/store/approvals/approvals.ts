@@ -33,6 +33,8 @@ export interface ApprovalRow {
   input: JsonObject | null
   edited: JsonObject | null
   output: Json
+  rule: string | null
+  reason: string | null
 }
 
 /** An approval, or null when there is none in these namespaces (null: all). */

@@ -14,6 +14,8 @@ export interface NewCallApproval extends StepKey {
   namespace: string
   workflow: string
   message: string
+  rule: string
+  reason: string | null
   approvers: readonly string[] | null
   expiresMs: number | null
   call: string
@@ -27,13 +29,14 @@ export interface NewCallApproval extends StepKey {
 export async function askForCalls(tx: Queryable, asked: readonly NewCallApproval[]): Promise<void> {
   await tx.query(
     `insert into approval (id, run_id, node, path, fence, step, namespace, workflow, message, approvers, on_expiry, state, created_at, expires_at,
-                           about, call, agent, tool, operation, input)
+                           about, call, agent, tool, operation, input, rule, reason)
      select a.id, a.run_id, a.node, a.path, a.fence, a.step, a.namespace, a.workflow, a.message,
             (select array_agg(x) from jsonb_array_elements_text(a.approvers::jsonb) as x), 'deny', 'pending', clock_now(),
-            clock_now() + a.expires * interval '1 ms', 'call', a.call, a.agent, a.tool, a.operation, a.input::jsonb
+            clock_now() + a.expires * interval '1 ms', 'call', a.call, a.agent, a.tool, a.operation, a.input::jsonb, a.rule, a.reason
        from unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::float8[],
-                   $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
-            as a(id, run_id, node, path, fence, step, namespace, workflow, message, approvers, expires, call, agent, tool, operation, input)
+                   $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
+                   $17::text[], $18::text[])
+            as a(id, run_id, node, path, fence, step, namespace, workflow, message, approvers, expires, call, agent, tool, operation, input, rule, reason)
      on conflict do nothing`,
     [
       asked.map((a) => a.id),
@@ -52,6 +55,8 @@ export async function askForCalls(tx: Queryable, asked: readonly NewCallApproval
       asked.map((a) => a.tool),
       asked.map((a) => a.operation),
       asked.map((a) => JSON.stringify(a.input)),
+      asked.map((a) => a.rule),
+      asked.map((a) => a.reason),
     ],
     { name: 'ask_for_calls' },
   )

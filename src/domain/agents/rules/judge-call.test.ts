@@ -250,6 +250,29 @@ describe('approvals of several rules', () => {
     })
   })
 
+  test('say why each of them asks', () => {
+    const rules = rulesOf({ a: asks({ reason: 'customers read it' }), b: asks({}), c: asks({ reason: 'it is loud' }) })
+    expect(verdictOf(rules, callOf())).toMatchObject({
+      rule: 'policy/a',
+      reason: 'customers read it (policy/a); it is loud (policy/c)',
+    })
+    expect(
+      verdictOf(
+        rulesOf({ a: asks({ reason: 'customers read it' }) }, { r: PERMITS }),
+        callOf({ own: { roles: ['r'] } }),
+      ),
+    ).toMatchObject({
+      reason: 'customers read it',
+    })
+    expect(verdictOf(rulesOf({ a: asks({}) }, { r: PERMITS }), callOf({ own: { roles: ['r'] } }))).not.toHaveProperty(
+      'reason',
+    )
+    expect(verdictOf(rulesOf({}), callOf({ operation: 'write' }))).toMatchObject({
+      rule: 'default',
+      reason: expect.stringContaining('has no role'),
+    })
+  })
+
   test('that nobody could give for all of them deny', () => {
     const rules = rulesOf({ a: asks({ approvers: ['ann'] }), b: asks({ approvers: ['bob'] }) })
     expect(verdictOf(rules, callOf())).toMatchObject({
@@ -263,6 +286,7 @@ describe('approvals of several rules', () => {
     expect(verdictOf(rulesOf({}, { r: PERMITS }), callOf({ own }))).toEqual({
       verdict: 'approval',
       rule: 'agent/writer',
+      reason: 'its spec has every call wait for a person',
       approvers: ['ann'],
       expiresMs: 5_000,
     })

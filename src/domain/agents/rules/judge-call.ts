@@ -78,10 +78,16 @@ function together(first: Approval, all: readonly Approval[]): Verdict {
       reason: `${named.map(({ rule }) => rule).join(' and ')} want decisions of different people: nobody may decide for all of them`,
       remediation: 'Name at least one token or role in the approvers of all of these rules.',
     }
+  // What a default or the agent itself says is of interest where no rule that somebody wrote says anything.
+  const written = all.filter(({ rule }) => rule === first.rule || /^(policy|role)\//.test(rule))
+  const said = written.flatMap(({ rule, reason }) =>
+    reason === undefined ? [] : [written.length === 1 ? reason : `${reason} (${rule})`],
+  )
   const limits = all.flatMap(({ expiresMs }) => (expiresMs === null ? [] : [expiresMs]))
   return {
     verdict: 'approval',
     rule: first.rule,
+    ...(said.length === 0 ? {} : { reason: said.join('; ') }),
     approvers: approvers === null ? null : approvers.toSorted(),
     expiresMs: limits.length > 0 ? Math.min(...limits) : null,
   }
@@ -192,7 +198,13 @@ function asks(
   return {
     part,
     why: reason ?? 'a person decides about each such call',
-    verdict: { verdict: 'approval', rule, approvers: approvers ?? null, expiresMs: expires ?? null },
+    verdict: {
+      verdict: 'approval',
+      rule,
+      ...(reason === undefined ? {} : { reason }),
+      approvers: approvers ?? null,
+      expiresMs: expires ?? null,
+    },
   }
 }
 
@@ -260,7 +272,7 @@ function rolesSay(rules: RuleSet, asked: AskedCall, looked: LookedAt[]): readonl
     const isRead = operation === 'read'
     const why = `agent ${agent} has no role: calls that read are allowed, a person decides about all others`
     return note(looked, 'default', [
-      isRead ? allows('default', operation, why) : { ...asks('default', operation, {}), why },
+      isRead ? allows('default', operation, why) : asks('default', operation, { reason: why }),
     ])
   }
   const said = own.roles.toSorted().flatMap((name) => note(looked, `role/${name}`, roleSays(rules, name, asked)))
@@ -321,6 +333,7 @@ function roleSays(rules: RuleSet, name: string, asked: AskedCall): Said[] {
 function agentSays({ agent, own }: AskedCall, looked: LookedAt[]): readonly Said[] {
   if (own?.approval !== 'always') return []
   const wants = { approvers: own.approvers ?? undefined, expires: own.approvalExpiresMs ?? undefined }
-  const said = { ...asks(`agent/${agent}`, 'approval', wants), why: 'its spec has every call wait for a person' }
+  const reason = 'its spec has every call wait for a person'
+  const said = asks(`agent/${agent}`, 'approval', { ...wants, reason })
   return note(looked, `agent/${agent}`, [said])
 }
