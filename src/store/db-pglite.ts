@@ -8,10 +8,11 @@ import { storageFailure } from './storage-failure.ts'
 const INT8_OID = 20
 /** SQLSTATE, PostgreSQL appendix A. */
 const DUPLICATE_PREPARED_STATEMENT = '42P05'
-const PARSERS = { [INT8_OID]: Number }
 
 /** The same dialect in process. One connection: a query on the outer handle inside a transaction would wait for ever, so it is refused. */
 export function wrapPglite(pglite: PGlite): Db {
+  // Here and not with each query: there the driver would put its whole table of types together anew.
+  pglite.parsers[INT8_OID] = Number
   const inside = new AsyncLocalStorage<true>()
   /** Statements by name that the one connection has prepared: planning them costs several times what running them does. */
   const prepared = new Set<string>()
@@ -42,10 +43,10 @@ export function wrapPglite(pglite: PGlite): Db {
     params: readonly unknown[],
     name: string | undefined,
   ) => {
-    if (name === undefined) return on.query<R>(sql, params as unknown[], { parsers: PARSERS })
+    if (name === undefined) return on.query<R>(sql, params as unknown[])
     if (!prepared.has(name)) await prepare(on, name, sql)
     const values = params.length === 0 ? '' : `(${params.map(literalOf).join(',')})`
-    return on.query<R>(`execute ${name}${values}`, [], { parsers: PARSERS })
+    return on.query<R>(`execute ${name}${values}`)
   }
   const run = async <R>(
     on: PGlite | Transaction,
