@@ -8,6 +8,8 @@ import { boundText } from './to-json.ts'
 /** Text of an answer gathers so long, or to so many characters, before it is a line of the log. */
 const GATHER_MS = 250
 const GATHER_CHARS = 4_096
+/** So long lines gather: an agent that is quick would else cost a report each time it does something, and nobody reads as fast. */
+const LINES_MS = 100
 /** Longest line: what is longer is told in the journal. */
 const LINE_CHARS = 8_192
 
@@ -38,8 +40,10 @@ export class AgentLog {
 
   /** Called now and then: gives out what has gathered long enough. */
   refresh(): void {
-    if (this.#answer !== '' && this.#clock.monotonic() - this.#answerAt >= GATHER_MS) this.#endAnswer()
-    this.#flush()
+    const now = this.#clock.monotonic()
+    const hasText = this.#answer !== '' && now - this.#answerAt >= GATHER_MS
+    if (hasText) this.#endAnswer()
+    if (hasText || now - this.#linesAt >= LINES_MS) this.#flush()
   }
 
   acked(report: PendingReport): void {

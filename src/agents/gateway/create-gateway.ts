@@ -1,5 +1,6 @@
 import { assert } from '../../base/assert.ts'
 import { backoffMs } from '../../base/backoff.ts'
+import { createDeadlines, type Deadlines } from '../../base/deadlines.ts'
 import type { Json } from '../../base/json.ts'
 import { Redactor } from '../../base/redact.ts'
 import { Failure } from '../../domain/failure.ts'
@@ -40,15 +41,16 @@ export interface ModelGateway {
 }
 
 export function createModelGateway(deps: GatewayDeps): ModelGateway {
-  const places = new EndpointPlaces(deps.clock)
+  const parts = { ...deps, places: new EndpointPlaces(deps.clock), deadlines: createDeadlines(deps.clock) }
   return {
-    call: (request, context) => callChain({ ...deps, places }, request, context),
-    embed: (request, context) => embed({ ...deps, places }, request, context),
+    call: (request, context) => callChain(parts, request, context),
+    embed: (request, context) => embed(parts, request, context),
   }
 }
 
 interface Parts extends GatewayDeps {
   places: EndpointPlaces
+  deadlines: Deadlines
 }
 
 /** The endpoint and, while the failure is one that passes elsewhere, its fallbacks in their order. */
@@ -199,7 +201,16 @@ async function* askOnce(
     const answer = yield* streamTry(
       () => openModel(spec, { secrets, fetch, clock, tries }),
       { ...callOptionsOf(request, spec, names), ...headersOf(spec, context) },
-      { clock, timeouts: spec.timeouts, endpoint, names, redactor, estimatedTokens, signal },
+      {
+        clock,
+        deadlines: parts.deadlines,
+        timeouts: spec.timeouts,
+        endpoint,
+        names,
+        redactor,
+        estimatedTokens,
+        signal,
+      },
     )
     spent = answer.usage.inputTokens + answer.usage.outputTokens
     return answer

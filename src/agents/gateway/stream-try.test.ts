@@ -1,6 +1,7 @@
 import type { LanguageModelV4, LanguageModelV4StreamPart } from '@ai-sdk/provider'
 import { expect, test } from 'vitest'
 import { HandClock } from '../../base/clock.ts'
+import { createDeadlines } from '../../base/deadlines.ts'
 import { Redactor } from '../../base/redact.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { streamTry } from './stream-try.ts'
@@ -15,8 +16,11 @@ const modelOf = (parts: LanguageModelV4StreamPart[]): LanguageModelV4 => ({
   doGenerate: () => Promise.reject(new Error('streams alone')),
 })
 
+const CLOCK = new HandClock(0)
+
 const on = (estimatedTokens: number) => ({
-  clock: new HandClock(0),
+  clock: CLOCK,
+  deadlines: createDeadlines(CLOCK),
   timeouts: { firstToken: 1_000, idle: 1_000, total: 1_000 },
   endpoint: 'it',
   names: new ToolNames(['look']),

@@ -1,7 +1,9 @@
 import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4Usage } from '@ai-sdk/provider'
 import type { Clock } from '../../base/clock.ts'
+import type { Deadlines } from '../../base/deadlines.ts'
 import type { Redactor } from '../../base/redact.ts'
 import type { JsonObject } from '../../base/json.ts'
+import { type LinkedAbort, linkedAbort } from '../../base/linked-abort.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { ModelEndpointSpec } from '../../domain/kinds/model-endpoint.ts'
 import { LIMITS } from '../../domain/limits.ts'
@@ -24,6 +26,7 @@ export type Part = { type: 'text'; text: string } | { type: 'tool-call'; call: M
 
 export interface TryDeps {
   clock: Clock
+  deadlines: Deadlines
   timeouts: ModelEndpointSpec['timeouts']
   endpoint: string
   names: ToolNames
@@ -108,53 +111,59 @@ export async function* streamTry(
 
 /** Ends a try that is silent or takes too long. */
 class Watch {
-  readonly #over = new AbortController()
-  readonly #stop = new AbortController()
-  readonly #clock: Clock
+  readonly #deps: TryDeps
+  readonly #linked: LinkedAbort
+  readonly #leaveTotal: () => void
+  #leaveSilence: () => void
   #heardAt: number
   #hasBegun = false
   /** Why the try was ended; null while it was not. */
   timedOut: Failure | null = null
-  /** Aborts when the caller gives up or time is over. */
-  readonly signal: AbortSignal
 
-  constructor({ clock, timeouts, endpoint, signal }: TryDeps) {
-    this.#clock = clock
+  constructor(deps: TryDeps) {
+    const { clock, deadlines, timeouts, signal } = deps
+    this.#deps = deps
     this.#heardAt = clock.monotonic()
-    this.signal = AbortSignal.any([signal, this.#over.signal])
-    const end = (limit: keyof typeof timeouts): void => {
-      this.timedOut = new Failure('model.timeout', `waiting for the answer of endpoint ${endpoint}`, {
-        evidence: { endpoint, limit: `timeouts.${limit}`, limitMs: timeouts[limit] },
-      })
-      this.#over.abort(this.timedOut)
-    }
-    clock.sleep(timeouts.total, this.#stop.signal).then(
-      () => end('total'),
-      () => {},
-    )
-    this.#watchSilence(timeouts).then(
-      () => end(this.#hasBegun ? 'idle' : 'firstToken'),
-      () => {},
-    )
+    this.#linked = linkedAbort(signal)
+    this.#leaveTotal = deadlines.add(timeouts.total, () => this.#timeOut('total'))
+    this.#leaveSilence = this.#watchSilence(timeouts.firstToken)
+  }
+
+  /** Aborts when the caller gives up or time is over. */
+  get signal(): AbortSignal {
+    return this.#linked.signal
   }
 
   heard(): void {
+    this.#heardAt = this.#deps.clock.monotonic()
+    if (this.#hasBegun) return
     this.#hasBegun = true
-    this.#heardAt = this.#clock.monotonic()
+    // The next part may take another time than the first one.
+    this.#leaveSilence()
+    this.#leaveSilence = this.#watchSilence(this.#deps.timeouts.idle)
   }
 
   end(): void {
-    this.#stop.abort()
-    this.#over.abort(new Error('the call is over'))
+    this.#leaveTotal()
+    this.#leaveSilence()
+    this.#linked.end()
   }
 
-  async #watchSilence({ firstToken, idle }: TryDeps['timeouts']): Promise<void> {
-    for (;;) {
-      const left = this.#heardAt + (this.#hasBegun ? idle : firstToken) - this.#clock.monotonic()
-      if (left <= 0) return
-      // The answer may begin meanwhile, and then less is allowed.
-      await this.#clock.sleep(Math.min(left, idle), this.#stop.signal)
-    }
+  #watchSilence(allowedMs: number): () => void {
+    const { clock, deadlines } = this.#deps
+    return deadlines.add(this.#heardAt + allowedMs - clock.monotonic(), () => {
+      if (this.#heardAt + allowedMs <= clock.monotonic()) this.#timeOut(this.#hasBegun ? 'idle' : 'firstToken')
+      // Something was heard meanwhile.
+      else this.#leaveSilence = this.#watchSilence(allowedMs)
+    })
+  }
+
+  #timeOut(limit: keyof TryDeps['timeouts']): void {
+    const { endpoint, timeouts } = this.#deps
+    this.timedOut = new Failure('model.timeout', `waiting for the answer of endpoint ${endpoint}`, {
+      evidence: { endpoint, limit: `timeouts.${limit}`, limitMs: timeouts[limit] },
+    })
+    this.#linked.abort(this.timedOut)
   }
 }
 

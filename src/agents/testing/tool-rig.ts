@@ -1,5 +1,6 @@
 import { tmpdir } from 'node:os'
 import { systemClock } from '../../base/clock.ts'
+import { createDeadlines } from '../../base/deadlines.ts'
 import type { JsonObject } from '../../base/json.ts'
 import { seededRandom } from '../../base/random.ts'
 import type { ToolCallEnvelope } from '../../domain/agents/tool-envelope.ts'
@@ -56,7 +57,9 @@ export async function callTool(
   given: { secrets?: Record<string, string>; env?: Partial<ToolEnv>; deps?: Partial<ToolRunnerDeps> } = {},
 ) {
   const { env, lines } = envOf(given.secrets, given.env)
-  const runner = createToolRunner({ clock: env.clock, random: seededRandom(1), ...given.deps })
+  // A test that turns the clock for what waits between calls ends none of them.
+  const deadlines = createDeadlines(systemClock)
+  const runner = createToolRunner({ clock: env.clock, random: seededRandom(1), deadlines, ...given.deps })
   const isNear = typeof spec['type'] === 'string' && ['http', 'external', 'callback', 'grpc'].includes(spec['type'])
   const tool = toolOf({
     ...(isNear ? { allowPrivateAddresses: true } : {}),

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { HandClock } from '../../base/clock.ts'
+import { HandClock, systemClock } from '../../base/clock.ts'
+import { createDeadlines } from '../../base/deadlines.ts'
 import type { Json, JsonObject } from '../../base/json.ts'
 import { seededRandom } from '../../base/random.ts'
 import type { ToolCallEnvelope } from '../../domain/agents/tool-envelope.ts'
@@ -19,11 +20,10 @@ const failed = (more: Partial<Extract<TryResult, { ok: false }>> = {}): TryResul
 })
 const output = (value: Json): TryResult => ({ ok: true, output: value })
 
-/** A clock whose sleepers wake at once, and which tells for how long they would have slept; what is longer than an hour waits for ever. */
+/** A clock whose sleepers wake at once, and which tells for how long they would have slept. */
 class QuickClock extends HandClock {
   readonly slept: number[] = []
-  override sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    if (ms >= 30_000) return super.sleep(ms, signal)
+  override sleep(ms: number): Promise<void> {
     this.slept.push(ms)
     return Promise.resolve()
   }
@@ -41,6 +41,7 @@ async function run(
   const runner = createToolRunner({
     clock,
     random: seededRandom(1),
+    deadlines: createDeadlines(clock instanceof QuickClock ? systemClock : clock),
     drivers: {
       http: {
         call: async (_, envelope, driverEnv) => {

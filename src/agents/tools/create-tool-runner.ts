@@ -1,7 +1,10 @@
 import { assert } from '../../base/assert.ts'
 import { backoffMs } from '../../base/backoff.ts'
 import type { Clock } from '../../base/clock.ts'
+import { createDeadlines, type Deadlines } from '../../base/deadlines.ts'
+import { deferred } from '../../base/deferred.ts'
 import type { Json, JsonObject } from '../../base/json.ts'
+import { linkedAbort } from '../../base/linked-abort.ts'
 import type { Random } from '../../base/random.ts'
 import { Redactor } from '../../base/redact.ts'
 import type { ToolCallEnvelope, ToolResult } from '../../domain/agents/tool-envelope.ts'
@@ -41,6 +44,8 @@ export interface ToolRunner {
 export interface ToolRunnerDeps {
   clock: Clock
   random: Random
+  /** Ends tries that take too long; of the clock when absent. */
+  deadlines?: Deadlines
   /** What the host has for tools that are programs; left out: nothing, and nothing runs without isolation. */
   programs?: ToolPrograms
   /** Instead of those that there are. */
@@ -58,7 +63,7 @@ export function createToolRunner(given: ToolRunnerDeps): ToolRunner {
     wasm: createWasmDriver(given.programs ?? NO_PROGRAMS),
     ...given.drivers,
   }
-  const deps = { ...given, drivers }
+  const deps = { ...given, drivers, deadlines: given.deadlines ?? createDeadlines(given.clock) }
   return {
     async call(tool, spec, envelope, env, own) {
       env.signal.throwIfAborted()
@@ -92,7 +97,7 @@ const unknownOutcome = (result: Extract<ToolResult, { ok: false }>): ToolResult 
 })
 
 async function tryOnce(
-  deps: ToolRunnerDeps,
+  deps: ToolRunnerDeps & { deadlines: Deadlines },
   spec: ToolSpec,
   envelope: ToolCallEnvelope,
   env: ToolEnv,
@@ -101,8 +106,7 @@ async function tryOnce(
   const driver = deps.drivers?.[spec.type]
   assert(driver, `no driver for tools of type ${spec.type}`)
   const hidden = new Set<string>()
-  const ending = new AbortController()
-  const signal = AbortSignal.any([env.signal, ending.signal])
+  const ending = linkedAbort(env.signal)
   let redactor = new Redactor([])
   const hide = (value: string): void => {
     hidden.add(value)
@@ -110,7 +114,7 @@ async function tryOnce(
   }
   const given = {
     ...env,
-    signal,
+    signal: ending.signal,
     hide,
     secret: async (ref: { secret: string; key: string }) => {
       const value = await env.secret(ref)
@@ -120,15 +124,23 @@ async function tryOnce(
     log: (line: string) => env.log(redactor.text(line)),
   }
   // Whoever does not listen to the signal is left behind: the caller waits no longer than it said.
-  const over = deps.clock.sleep(envelope.timeoutMs, signal).then(() => timedOut(envelope))
-  over.catch(() => {})
+  const over = deferred<TryResult>()
+  over.promise.catch(() => {})
+  const onAbort = (): void => over.reject(env.signal.reason)
+  env.signal.addEventListener('abort', onAbort)
+  const leave = deps.deadlines.add(envelope.timeoutMs, () => {
+    over.resolve(timedOut(envelope))
+    ending.abort(new Failure('tool.timeout', `calling tool ${envelope.tool}`))
+  })
   try {
     const work = driver.call(spec, envelope, given).catch((error: unknown) => resultOfError(envelope.tool, error))
-    const tried = await Promise.race([work, over])
+    const tried = await Promise.race([work, over.promise])
     env.signal.throwIfAborted()
     return checked(spec, envelope, withoutSecrets(tried, redactor))
   } finally {
-    ending.abort(new Failure('tool.timeout', `calling tool ${envelope.tool}`))
+    leave()
+    env.signal.removeEventListener('abort', onAbort)
+    ending.end()
   }
 }
 
