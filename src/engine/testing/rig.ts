@@ -39,6 +39,10 @@ export const WORKER: Caller = {
 const START_MS = Date.UTC(2026, 0, 1)
 const TABLES =
   'server, run, step, step_output, attempt, event, log_segment, session, idempotency_key, token, resource, resource_version, approval, sent_event, run_deadline, stop_wish, secret_value, audit, artifact, blob, blob_chunk, exported_env, memory_scope, memory_entry, memory_call, journal, budget_wake, spending, spending_hold, budget_counter, budget_alert'
+/** Not `truncate`, which makes files anew: forty milliseconds for tables of a few rows, before each test. */
+const EMPTY = `with ${TABLES.split(', ')
+  .map((table) => `of_${table} as (delete from ${table})`)
+  .join(', ')} select 1`
 
 /** What goes wrong with the statement of a name: before it is sent, or after it was done and before its answer comes back. */
 export interface Faults {
@@ -106,7 +110,7 @@ export class EngineRig {
     delete this.faults.before
     delete this.faults.after
     this.logged.length = 0
-    await this.#real.query(`truncate ${TABLES}`)
+    await this.#real.query(EMPTY, [], { name: 'rig_empty' })
   }
 
   close(): Promise<void> {
