@@ -11,6 +11,8 @@ spec:
     - { name: ship, approval: 'Ship it?' }
 `
 
+const waitsFor = (on: string) => ({ kind: 'child' as const, on, until: null })
+
 /** A run whose only step asks; it ends when the test says so. */
 function asking(): CliHarness {
   const cli = new CliHarness()
@@ -92,7 +94,7 @@ describe('orrery run and what is asked of people', () => {
     const cli = asking()
     const { client } = cli
     client.approvals = []
-    client.steps = [stepView({ name: 'ship', kind: 'workflow', state: 'waiting', childRun: 'run_below' })]
+    client.steps = [stepView({ name: 'ship', kind: 'workflow', state: 'waiting', waitsOn: waitsFor('run_below') })]
     const { getRun } = client
     let isAway = true
     client.getRun = async (runId) => {
@@ -124,7 +126,9 @@ describe('orrery run and what is asked of people', () => {
     const cli = asking()
     const { client } = cli
     client.approvals = []
-    client.steps = [stepView({ name: 'ship', kind: 'workflow', state: 'waiting', childRun: 'run_below' })]
+    client.steps = [
+      stepView({ name: 'ship', kind: 'workflow', state: 'waiting', waitsOn: waitsFor('run_other run_below') }),
+    ]
     const listed = client.listApprovals
     client.listApprovals = (...args: unknown[]) => {
       const { run } = args[0] as { run: string }

@@ -98,10 +98,12 @@ export class RunApprovals {
         limit: LIMITS.pageMax,
         ...(cursor === undefined ? {} : { cursor }),
       })
-      for (const { childRun, state } of page.items) {
-        if (childRun === null || state !== 'waiting' || this.#followed.has(childRun)) continue
-        this.#followed.add(childRun)
-        void this.#follow(childRun)
+      for (const { waitsOn } of page.items) {
+        for (const below of waitsOn?.kind === 'child' ? (waitsOn.on ?? '').split(' ') : []) {
+          if (this.#followed.has(below)) continue
+          this.#followed.add(below)
+          void this.#follow(below)
+        }
       }
       if (page.next === null) return
       cursor = page.next

@@ -114,10 +114,10 @@ export const ParkedOnSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('approvals'), approvals: named }),
   z.strictObject({
     type: z.literal('child'),
-    call: id,
-    of: z.enum(['agent', 'workflow']),
-    name,
-    inputs: jsonObject,
+    calls: z
+      .array(z.strictObject({ call: id, of: z.enum(['agent', 'workflow']), name, inputs: jsonObject }))
+      .min(1)
+      .max(LIMITS.parkedOnMax),
   }),
   z.strictObject({
     type: z.literal('budget'),

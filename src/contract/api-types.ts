@@ -119,7 +119,7 @@ export interface StepView {
   attempts: AttemptView[]
   /** What it waits for in a row, when it does. */
   waitsOn: WaitsOn | null
-  /** The run below that it waits for, or waited for. */
+  /** The run below that it waits for, or waited for; the first of several. */
   childRun: string | null
   /** Of a forEach, matrix or loop, or of a step that takes turns: its activations by state. */
   activations: { total: number; succeeded: number; failed: number } | null
@@ -128,7 +128,7 @@ export interface StepView {
 /** What a step waits for that holds nothing but a row. */
 export interface WaitsOn {
   kind: 'backoff' | 'activations' | 'timer' | 'event' | 'approval' | 'child' | 'budget'
-  /** Name of the event, or id of the approval or of the run below. */
+  /** Name of the event, or ids of approvals or of runs below, or names of budgets, with blanks between them. */
   on: string | null
   /** When the wait ends by itself. */
   until: string | null

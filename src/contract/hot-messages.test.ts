@@ -38,10 +38,10 @@ const parkedOn = fc.oneof(
   fc.record({ type: fc.constant('outcome'), call: word, tool: word, input: object }),
   fc.record({
     type: fc.constant('child'),
-    call: word,
-    of: fc.constantFrom('agent', 'workflow', 'x'),
-    name: word,
-    inputs: object,
+    calls: fc.array(
+      fc.record({ call: word, of: fc.constantFrom('agent', 'workflow', 'x'), name: word, inputs: object }),
+      { maxLength: 3 },
+    ),
   }),
   fc.record({ type: fc.constant('budget'), budgets: names, retryAfterMs: ago, failure: record }),
   fc.constant(null),
@@ -176,7 +176,7 @@ const good = {
       ...[
         { type: 'approvals', approvals: ['apr_1'] },
         { type: 'outcome', call: 'c', tool: 't', input: {} },
-        { type: 'child', call: 'c', of: 'agent', name: 'n', inputs: {} },
+        { type: 'child', calls: ['c', 'd'].map((call) => ({ call, of: 'agent', name: 'n', inputs: {} })) },
         {
           type: 'budget',
           budgets: ['default/b'],

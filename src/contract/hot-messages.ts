@@ -136,9 +136,16 @@ function isSegments(v: unknown): boolean {
   return true
 }
 
-const isNamed = (v: unknown): boolean =>
-  Array.isArray(v) && v.length >= 1 && v.length <= LIMITS.parkedOnMax && (v as unknown[]).every(isId)
+const isListed = (v: unknown, isOne: (v: unknown) => boolean): boolean =>
+  Array.isArray(v) && v.length >= 1 && v.length <= LIMITS.parkedOnMax && (v as unknown[]).every(isOne)
+const isNamed = (v: unknown): boolean => isListed(v, isId)
 export const isName = (v: unknown): boolean => typeof v === 'string' && v.length >= 1 && v.length <= 256
+
+function isChildCall(v: unknown): boolean {
+  if (!isMembers(v) || Object.keys(v).length !== 4) return false
+  const isOf = v['of'] === 'agent' || v['of'] === 'workflow'
+  return isOf && isId(v['call']) && isName(v['name']) && isMembers(v['inputs'])
+}
 
 function isParkedOn(v: unknown): boolean {
   if (!isMembers(v)) return false
@@ -148,10 +155,8 @@ function isParkedOn(v: unknown): boolean {
       return members === 2 && isNamed(v['approvals'])
     case 'outcome':
       return members === 4 && isId(v['call']) && isName(v['tool']) && isMembers(v['input'])
-    case 'child': {
-      const isOf = v['of'] === 'agent' || v['of'] === 'workflow'
-      return members === 5 && isOf && isId(v['call']) && isName(v['name']) && isMembers(v['inputs'])
-    }
+    case 'child':
+      return members === 2 && isListed(v['calls'], isChildCall)
     case 'budget': {
       const again = v['retryAfterMs']
       const isAgain = again === null || (typeof again === 'number' && again >= 0 && again <= LIMITS.parkedMs)

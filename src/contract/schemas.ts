@@ -428,7 +428,10 @@ const ReasonSchema = z
   .meta({ id: 'Reason' })
 const waitsOn = {
   kind: z.enum(['backoff', 'activations', 'timer', 'event', 'approval', 'child', 'budget']),
-  on: z.string().nullable().meta({ description: 'Name of the event, or id of the approval or of the run below.' }),
+  on: z.string().nullable().meta({
+    description:
+      'Name of the event, or ids of approvals or of runs below, or names of budgets, with blanks between them.',
+  }),
   until: time.nullable().meta({ description: 'When the wait ends by itself.' }),
 }
 export const StepViewSchema = z
@@ -454,7 +457,10 @@ export const StepViewSchema = z
       }),
     ),
     waitsOn: z.object(waitsOn).nullable().meta({ description: 'What it waits for in a row, when it does.' }),
-    childRun: z.string().nullable().meta({ description: 'The run below that it waits for, or waited for.' }),
+    childRun: z
+      .string()
+      .nullable()
+      .meta({ description: 'The run below that it waits for, or waited for; the first of several.' }),
     activations: z.object({ total: z.int(), succeeded: z.int(), failed: z.int() }).nullable(),
   })
   .meta({ id: 'StepView' })

@@ -193,7 +193,7 @@ describe('a call whose outcome is not known', () => {
 
 describe('a run below that an agent asked for', () => {
   const on = (of: 'agent' | 'workflow', name: string): ParkedOn => {
-    return { type: 'child', call: 'c', of, name, inputs: { q: 1 } }
+    return { type: 'child', calls: [{ call: 'c', of, name, inputs: { q: 1 } }] }
   }
   /** Asks for the call, with the rules' word on it. */
   function ask(run: MemoryRun, tool: string, verdict: Verdict): void {
@@ -220,6 +220,7 @@ describe('a run below that an agent asked for', () => {
     return run.happen({
       ...of,
       type: 'child_ended',
+      run: child?.runId ?? '',
       end: { state, failure, output, definition: child?.workflow.hash ?? '' },
     })
   }
@@ -290,6 +291,131 @@ describe('a run below that an agent asked for', () => {
       expect(run.journal).toMatchObject([
         { entry: { kind: 'child_ended', result: { ok: false, code: 'tool.permission_denied' } } },
       ])
+  })
+
+  describe('in one turn with others', () => {
+    const calls = ['a', 'b', 'c'].map((call) => ({
+      call,
+      of: 'workflow' as const,
+      name: 'report',
+      inputs: { of: call },
+    }))
+    /** A run whose step waits for all three. */
+    function three(more: (run: MemoryRun) => void = () => {}): MemoryRun {
+      const run = started()
+      for (const { call } of calls)
+        run.written.push(
+          {
+            ...{ kind: 'tool_asked', call, turn: 1, agent: 'writer', tool: 'report' },
+            ...{ operation: 'write', input: {}, repeatable: true },
+          },
+          { kind: 'verdict', call, verdict: allow, approval: null },
+        )
+      run.byHash.set('h-report', { hash: 'h-report', name: 'report', inputs: null, labels: {}, note: null })
+      more(run)
+      park(run, { type: 'child', calls })
+      return run
+    }
+    const endOf = (run: MemoryRun, n: number, output: Json) => {
+      const child = run.children[n]
+      const of = { ...keyOf(run.named('write')), fence: child?.fence ?? 0, run: child?.runId ?? '' }
+      const ended = { state: 'succeeded' as const, failure: null, output, definition: 'h-report' }
+      return run.happen({ ...of, type: 'child_ended', end: ended })
+    }
+    const idsOf = (run: MemoryRun): string[] => run.children.map(({ runId }) => runId)
+
+    test('begins with them, and the step goes on when the last of them has ended, in whatever order', () => {
+      const run = three()
+      expect(run.children).toMatchObject(calls.map(({ inputs }) => ({ inputs, fence: 1 })))
+      const [one, two, last] = idsOf(run)
+      expect(new Set(idsOf(run)).size).toBe(3)
+      expect(run.named('write')).toMatchObject({ state: 'waiting', waits: 'child', on: `${one} ${two} ${last}` })
+      endOf(run, 2, 'of c')
+      expect(run.named('write')).toMatchObject({ state: 'waiting', waits: 'child', on: `${one} ${two}` })
+      // What is told twice, because nobody wrote down that it was told, changes nothing.
+      expect(endOf(run, 2, 'of c').stale).toHaveLength(1)
+      endOf(run, 0, 'of a')
+      expect(run.named('write')).toMatchObject({ state: 'waiting', on: two })
+      endOf(run, 1, 'of b')
+      expect(run.named('write').state).toBe('queued')
+      expect(run.journal.slice(3).map(({ entry }) => entry)).toMatchObject(
+        [2, 0, 1].map((n) => ({
+          kind: 'child_ended',
+          call: calls[n]?.call,
+          run: run.children[n]?.runId,
+          result: { ok: true, output: `of ${calls[n]?.call}` },
+        })),
+      )
+    })
+
+    test('whose ends are told together goes on once', () => {
+      const run = three()
+      const of = { ...keyOf(run.named('write')), fence: 1 }
+      const ended = { state: 'succeeded' as const, failure: null, output: 1, definition: 'h-report' }
+      run.happen(...idsOf(run).map((id) => ({ ...of, type: 'child_ended' as const, run: id, end: ended })))
+      expect(run.named('write').state).toBe('queued')
+      expect(run.journal.filter(({ entry }) => entry.kind === 'child_ended')).toHaveLength(3)
+    })
+
+    test('that cannot be started is told to the model, and the others begin', () => {
+      const run = three((before) => {
+        before.written.splice(2, 1) // nobody asked for b
+      })
+      expect(run.children).toMatchObject([{ inputs: { of: 'a' } }, { inputs: { of: 'c' } }])
+      expect(run.named('write').state).toBe('waiting')
+      expect(run.journal.map(({ entry }) => entry)).toMatchObject([
+        { kind: 'child_started', call: 'a' },
+        { kind: 'child_ended', call: 'b', run: '', result: { code: 'tool.permission_denied' } },
+        { kind: 'child_started', call: 'c' },
+      ])
+    })
+
+    test('that the rules do not let begin beside those before it is told to the model with the rule', () => {
+      const begun: number[] = []
+      const run = three((before) => {
+        before.refusalOf = (call, others) => {
+          begun.push(others)
+          expect(call).toMatchObject({ agent: 'writer', tool: 'report', target: { of: 'workflow', name: 'report' } })
+          if (others < 2) return null
+          const rule = { code: 'policy.routing_blocked' as const, rule: 'policy/two' }
+          return { verdict: 'deny', ...rule, reason: 'two are enough', remediation: 'Do it yourself.' }
+        }
+      })
+      expect(begun).toEqual([0, 1, 2])
+      expect(run.children).toHaveLength(2)
+      expect(run.journal.at(-1)).toMatchObject({
+        entry: {
+          ...{ kind: 'child_ended', call: 'c', run: '' },
+          result: {
+            ...{ ok: false, code: 'policy.routing_blocked', reason: 'two are enough (policy/two)' },
+            evidence: { rule: 'policy/two', remediation: 'Do it yourself.' },
+          },
+        },
+      })
+    })
+
+    test('is begun once, though it be asked for again: by the same report, or by another attempt', () => {
+      const run = three((before) => {
+        before.written.push({ kind: 'child_started', call: 'a', run: 'run_a' })
+        before.written.push({ kind: 'child_ended', call: 'b', run: 'run_b', result: { ok: true, output: 1 } })
+      })
+      expect(run.children).toMatchObject([{ inputs: { of: 'c' } }])
+      expect(run.named('write')).toMatchObject({ state: 'waiting', on: `run_a ${idsOf(run)[0]}` })
+      const twice = started()
+      ask(twice, 'report', allow)
+      twice.byHash.set('h-report', { hash: 'h-report', name: 'report', inputs: null, labels: {}, note: null })
+      const same = on('workflow', 'report')
+      park(twice, same.type === 'child' ? { type: 'child', calls: [...same.calls, ...same.calls] } : same)
+      expect(twice.children).toHaveLength(1)
+    })
+
+    test('is stopped with them when the step is', () => {
+      const run = three()
+      endOf(run, 1, null)
+      run.happen({ type: 'stop', why: 'cancel' })
+      const [one, , last] = idsOf(run)
+      expect(run.orphans).toEqual([one, last])
+    })
   })
 
   test('is stopped with its step', () => {

@@ -198,13 +198,14 @@ describe('a run below', () => {
     return run
   }
   const endOf = (run: MemoryRun, state: 'succeeded' | 'failed' | 'canceled') => {
-    const { node, path, fence } = run.children.at(-1) ?? { node: 0, path: '', fence: 0 }
+    const { node, path, fence, runId } = run.children.at(-1) ?? { node: 0, path: '', fence: 0, runId: '' }
     const failure = state === 'failed' ? failureRecord('step.function_threw', 'testing') : null
     return run.happen({
       type: 'child_ended',
       node,
       path,
       fence,
+      run: runId,
       end: { state, failure, output: { done: true }, definition: 'h' },
     })
   }
@@ -231,6 +232,7 @@ describe('a run below', () => {
         type: 'child_ended',
         ...key(0),
         fence: 1,
+        run: first ?? '',
         end: { state: 'succeeded', failure: null, output: 1, definition: 'h' },
       }).stale,
     ).toHaveLength(1)

@@ -55,11 +55,15 @@ export type Step = StepCommon &
     | { state: 'pending' | 'queued' | 'succeeded' | 'skipped' }
     /** `stopping`: nobody needs it any more, and its worker has to be told. */
     | { state: 'running'; session: string; stopping: boolean }
-    /** `on`: the name of the event, the id of the run below, or the ids of approvals or names of budgets, with blanks between them. */
+    /** `on`: the name of the event, or the ids of runs below or of approvals, or names of budgets, with blanks between them. */
     | { state: 'waiting'; waits: Waits; on: string | null }
     | { state: 'failed' | 'blocked'; failure: FailureRecord }
     | { state: 'canceled'; failure: FailureRecord | null }
   )
+
+/** What a step that waits waits for, one by one. */
+export const idsOf = ({ on }: Pick<Step & { state: 'waiting' }, 'on'>): string[] =>
+  on === null || on === '' ? [] : on.split(' ')
 
 /** A fresh activation. `needs` counts them, `need` says how many have to end well. */
 export function newStep(key: StepKey, needs: number, item: Json = null, need = needs): Step {

@@ -386,8 +386,8 @@ describe('tools', () => {
       n: 1,
       entries: [{ kind: 'tool_asked', ...call, operation: 'read', repeatable: true }],
     })
-    const on = { type: 'child', call: 'c1', of: 'workflow', name: 'ops/deploy', inputs: {} } as const
-    await worker.report(a, { kind: 'parked', on })
+    const one = { call: 'c1', of: 'workflow', name: 'ops/deploy', inputs: {} } as const
+    await worker.report(a, { kind: 'parked', on: { type: 'child', calls: [one] } })
     const { items } = await engine.listRuns(ADMIN, {
       namespace: 'ops',
       workflow: 'deploy',

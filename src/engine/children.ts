@@ -60,7 +60,12 @@ export async function startChildren(
 /** What the parent of a run that has ended is told. */
 export async function endOfChild(ctx: EngineContext, child: EndedChild): Promise<Happening> {
   const key = { node: child.parent_node, path: child.parent_path, fence: child.parent_fence }
-  return { type: 'child_ended', ...key, end: { ...(await endOf(ctx, child)), definition: child.definition } }
+  return {
+    type: 'child_ended',
+    ...key,
+    run: child.id,
+    end: { ...(await endOf(ctx, child)), definition: child.definition },
+  }
 }
 
 async function endOf(ctx: EngineContext, child: EndedChild): Promise<Omit<ChildEnd, 'definition'>> {

@@ -232,6 +232,8 @@ async function give(
     }
     case 'call_entries':
       return { entries: await listCallEntries(tx, { runId: run.id, ...need }) }
+    case 'delegation':
+      return { refusal: await ctx.gate.beginning(tx, need.call, need.begun) }
     case 'budgets_woken':
       return { isWoken: await areBudgetsWoken(tx, { runId: run.id, ...need }) }
     case 'scope': {

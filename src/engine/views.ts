@@ -92,7 +92,7 @@ export function viewStep(
     kept: keptOf(own),
     attempts: own.map(viewAttempt),
     waitsOn: waitsOnOf(row),
-    childRun: node?.kind === 'workflow' || row.waits === 'child' ? row.waits_on : null,
+    childRun: node?.kind === 'workflow' || row.waits === 'child' ? (row.waits_on?.split(' ')[0] ?? null) : null,
     activations: isGroup ? { total: row.total, succeeded: row.ok, failed: row.bad } : null,
   }
 }

@@ -60,6 +60,7 @@ describeWithPostgres('two connections at one journal', (postgres) => {
         allowedAt: (_, asked) => Promise.resolve(asked.map(({ calls }) => (calls.length === 0 ? [] : null))),
         models: (_, models) => Promise.resolve(models.map(() => ({ failure: null, caps: [] }))),
         dataRules: () => Promise.resolve(NO_DATA_RULES),
+        beginning: () => Promise.resolve(null),
         calls: (_, calls) =>
           Promise.resolve(
             calls.map(() => ({ verdict: 'approval', rule: 'role/test', approvers: null, expiresMs: 3_600_000 })),

@@ -14,6 +14,7 @@ const TOOLS = ['free', 'ask', 'pay', 'forbidden', 'below', 'ask'] as const
 
 export const simGate: Gate = {
   calls: (_, asked) => Promise.resolve(asked.map(({ tool }) => verdictOn(tool))),
+  beginning: () => Promise.resolve(null),
   models: (_, asked) => Promise.resolve(asked.map(() => ({ failure: null, caps: [] }))),
   dataRules: () => Promise.resolve(NO_DATA_RULES),
   allowedAt: (_, asked) =>
@@ -51,13 +52,13 @@ function modelAnswered(turn: number): WorkerEntry {
   }
 }
 
-const toolAsked = (turn: number, tool: string): WorkerEntry => ({
-  ...{ kind: 'tool_asked', call: `c${turn}`, turn, agent: 'writer', tool },
+const toolAsked = (turn: number, tool: string, call = `c${turn}`): WorkerEntry => ({
+  ...{ kind: 'tool_asked', call, turn, agent: 'writer', tool },
   ...{ operation: 'write', input: { turn }, repeatable: tool !== 'pay' },
 })
 
-const toolAnswered = (turn: number, result: ToolResult): WorkerEntry => ({
-  ...{ kind: 'tool_answered', call: `c${turn}`, result, ms: 1, cut: 0 },
+const toolAnswered = (call: string, result: ToolResult): WorkerEntry => ({
+  ...{ kind: 'tool_answered', call, result, ms: 1, cut: 0 },
 })
 
 const OK: ToolResult = { ok: true, output: 1 }
@@ -73,11 +74,17 @@ export function nextOf(journal: readonly StoredEntry[], { fence, turns, salt }: 
     const [m, c] = [`m${turn}`, `c${turn}`]
     const tool = TOOLS[(turn + salt) % TOOLS.length] ?? 'free'
     if (!find('model_asked', m)) return { do: 'append', entries: [modelAsked(turn)] }
-    if (!find('model_answered', m)) return { do: 'append', entries: [modelAnswered(turn), toolAsked(turn, tool)] }
+    // What is given away in one turn may be several calls.
+    const calls = tool === 'below' ? [c, `d${turn}`, `e${turn}`].slice(0, 1 + (salt % 3)) : [c]
+    if (!find('model_answered', m))
+      return { do: 'append', entries: [modelAnswered(turn), ...calls.map((call) => toolAsked(turn, tool, call))] }
     if (find('tool_answered', c)) continue
     const answer = (result: ToolResult): Next => ({
       do: 'append',
-      entries: [toolAnswered(turn, result), ...(turn + 1 < turns ? [modelAsked(turn + 1)] : [])],
+      entries: [
+        ...calls.map((call) => toolAnswered(call, result)),
+        ...(turn + 1 < turns ? [modelAsked(turn + 1)] : []),
+      ],
     })
     const verdict = find('verdict', c)?.entry
     if (!verdict) throw new Error(`no word on ${c}`)
@@ -89,10 +96,11 @@ export function nextOf(journal: readonly StoredEntry[], { fence, turns, salt }: 
       return answer(word.state === 'approved' ? OK : NO)
     }
     if (tool === 'below') {
-      const ended = find('child_ended', c)
-      if (ended) return answer(ended.entry.result)
+      const open = calls.filter((call) => !find('child_ended', call))
+      if (open.length === 0) return answer(OK)
       const inputs: JsonObject = {}
-      return { do: 'park', on: { type: 'child', call: c, of: 'workflow', name: 'below', inputs } }
+      const below = { of: 'workflow' as const, name: 'below', inputs }
+      return { do: 'park', on: { type: 'child', calls: open.map((call) => ({ call, ...below })) } }
     }
     const word = decided.find((d) => d.about === 'outcome')
     if (word) return answer(word.state === 'approved' ? OK : NO)

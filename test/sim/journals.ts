@@ -23,7 +23,10 @@ interface Seen {
 
 const keyOf = (row: { run_id: string; node: number; path: string }): string => `${row.run_id}.${row.node}.${row.path}`
 
-/** Reads journals as they grow: gapless, one answer a call, and nothing of an attempt after the next one has begun. */
+/** Of one call each once; of a decision once for each approval. */
+const ONCE = new Set(['model_answered', 'tool_answered', 'decided', 'child_started', 'child_ended'])
+
+/** Reads journals as they grow: gapless, one answer and one run below a call, and nothing of an attempt after the next one has begun. */
 export class JournalReader {
   readonly #seen = new Map<string, Seen>()
   readonly #answered = new Set<string>()
@@ -62,8 +65,7 @@ export class JournalReader {
     if (row.seq !== seen.seq + 1) broken.push(`journal: ${what} comes after ${seen.seq}`)
     const isLive = row.fence > seen.fence || (row.fence === seen.fence && seen.isRunning)
     if (row.n !== null && !isLive) broken.push(`journal: ${what} was written when the step was at ${seen.fence}`)
-    if (row.kind === 'model_answered' || row.kind === 'tool_answered' || row.kind === 'decided')
-      broken.push(...this.#answer(key, row, what))
+    if (ONCE.has(row.kind)) broken.push(...this.#answer(key, row, what))
     this.#seen.set(key, { ...seen, seq: row.seq })
     return broken
   }
@@ -85,7 +87,8 @@ async function checkParked(db: Db): Promise<string[]> {
       where s.state = 'waiting' and q.requirements->>'backend' = 'agent'
         and (s.waits = 'approval' and not exists (
                select 1 from approval a where a.id = any(string_to_array(s.waits_on, ' ')) and a.state = 'pending')
-          or s.waits = 'child' and not exists (select 1 from run r where r.id = s.waits_on and not r.parent_told))`,
+          or s.waits = 'child' and exists (
+               select 1 from unnest(string_to_array(s.waits_on, ' ')) as w(id) left join run r on r.id = w.id and not r.parent_told where r.id is null))`,
   )
   return rows.map((row) => `waits though it could go on: ${keyOf(row)} waits for ${row.waits} ${row.waits_on}`)
 }

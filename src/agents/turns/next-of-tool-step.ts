@@ -62,7 +62,10 @@ export function nextOfToolStep(plan: ToolPlan, state: TurnState): Action {
     case 'outcome':
     case 'ready':
       if (source.by === 'child')
-        return { do: 'park', on: { type: 'child', call: CALL, of: source.of, name: source.name, inputs: at.input } }
+        return {
+          do: 'park',
+          on: { type: 'child', calls: [{ call: CALL, of: source.of, name: source.name, inputs: at.input }] },
+        }
       return at.kind === 'outcome'
         ? { do: 'park', on: { type: 'outcome', call: CALL, tool: offered.name, input: at.input } }
         : { do: 'call_tools', calls: [{ call: CALL, tool: offered.name, agent: null, entry, input: at.input }] }

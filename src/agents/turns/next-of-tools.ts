@@ -1,5 +1,5 @@
 import { nearest } from '../../base/nearest.ts'
-import type { ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
+import type { ChildCall, ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { failureRecord } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
@@ -90,7 +90,7 @@ function formerCall(state: TurnState, call: CallState): CallState | null {
   return found
 }
 
-/** What asked calls need: those that may be made, then runs below, then people; and the conversation is handed over when nothing else is left. */
+/** What asked calls need: those that may be made, then runs below, all of them side by side, then people; and the conversation is handed over when nothing else is left. */
 function nextOfAsked(
   plan: AgentPlan,
   turn: TurnRecord,
@@ -98,7 +98,8 @@ function nextOfAsked(
 ): Action | null {
   const writes: WorkerEntry[] = []
   const ready: ReadyCall[] = []
-  const parks: Partial<Record<ParkedOn['type'], ParkedOn>> = {}
+  const children: ChildCall[] = []
+  let outcome: ParkedOn | null = null
   const approvals: string[] = []
   const handoffs: { call: string; to: string }[] = []
   for (const { call, entry } of standing) {
@@ -112,18 +113,17 @@ function nextOfAsked(
     else if (at.kind === 'approval') approvals.push(at.approval)
     else if (source.by === 'handoff') handoffs.push({ call: call.call, to: source.agent })
     else if (source.by === 'child')
-      parks.child ??= { type: 'child', call: call.call, of: source.of, name: source.name, inputs: at.input }
-    else if (at.kind === 'outcome')
-      parks.outcome ??= { type: 'outcome', call: call.call, tool: call.tool, input: at.input }
+      children.push({ call: call.call, of: source.of, name: source.name, inputs: at.input })
+    else if (at.kind === 'outcome') outcome ??= { type: 'outcome', call: call.call, tool: call.tool, input: at.input }
     else ready.push({ call: call.call, tool: call.tool, agent: turn.agent, entry, input: at.input })
   }
   if (writes.length > 0) return { do: 'write', entries: writes }
   if (ready.length > 0) return { do: 'call_tools', calls: ready }
-  const on =
-    parks.child ??
-    parks.outcome ??
-    (approvals.length > 0 ? ({ type: 'approvals', approvals: approvals.slice(0, LIMITS.parkedOnMax) } as const) : null)
-  return on ? { do: 'park', on } : handOver(turn, handoffs)
+  if (children.length > 0) return { do: 'park', on: { type: 'child', calls: children.slice(0, LIMITS.parkedOnMax) } }
+  if (outcome) return { do: 'park', on: outcome }
+  if (approvals.length > 0)
+    return { do: 'park', on: { type: 'approvals', approvals: approvals.slice(0, LIMITS.parkedOnMax) } }
+  return handOver(turn, handoffs)
 }
 
 function handOver(turn: TurnRecord, wishes: readonly { call: string; to: string }[]): Action | null {

@@ -29,8 +29,9 @@ function sayYes(on: ParkedOn, w: World): void {
   if (on.type === 'approvals') for (const approval of on.approvals) w.decide(approval, 'approved')
   else if (on.type === 'outcome') outcome(w, on.call, 'approved', null)
   else if (on.type === 'child') {
-    w.tell({ kind: 'child_started', call: on.call, run: 'run_2' })
-    w.tell({ kind: 'child_ended', call: on.call, run: 'run_2', result: { ok: true, output: { text: 'from below' } } })
+    for (const { call } of on.calls) w.tell({ kind: 'child_started', call, run: `run_${call}` })
+    for (const { call } of on.calls)
+      w.tell({ kind: 'child_ended', call, run: `run_${call}`, result: { ok: true, output: { text: 'from below' } } })
   }
 }
 

@@ -133,28 +133,34 @@ describe('work for others', () => {
           ),
   }
 
-  test('runs below this run: one after another is parked for, and each answer comes back as a result', async () => {
+  test('runs below this run: all of a turn are parked for together, and what they give comes back in the order of the calls', async () => {
     const w = new World(spec)
     const waited: unknown[] = []
     const end = await w.run(w.agentStep('boss'), (on) => {
       waited.push(on)
       if (on.type !== 'child') throw new Error('waits for something else')
-      w.tell({ kind: 'child_started', call: on.call, run: `run_${on.call}` })
-      w.tell({
-        kind: 'child_ended',
-        call: on.call,
-        run: `run_${on.call}`,
-        result:
-          on.call === 'call_a3'
-            ? { ok: false, code: 'child.failed', reason: 'the run failed', retryable: false }
-            : { ok: true, output: { text: on.name } },
-      })
+      for (const { call } of on.calls) w.tell({ kind: 'child_started', call, run: `run_${call}` })
+      for (const { call, name } of on.calls.toReversed())
+        w.tell({
+          kind: 'child_ended',
+          call,
+          run: `run_${call}`,
+          result:
+            call === 'call_a3'
+              ? { ok: false, code: 'child.failed', reason: 'the run failed', retryable: false }
+              : { ok: true, output: { text: name } },
+        })
     })
     expect(codeOf(end)).toBe('succeeded')
     expect(waited).toEqual([
-      { type: 'child', call: 'call_a1', of: 'agent', name: 'helper', inputs: { prompt: 'count' } },
-      { type: 'child', call: 'call_a2', of: 'agent', name: 'helper', inputs: { prompt: 'look' } },
-      { type: 'child', call: 'call_a3', of: 'workflow', name: 'reports@2', inputs: { of: 'june' } },
+      {
+        type: 'child',
+        calls: [
+          { call: 'call_a1', of: 'agent', name: 'helper', inputs: { prompt: 'count' } },
+          { call: 'call_a2', of: 'agent', name: 'helper', inputs: { prompt: 'look' } },
+          { call: 'call_a3', of: 'workflow', name: 'reports@2', inputs: { of: 'june' } },
+        ],
+      },
     ])
     expect(w.requests).toHaveLength(2)
     expect(w.requests[1]?.request.messages.slice(-3)).toMatchObject([

@@ -1,6 +1,6 @@
 import { failureOfProblems, failureRecord } from '../failure.ts'
 import { checkSchema } from '../inputs.ts'
-import { keyText, type Step } from '../step.ts'
+import { idsOf, keyText, type Step } from '../step.ts'
 import { isJournaled } from '../workflow.ts'
 import { failStep } from './attempts.ts'
 import type { ChildEnd, Decision, Happening } from './happenings.ts'
@@ -17,10 +17,12 @@ export function* answer(
   const waits = h.type === 'child_ended' ? 'child' : 'approval'
   const isWanted = step.state === 'waiting' && step.waits === waits
   if (!isWanted || (h.type !== 'approval_missing' && h.fence !== step.fence)) return void round.result.stale.push(h)
+  // Of several runs each is told of once.
+  if (h.type === 'child_ended' && !idsOf(step).includes(h.run)) return void round.result.stale.push(h)
   if (isJournaled(round.node(step.node))) {
     // Of an agent's step: what it waits for is looked at anew, or the call has its answer. A decision about a call comes otherwise.
     if (h.type === 'approval_missing') yield* waitOfAgentIsOver(round, step)
-    else if (h.type === 'child_ended') yield* belowEnded(round, step, h.end)
+    else if (h.type === 'child_ended') yield* belowEnded(round, step, h)
     else round.result.stale.push(h)
   } else if (h.type === 'approval_missing') round.owed.set(keyText(step), step)
   else if (h.type === 'decided') decided(round, step, h.decision)

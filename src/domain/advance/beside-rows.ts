@@ -2,7 +2,7 @@ import type { Json, JsonObject } from '../../base/json.ts'
 import type { ServerEntry } from '../agents/journal.ts'
 import type { OperationClass } from '../agents/verdict.ts'
 import type { Question } from '../begin.ts'
-import type { Step, StepKey } from '../step.ts'
+import { idsOf, type Step, type StepKey } from '../step.ts'
 import type { Decision } from './happenings.ts'
 import type { StoredWorkflow } from './needs.ts'
 
@@ -56,5 +56,5 @@ export const nothingBeside = (): BesideRows => ({
 export function letGo(before: Step, beside: BesideRows): void {
   if (before.state !== 'waiting' || before.on === null) return
   if (before.waits === 'approval') beside.answered.push({ id: before.on, state: 'canceled', decision: null })
-  else if (before.waits === 'child') beside.orphans.push(before.on)
+  else if (before.waits === 'child') beside.orphans.push(...idsOf(before))
 }

@@ -34,8 +34,8 @@ export type Happening = StepKey &
     | { type: 'attempt_parked'; fence: number; session: string; on: ParkedOn }
     /** A person decided about a call of a tool. The step may run, or wait. */
     | { type: 'call_decided'; approval: string; decision: CallDecision }
-    /** The run below has ended. */
-    | { type: 'child_ended'; fence: number; end: ChildEnd }
+    /** A run below has ended. */
+    | { type: 'child_ended'; fence: number; run: string; end: ChildEnd }
     /** The row of the approval that it waits for is gone. */
     | { type: 'approval_missing' }
   )

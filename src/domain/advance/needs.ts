@@ -1,6 +1,7 @@
 import type { Json, JsonObject } from '../../base/json.ts'
 import type { Scope } from '../expression.ts'
 import type { JournalEntry } from '../agents/journal.ts'
+import type { AskedCall, Denial } from '../agents/verdict.ts'
 import type { Failure } from '../failure.ts'
 import type { StepState } from '../machines.ts'
 import type { Step, StepKey } from '../step.ts'
@@ -32,6 +33,8 @@ export type Need =
   | { type: 'child_call'; node: number; path: string; run: string }
   /** What the journal of an activation has of one call, in order: only attempts above a fence count. */
   | { type: 'call_entries'; node: number; path: string; call: string; after: number }
+  /** Whether the run that this call begins may begin now, beside those that the same round begins. */
+  | { type: 'delegation'; call: AskedCall; begun: number }
   /** Whether one of these budgets has let go of those who wait for it since the step was leased; from now on it waits with that. */
   | { type: 'budgets_woken'; node: number; path: string; budgets: string[] }
   /** Scope of expressions: outputs and states of these nodes, and the run's inputs. */
@@ -46,6 +49,8 @@ export interface Given {
   approvals?: CallApproval[]
   call?: string
   entries?: JournalEntry[]
+  /** Of a delegation; left out: the run may begin. */
+  refusal?: Denial | null
   isWoken?: boolean
 }
 

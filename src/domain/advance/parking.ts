@@ -1,12 +1,12 @@
 import { derivedId } from '../../base/ids.ts'
 import type { JsonObject } from '../../base/json.ts'
-import { targetOf } from '../agents/asked-call.ts'
-import type { JournalEntry, ParkedOn, ServerEntry } from '../agents/journal.ts'
+import { askedCallOf, targetOf } from '../agents/asked-call.ts'
+import type { ChildCall, JournalEntry, ParkedOn, ServerEntry } from '../agents/journal.ts'
 import type { ToolResult } from '../agents/tool-envelope.ts'
 import { Failure, failureRecord } from '../failure.ts'
 import { checkInputs } from '../inputs.ts'
 import { isStepTerminal } from '../machines.ts'
-import { keyOf, keyText, type Step } from '../step.ts'
+import { idsOf, keyOf, keyText, type Step } from '../step.ts'
 import { isJournaled } from '../workflow.ts'
 import { failStep } from './attempts.ts'
 import { findWorkflow } from './begin-step.ts'
@@ -32,7 +32,7 @@ export function* parkAttempt(
     case 'outcome':
       return askForOutcome(round, step, on)
     case 'child':
-      return yield* startBelow(round, step, on)
+      return yield* startBelow(round, step, on.calls)
     case 'budget':
       return yield* waitForBudgets(round, step, on)
   }
@@ -42,8 +42,6 @@ export function* parkAttempt(
 function goOn(round: Round, step: Step): void {
   round.put(step, { type: 'requeued', loss: false, expiresAt: round.expiry(step) }, { answered: true })
 }
-
-const idsOf = (on: string | null): string[] => (on === null || on === '' ? [] : on.split(' '))
 
 /** Waits until all of them are decided; those whose time is over are. A step whose approvals are gone can never go on: it fails. */
 function* waitForApprovals(
@@ -115,8 +113,8 @@ export function* callDecided(
   const isLate = isOverdue(asked, round.input.now)
   if (isLate) round.result.stale.push(h)
   decideCall(round, step, asked, isLate ? null : h.decision)
-  if (step.state === 'waiting' && step.waits === 'approval' && idsOf(step.on).includes(asked.id))
-    yield* waitForApprovals(round, step, idsOf(step.on))
+  if (step.state === 'waiting' && step.waits === 'approval' && idsOf(step).includes(asked.id))
+    yield* waitForApprovals(round, step, idsOf(step))
 }
 
 /** The call was asked for and its answer is lost; it must not simply be made again. A person knows, or finds out. */
@@ -141,57 +139,88 @@ function askForOutcome(
   round.put(step, { type: 'parked', waits: 'approval', on: id, until: null }, { answered: true })
 }
 
-/** Starts the run that the agent asked for. One that cannot be started is what the call gave. */
+/** Starts the runs that the agent asked for, side by side, and waits for all of them. One that cannot be started is what its call gave. */
 function* startBelow(
   round: Round,
   step: Step & { state: 'running' },
-  on: Extract<ParkedOn, { type: 'child' }>,
+  calls: readonly ChildCall[],
 ): Generator<Need, void, Given> {
-  const { call } = on
+  const runs: string[] = []
+  for (const one of new Map(calls.map((call) => [call.call, call])).values()) {
+    const run = yield* beginBelow(round, step, one)
+    if (run !== null) runs.push(run)
+  }
+  if (runs.length === 0) return goOn(round, step)
+  round.put(step, { type: 'parked', waits: 'child', on: runs.join(' '), until: null }, { answered: true })
+}
+
+/** The run that one call begins, or that it began; null when there is nothing to wait for: the call has its answer. */
+function* beginBelow(
+  round: Round,
+  step: Step & { state: 'running' },
+  asked: ChildCall,
+): Generator<Need, string | null, Given> {
+  const { call, of, name } = asked
+  const doing = `starting ${of} ${name} for ${round.nameOf(step)}`
   try {
-    const hash = boundHash(round, on)
-    if (hash === null)
-      throw new Failure('child.definition_not_found', `starting ${on.of} ${on.name} for ${round.nameOf(step)}`, {
-        evidence: { [on.of]: on.name },
-      })
+    const hash = boundHash(round, asked)
+    if (hash === null) throw new Failure('child.definition_not_found', doing, { evidence: { [of]: name } })
     const { entries = [] } = yield { type: 'call_entries', ...keyOf(step), call, after: step.journalFrom }
-    if (!mayBegin(round, on, entries))
-      throw new Failure('tool.permission_denied', `starting ${on.of} ${on.name} for ${round.nameOf(step)}`, {
-        evidence: { [on.of]: on.name, call },
-      })
+    if (entries.some((entry) => entry.kind === 'child_ended')) return null
+    const begun = entries.findLast((entry) => entry.kind === 'child_started')
+    if (begun) return begun.run
+    const intent = mayBegin(round, asked, entries)
+    if (!intent) throw new Failure('tool.permission_denied', doing, { evidence: { [of]: name, call } })
+    // How many runs there are is known here alone: the run is held, so that of all that begin at once no more do than may.
+    const { refusal = null } = yield {
+      type: 'delegation',
+      call: askedCallOf(round.input.definition, round.run.id, { ...intent, agent: agentIn(round, step, intent.agent) }),
+      begun: round.beside.children.length,
+    }
+    if (refusal) {
+      const { code, rule, reason, remediation } = refusal
+      const result = failed(code, `${reason} (${rule})`, { retryable: false, evidence: { rule, remediation } })
+      write(round, step, { kind: 'child_ended', call, run: '', result })
+      return null
+    }
     const workflow = yield* findWorkflow(round, { hash })
     if (workflow instanceof Failure) throw workflow
-    const inputs = checkInputs(workflow, on.inputs)
-    const of = `${round.run.id}/${keyText(step)}/${step.fence}/${call}`
-    const runId = derivedId('run', of, round.input.now)
+    const inputs = checkInputs(workflow, asked.inputs)
+    const runId = derivedId('run', `${round.run.id}/${keyText(step)}/${step.fence}/${call}`, round.input.now)
     write(round, step, { kind: 'child_started', call, run: runId })
     round.beside.children.push({ ...keyOf(step), runId, fence: step.fence, workflow, inputs })
-    round.put(step, { type: 'parked', waits: 'child', on: runId, until: null }, { answered: true })
+    return runId
   } catch (error) {
     if (!(error instanceof Failure)) throw error
     const { code, message, evidence, retryable } = error.toRecord()
     write(round, step, { kind: 'child_ended', call, run: '', result: failed(code, message, { retryable, evidence }) })
-    goOn(round, step)
+    return null
   }
 }
 
-/** Whether the journal says of the call that it gives this work away, and that it may be made: the word of the worker alone begins no run. */
+/** Null when a step calls the tool by itself. */
+const agentIn = (round: Round, step: Step, agent: string): string | null =>
+  round.node(step.node).kind === 'agent' ? agent : null
+
+/**
+ * What the journal says that the call asks for; null unless it gives this work away and may be made: the word of the worker alone begins no run.
+ */
 function mayBegin(
   round: Round,
-  { of, name }: Extract<ParkedOn, { type: 'child' }>,
+  { of, name }: ChildCall,
   entries: readonly JournalEntry[],
-): boolean {
+): Extract<JournalEntry, { kind: 'tool_asked' }> | null {
   const { bound } = round.input.definition
   const asked = entries.findLast((entry) => entry.kind === 'tool_asked')
   const word = entries.findLast((entry) => entry.kind === 'verdict')?.verdict.verdict
-  if (!asked || !word || word === 'deny') return false
+  if (!asked || !word || word === 'deny') return null
   const target = targetOf(bound, bound?.agents[asked.agent]?.spec, asked.tool)
-  if (target?.of !== of || target.name !== name) return false
+  if (target?.of !== of || target.name !== name) return null
   const decided = entries.findLast((entry) => entry.kind === 'decided' && entry.about === 'call')
-  return word === 'allow' || (decided?.kind === 'decided' && decided.state === 'approved')
+  return word === 'allow' || (decided?.kind === 'decided' && decided.state === 'approved') ? asked : null
 }
 
-function boundHash(round: Round, { of, name }: Extract<ParkedOn, { type: 'child' }>): string | null {
+function boundHash(round: Round, { of, name }: ChildCall): string | null {
   const { bound } = round.input.definition
   if (!bound) return null
   if (of === 'agent') return Object.hasOwn(bound.agents, name) ? (bound.agents[name]?.definition ?? null) : null
@@ -204,16 +233,17 @@ const failed = (
   { retryable, evidence }: { retryable: boolean; evidence: JsonObject | undefined },
 ): ToolResult => ({ ok: false, code, reason, retryable, ...(evidence ? { evidence } : {}) })
 
-/** The run below has ended: that is the answer to the call, however it ended. */
+/** A run below has ended: that is the answer to its call, however it ended. The step goes on when none is left. */
 export function* belowEnded(
   round: Round,
   step: Step & { state: 'waiting' },
-  end: ChildEnd,
+  { run, end }: Extract<Happening, { type: 'child_ended' }>,
 ): Generator<Need, void, Given> {
-  const run = step.on ?? ''
   const { call = '' } = yield { type: 'child_call', ...keyOf(step), run }
   write(round, step, { kind: 'child_ended', call, run, result: resultOf(round, run, end) })
-  goOn(round, step)
+  const left = idsOf(step).filter((id) => id !== run)
+  if (left.length === 0) goOn(round, step)
+  else round.keep({ ...step, on: left.join(' ') })
 }
 
 function resultOf(round: Round, run: string, end: ChildEnd): ToolResult {
@@ -248,6 +278,6 @@ function* waitForBudgets(
 
 /** The time of an agent's step that waits has come: approvals nobody decided on expire, a budget is asked again. */
 export function* waitOfAgentIsOver(round: Round, step: Step & { state: 'waiting' }): Generator<Need, void, Given> {
-  if (step.waits === 'approval') yield* waitForApprovals(round, step, idsOf(step.on))
+  if (step.waits === 'approval') yield* waitForApprovals(round, step, idsOf(step))
   else goOn(round, step)
 }

@@ -88,16 +88,19 @@ export interface StoredEntry {
   entry: JournalEntry
 }
 
+/** A call by which work is given away. */
+export interface ChildCall {
+  call: string
+  /** Name of the agent or workflow of `Bound` that is run below. */
+  of: 'agent' | 'workflow'
+  name: string
+  inputs: JsonObject
+}
+
 /** Why an attempt ends though the step has not: what would bring it on. */
 export type ParkedOn =
   | { type: 'approvals'; /** Ids, as verdicts named them. */ approvals: string[] }
-  | {
-      type: 'child'
-      call: string
-      /** Name of the agent or workflow of `Bound` that is run below. */ of: 'agent' | 'workflow'
-      name: string
-      inputs: JsonObject
-    }
+  | { type: 'child'; /** What one turn gives away, each call once: the runs begin together. */ calls: ChildCall[] }
   | {
       type: 'budget'
       /** `namespace/name` of the budgets that refused. */ budgets: string[]

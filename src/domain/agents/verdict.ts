@@ -29,6 +29,8 @@ export type Verdict =
       expiresMs: number | null
     }
 
+export type Denial = Extract<Verdict, { verdict: 'deny' }>
+
 /** What the spec of an agent itself says about its calls. */
 export interface OwnRules {
   /** Names of its roles. */

@@ -173,12 +173,15 @@ function parkedReason(f: StepFacts, since: string): Reason | null {
         remediation: `Send it: orrery runs send ${f.runId} ${on} --payload JSON`,
         ...when,
       })
-    case 'child':
-      return waitReason('child', `waiting for ${on} to end`, {
-        evidence: { run: on },
-        remediation: `Look at what it waits for: orrery runs show ${on}`,
+    case 'child': {
+      const [run = '', ...more] = on.split(' ')
+      const others = more.length === 0 ? '' : ` and ${more.length} more`
+      return waitReason('child', `waiting for ${run}${others} to end`, {
+        evidence: { run, ...(more.length === 0 ? {} : { runs: [run, ...more] }) },
+        remediation: `Look at what it waits for: orrery runs show ${run}`,
         ...when,
       })
+    }
     case 'approval': {
       const [first] = f.asks
       if (first) return approvalReason(f, first, when)

@@ -2,6 +2,7 @@ import { assert } from '../../base/assert.ts'
 import type { JsonObject, Json } from '../../base/json.ts'
 import { type Random, seededRandom } from '../../base/random.ts'
 import type { JournalEntry } from '../agents/journal.ts'
+import type { AskedCall, Denial } from '../agents/verdict.ts'
 import { advance } from '../advance/advance.ts'
 import { dependentsOf } from '../advance/dependents.ts'
 import type { Anything, Happening, RunCore } from '../advance/happenings.ts'
@@ -35,6 +36,8 @@ export class MemoryRun {
   readonly written: JournalEntry[] = []
   /** Budgets that have let go of those who wait since the last attempt began. */
   readonly woken = new Set<string>()
+  /** The rules' word on runs that are to begin. */
+  refusalOf: (call: AskedCall, begun: number) => Denial | null = () => null
   /** Runs below that were started, and those that are to be stopped. */
   readonly children: AdvanceResult['beside']['children'] = []
   readonly orphans: string[] = []
@@ -241,7 +244,13 @@ export class MemoryRun {
         return started && 'call' in started.entry ? { call: started.entry.call } : {}
       }
       case 'call_entries':
-        return { entries: this.written.filter((entry) => 'call' in entry && entry.call === need.call) }
+        return {
+          entries: [...this.written, ...this.journal.map(({ entry }) => entry)].filter(
+            (entry) => 'call' in entry && entry.call === need.call,
+          ),
+        }
+      case 'delegation':
+        return { refusal: this.refusalOf(need.call, need.begun) }
       case 'budgets_woken':
         return { isWoken: need.budgets.some((budget) => this.woken.has(budget)) }
       case 'scope':

@@ -24,6 +24,7 @@ const asked: object[] = []
 const gate: Gate = {
   ...inTransaction,
   calls: () => Promise.resolve([]),
+  beginning: () => Promise.resolve(null),
   models: () => Promise.resolve([]),
   dataRules: (_, at) => {
     asked.push(at)

@@ -31,6 +31,7 @@ const gate: Gate = {
   ...inTransaction,
   dataRules: () => Promise.resolve(NO_DATA_RULES),
   calls: (_, asked) => Promise.resolve(asked.map(() => verdict)),
+  beginning: () => Promise.resolve(null),
   models: (_, asked) =>
     Promise.resolve(
       asked.map(() => ({
@@ -484,7 +485,7 @@ describe('a run below an agent', () => {
     }
     const { runId, a } = await begun({}, boundOf({ agents }))
     await append(a, 1, { ...toolAsked('c1'), tool: 'ask_reader' })
-    await park(a, { type: 'child', call: 'c1', of: 'agent', name: 'reader', inputs: { q: 1 } })
+    await park(a, { type: 'child', calls: [{ call: 'c1', of: 'agent', name: 'reader', inputs: { q: 1 } }] })
     const child = (await stepOf(runId)).childRun ?? ''
     return { runId, child }
   }
@@ -501,6 +502,49 @@ describe('a run below an agent', () => {
       { kind: 'child_started', call: 'c1', run: child },
       { kind: 'child_ended', call: 'c1', run: child, result: { ok: true, output: { text: 'read' } } },
     ])
+  })
+
+  test('runs side by side with others of its turn; the step goes on when all of them have ended, each told once', async () => {
+    const hash = await rig.put(engine, [{ name: 'read' }], { name: 'reader' })
+    const agents = {
+      writer: { spec: { ...spec, delegates: ['reader'] }, instructions: '', definition: null },
+      reader: { spec, instructions: '', definition: hash },
+    }
+    const { runId, a } = await begun({}, boundOf({ agents }))
+    const calls = ['c1', 'c2', 'c3']
+    await append(a, 1, ...calls.map((call) => ({ ...toolAsked(call), tool: 'ask_reader' })))
+    const on: ParkedOn = {
+      type: 'child',
+      calls: calls.map((call) => ({ call, of: 'agent', name: 'reader', inputs: { of: call } })),
+    }
+    await park(a, on)
+    await park(a, on) // the report comes twice
+    const below = (await stepOf(runId)).waitsOn?.on?.split(' ') ?? []
+    expect(new Set(below).size).toBe(3)
+    expect(await stepOf(runId)).toMatchObject({
+      childRun: below[0],
+      reason: { code: 'child', message: `waiting for ${below[0]} and 2 more to end`, evidence: { runs: below } },
+    })
+    const functions = await rig.worker(engine, { capacity: 3 })
+    const work = (await functions.poll()).assignments
+    expect(new Set(work.map(({ step }) => step.split('.')[0]))).toEqual(new Set(below))
+    const isOpen = async () => (await stepOf(runId)).state === 'waiting'
+    for (const one of work.toReversed()) {
+      expect(await isOpen()).toBe(true)
+      await functions.done(one, { text: below.indexOf(one.step.split('.')[0] ?? '') })
+      await engine.tick()
+      // The server died before it wrote down that the step was told.
+      await rig.db.query('update run set parent_told = false where parent_run = $1', [runId])
+      await engine.tick()
+    }
+    const again = await worker.pollFirst()
+    const { entries } = await engine.readJournal(WORKER, { ...at(again), from: 1 })
+    const ended = entries.flatMap(({ entry }) => (entry.kind === 'child_ended' ? [entry] : []))
+    expect(ended).toHaveLength(3)
+    expect(Object.fromEntries(ended.map(({ call, run, result }) => [call, [run, result]]))).toEqual(
+      Object.fromEntries(calls.map((call, i) => [call, [below[i], { ok: true, output: { text: i } }]])),
+    )
+    expect(await rig.db.query('select id from run where parent_run = $1', [runId])).toHaveLength(3)
   })
 
   test('is stopped with it', async () => {

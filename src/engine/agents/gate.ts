@@ -1,6 +1,6 @@
 import type { DataRules } from '../../domain/agents/data-rules.ts'
 import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
-import type { AskedCall, Verdict } from '../../domain/agents/verdict.ts'
+import type { AskedCall, Denial, Verdict } from '../../domain/agents/verdict.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { Queryable } from '../../store/db.ts'
 import type { ResourcesAt } from './resources-at.ts'
@@ -41,6 +41,8 @@ export interface ModelWord {
  */
 export interface Gate {
   calls(on: Queryable, asked: readonly AskedCall[]): Promise<Verdict[]>
+  /** Why the run that an allowed call begins may not begin beside `begun` others; null: it may. Exact under the lock of the run that makes the call. */
+  beginning(on: Queryable, asked: AskedCall, begun: number): Promise<Denial | null>
   models(on: Queryable, asked: readonly AskedModel[]): Promise<ModelWord[]>
   dataRules(on: Queryable, at: AskedRun): Promise<DataRules>
   /**

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { JsonObject } from '../../base/json.ts'
 import type { DataRules } from '../../domain/agents/data-rules.ts'
-import { judgeCall, type Judged, type LookedAt } from '../../domain/agents/rules/judge-call.ts'
+import { judgeBeginning, judgeCall, type Judged, type LookedAt } from '../../domain/agents/rules/judge-call.ts'
 import { type AskedEndpoint, judgeModel } from '../../domain/agents/rules/judge-model.ts'
 import {
   governingNamespace,
@@ -15,7 +15,7 @@ import {
   unreadableRules,
 } from '../../domain/agents/rules/rule-set.ts'
 import { tokenCaps, workerRules } from '../../domain/agents/rules/worker-rules.ts'
-import type { AskedCall, RuleName, RunFacts, Verdict } from '../../domain/agents/verdict.ts'
+import type { AskedCall, Denial, RuleName, RunFacts, Verdict } from '../../domain/agents/verdict.ts'
 import { modelEndpointSpecSchema } from '../../domain/kinds/model-endpoint.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { type AuditEntry, recordAudit } from '../../store/audit/audit.ts'
@@ -57,13 +57,20 @@ export class RuleGate implements Gate {
       on,
       asked.flatMap((call, i) => {
         const verdict = judged[i]?.verdict
-        if (verdict?.verdict !== 'deny') return []
-        const { agent, tool, operation, input } = call
-        const details = { tool, operation, rule: verdict.rule, code: verdict.code, inputSha256: hashOf(input) }
-        return [{ call, action: 'tools.call', object: tool, agent, details }]
+        return verdict?.verdict === 'deny' ? [denialOf(call, verdict)] : []
       }),
     )
     return judged.map(({ verdict }) => verdict)
+  }
+
+  async beginning(on: Queryable, asked: AskedCall, begun: number): Promise<Denial | null> {
+    const { rulesOf, factsOf } = await this.#rules(on, [asked])
+    const facts = factsOf(asked)
+    const denial = judgeBeginning(rulesOf(asked.namespace), asked, { ...facts, runsBelow: facts.runsBelow + begun })
+    if (!denial) return null
+    this.#count('tool', 'deny')
+    await this.#audit(on, [denialOf(asked, denial)])
+    return denial
   }
 
   /** The verdicts with all that was looked at; nothing is counted and nothing written. */
@@ -279,6 +286,12 @@ const wantedBy = (namespaces: readonly string[]): Set<string> =>
 function readEndpoint({ name, spec }: { name: string; spec: JsonObject }): AskedEndpoint {
   const read = modelEndpointSpecSchema.safeParse(spec)
   return { name, spec: read.success ? read.data : null }
+}
+
+const denialOf = (call: AskedCall, { rule, code }: Denial) => {
+  const { agent, tool, operation, input } = call
+  const details = { tool, operation, rule, code, inputSha256: hashOf(input) }
+  return { call, action: 'tools.call', object: tool, agent, details }
 }
 
 const subjectOf = ({ namespace, agent }: AskedRun, { labels, workflows }: RunFacts): Subject => ({

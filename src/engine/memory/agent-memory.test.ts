@@ -372,6 +372,7 @@ describe('an embedding', () => {
     const denies: Gate = {
       ...inTransaction,
       calls: (_, all) => Promise.resolve(all.map(() => ({ verdict: 'allow', rule: 'default' }))),
+      beginning: () => Promise.resolve(null),
       models: (_, all) => {
         asked.push(...all)
         return Promise.resolve(

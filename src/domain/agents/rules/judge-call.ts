@@ -1,5 +1,5 @@
 import { fitsName } from '../../name-pattern.ts'
-import type { AskedCall, OperationClass, RuleName, RunFacts, Verdict } from '../verdict.ts'
+import type { AskedCall, Denial, OperationClass, RuleName, RunFacts, Verdict } from '../verdict.ts'
 import { type ReadPolicy, type RuleSet, type Subject, whyNotFor } from './rule-set.ts'
 
 /** A rule that was looked at, with what it says of the call. */
@@ -17,7 +17,6 @@ export interface Judged {
   looked: LookedAt[]
 }
 
-type Deny = Extract<Verdict, { verdict: 'deny' }>
 type Approval = Extract<Verdict, { verdict: 'approval' }>
 /** What one rule says of a call. */
 interface Said {
@@ -45,7 +44,23 @@ export function judgeCall(rules: RuleSet, asked: AskedCall, run: RunFacts): Judg
   }
 }
 
-const brokenRules = (problem: string): Verdict => ({
+/**
+ * Why the run that an allowed call begins may not begin: what policies say of delegation, with the runs below that there are at this moment. Null: it
+ * may. Total: an error denies. Pure.
+ */
+export function judgeBeginning(rules: RuleSet, asked: AskedCall, run: RunFacts): Denial | null {
+  try {
+    if (rules.problem !== null) return brokenRules(rules.problem)
+    const said = rules.policies
+      .filter((policy) => whyNotFor(policy, subjectOf(asked, run)) === null)
+      .flatMap((policy) => (policy.spec === null ? policySays(policy, asked, run) : routingSays(policy, asked, run)))
+    return said.map(({ verdict }) => verdict).find((verdict) => verdict.verdict === 'deny') ?? null
+  } catch (error) {
+    return brokenRules(error instanceof Error ? error.message : String(error))
+  }
+}
+
+const brokenRules = (problem: string): Denial => ({
   verdict: 'deny',
   code: 'policy.denied',
   rule: 'default',
@@ -126,7 +141,7 @@ function policiesSay(policies: readonly ReadPolicy[], asked: AskedCall, run: Run
   })
 }
 
-const denies = (rule: RuleName, code: Deny['code'], part: string, reason: string, remediation: string): Said => ({
+const denies = (rule: RuleName, code: Denial['code'], part: string, reason: string, remediation: string): Said => ({
   part,
   why: reason,
   verdict: { verdict: 'deny', code, rule, reason, remediation },
