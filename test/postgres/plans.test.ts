@@ -6,6 +6,7 @@ import { claimSteps } from '../../src/store/steps/claim-steps.ts'
 import { completeSteps } from '../../src/store/steps/complete-steps.ts'
 import { recordStarts } from '../../src/store/steps/record-starts.ts'
 import { newStep, type Step } from '../../src/domain/step.ts'
+import { appendAt } from '../../src/store/journal/append-at.ts'
 import { appendEntries } from '../../src/store/journal/append-entries.ts'
 import { holdSteps } from '../../src/store/journal/hold-steps.ts'
 import { appendSegments } from '../../src/store/logs/logs.ts'
@@ -96,6 +97,7 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
     ['append_segments', (d: Db) => appendSegments(d, [{ ...step, index: 1, stream: 'stdout', agoMs: 0, text: '' }])],
     ['hold_steps', (d: Db) => holdSteps(d, [step])],
     ['append_entries', (d: Db) => appendEntries(d, [{ ...step, n: 1, entries: [NOTED] }])],
+    ['append_at', (d: Db) => appendAt(d, 1, [{ ...step, n: 1, entries: [NOTED], ended: [] }])],
     ['find_attempt_fates', (d: Db) => findAttemptFates(d, [step])],
     ['adopt_steps', (d: Db) => adoptSteps(d, { from: 'a', to: 'b', steps: [step] })],
     [
@@ -123,6 +125,7 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
 
   test.each([
     ['append_entries', (d: Db) => appendEntries(d, [{ ...step, n: 1, entries: [NOTED] }])],
+    ['append_at', (d: Db) => appendAt(d, 1, [{ ...step, n: 1, entries: [NOTED], ended: [] }])],
     ['list_entries', (d: Db) => listEntries(d, { ...step, from: 1, limit: 10, bytes: 10, counting: true })],
     ['find_asked_models', (d: Db) => findAskedModels(d, [{ ...step, call: 'm' }])],
   ])('%s reaches journals by their activation', async (_name, call) => {

@@ -15,7 +15,7 @@ import {
   verdictsIn,
 } from './append-item.ts'
 import { type ModelUse, openBudgets } from './budgets.ts'
-import { NewestResources, type ResourcesAt } from './resources-at.ts'
+import { HeardResources, type ResourcesAt } from './resources-at.ts'
 
 /** Somebody who changes resources all the time holds nobody up: after so many versions it is done in a transaction. */
 const VERSIONS_TRIED = 2
@@ -30,11 +30,11 @@ interface Draft extends AppendAt {
  */
 export class KnownAppends {
   readonly #ctx: EngineContext
-  readonly #resources: NewestResources
+  readonly #resources: HeardResources
 
   constructor(ctx: EngineContext) {
     this.#ctx = ctx
-    this.#resources = new NewestResources(ctx.db)
+    this.#resources = new HeardResources(ctx.db)
   }
 
   /** Each activation at most once. What has no answer takes a transaction. */

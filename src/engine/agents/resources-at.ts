@@ -55,22 +55,22 @@ export class ResourcesAt {
   }
 }
 
-/** The newest version that this server has heard of. It may be behind. */
-export class NewestResources {
+/** Resources at the version that this server heard of last. It may be behind. */
+export class HeardResources {
   readonly #db: Db
-  #newest: ResourcesAt | null = null
+  #last: ResourcesAt | null = null
 
   constructor(db: Db) {
     this.#db = db
   }
 
   async get(): Promise<ResourcesAt> {
-    return this.#newest ?? this.heard((await readResourceClock(this.#db)).version)
+    return this.#last ?? this.heard((await readResourceClock(this.#db)).version)
   }
 
   /** A statement told of a version. */
   heard(version: number): ResourcesAt {
-    if (!this.#newest || this.#newest.version < version) this.#newest = new ResourcesAt(this.#db, version)
-    return this.#newest
+    if (this.#last?.version !== version) this.#last = new ResourcesAt(this.#db, version)
+    return this.#last
   }
 }
