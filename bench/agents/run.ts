@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { treeCpuSeconds } from '../cpu.ts'
 import { closedLoop } from '../http.ts'
 import { type Rig, rssMb, startRig } from '../rig.ts'
 
@@ -9,6 +10,8 @@ const SERVER_PORT = 7790
 /** Of the agent: as many calls of the tool, one a turn, and the answer. */
 const TURNS = 10
 const PROMPT = 'Add numbers until you are told that all is added. This is conversation'
+/** Conversations before those that count, as with every peer: what is measured has run for a while. */
+const WARM_UP = 100
 const PEERS = ['openai-agents', 'langgraph', 'mastra']
 
 type Note = (row: Record<string, unknown>) => void
@@ -133,24 +136,30 @@ async function measureOurs(
       )
       if (run.state !== 'succeeded') throw new Error(`run ${run.id} is ${run.state}`)
     }
-    await closedLoop(20, 1, converse)
-    await ofModel('/reset')
-    await closedLoop(one, 1, converse)
-    note({ shape: 'ten-turn agent, one at a time', who: 'orrery', store, ...(await ofModel('/stats')) })
+    await closedLoop(WARM_UP, 1, converse)
+    const first = await measured(rig, () => closedLoop(one, 1, converse))
+    note({ shape: 'ten-turn agent, one at a time', who: 'orrery', store, ...first })
     await closedLoop(200, 200, converse)
-    await ofModel('/reset')
-    await closedLoop(many, 200, converse)
-    note({
-      shape: 'ten-turn agents, 200 at once',
-      who: 'orrery',
-      store,
-      ...(await ofModel('/stats')),
-      ...memoryOf(rig),
-    })
+    const together = await measured(rig, () => closedLoop(many, 200, converse))
+    note({ shape: 'ten-turn agents, 200 at once', who: 'orrery', store, ...together, ...memoryOf(rig) })
     await measureWaiting(rig, note, store)
   } finally {
     await rig.stop()
   }
+}
+
+/** What the model saw while `work` ran, and the CPU that server and worker took for each turn. */
+async function measured(rig: Rig, work: () => Promise<unknown>): Promise<Record<string, unknown>> {
+  const cpu = (): number[] =>
+    [rig.server, rig.workers[0]].map((process) => (process?.pid ? treeCpuSeconds(process.pid) : 0))
+  await ofModel('/reset')
+  const before = cpu()
+  await work()
+  const stats = await ofModel('/stats')
+  const [server, worker] = cpu().map((seconds, i) =>
+    Number((((seconds - (before[i] ?? 0)) * 1000) / Number(stats['tool'])).toFixed(2)),
+  )
+  return { ...stats, cpuMsPerTurn: { server, worker } }
 }
 
 /** What agents cost that wait for a person: they hold a row and no process. */

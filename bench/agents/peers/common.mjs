@@ -28,7 +28,7 @@ export function add(conversation, n) {
 
 /** Runs all conversations, some of them not counted first, and ends the process. */
 export async function main(converse) {
-  for (let i = 0; i < 20; i++) await converse(1_000_000 + i)
+  for (let i = 0; i < 100; i++) await converse(1_000_000 + i)
   await fetch(`${base}/reset`)
   let next = 0
   await Promise.all(
