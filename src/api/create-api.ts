@@ -133,7 +133,7 @@ export function createApi(deps: ApiDeps): Api {
   const edge = createEdge(deps.clock, deps.edge ?? AT_HOME)
   const begin = (c: Context<{ Bindings: ApiEnv }>) => new RequestContext(deps, edge, callOfHono(c))
 
-  const mcp = createMcpRoute(deps.version, async (request, env) => app.fetch(request, env))
+  const mcp = createMcpRoute(deps, async (request, env) => app.fetch(request, env))
   for (const route of ROUTES) {
     const handler = route.id === 'mcp' ? mcp : handlerOf(route)
     app.on(route.method, honoPath(route.path), async (c) => toResponse(await answer(begin(c), route, handler)))

@@ -1,7 +1,7 @@
-import type { Clock, Log } from '../base/index.ts'
+import type { Clock, JsonObject, Log } from '../base/index.ts'
 import type { StoreOptions } from '../cli/index.ts'
 import { Failure, LIMITS } from '../domain/index.ts'
-import { checkDsn, checkSchema, type Db, migrate, openEmbedded, openPostgres } from '../store/index.ts'
+import { checkDsn, checkSchema, type Db, migrate, openEmbedded, openPostgres, placeOfDsn } from '../store/index.ts'
 import { isProcessAlive } from './host.ts'
 import { type Env, seedDir } from './places.ts'
 import { VERSION } from './version.ts'
@@ -10,15 +10,35 @@ import { VERSION } from './version.ts'
 const CONNECTIONS = 12
 const START_WAIT_MS = 1_000
 
-/** Opens and migrates the store. PostgreSQL is tried a few times, because it may be starting as we are. */
-export async function openStore(options: {
+interface OpenStoreOptions {
   store: StoreOptions
   dataDir: string
   env: Env
   clock: Clock
   log: Log
-}): Promise<Db> {
-  const { store, dataDir, env, clock, log } = options
+}
+
+/** Opens and migrates the store. PostgreSQL is tried a few times, because it may be starting as we are. */
+export async function openStore(options: OpenStoreOptions): Promise<Db> {
+  const where =
+    options.store.kind === 'embedded'
+      ? { directory: options.dataDir }
+      : { database: placeOfDsn(options.store.dsn.reveal()) }
+  try {
+    return await openAndMigrate(options)
+  } catch (error) {
+    throw withPlace(error, where)
+  }
+}
+
+/** Several databases may be within reach: what is wrong with one of them says which. */
+function withPlace(error: unknown, where: JsonObject): unknown {
+  if (!(error instanceof Failure) || !error.code.startsWith('storage.')) return error
+  const { code, message, cause, evidence, remediation } = error
+  return new Failure(code, message, { cause, evidence: { ...where, ...evidence }, remediation })
+}
+
+async function openAndMigrate({ store, dataDir, env, clock, log }: OpenStoreOptions): Promise<Db> {
   if (store.kind === 'embedded') {
     const embedded = await openEmbedded({
       dataDir,

@@ -6,6 +6,7 @@ export const TOOL_SCAFFOLDS = {
   http: 'a request, and a server to try it against',
   external: 'a server that is handed the whole call',
   callback: 'a server that answers later',
+  grpc: 'a method of a gRPC service, and a server to try it against',
   wasm: 'a WebAssembly module, with its text',
 } as const
 
@@ -59,6 +60,44 @@ createServer(async (request, response) => {
   }
 ${answer}
 }).listen(8787, '127.0.0.1')
+`
+
+/** Of its messages no more is read and written than the two fields that they have. */
+const GRPC_SERVER = `import { createServer } from 'node:http2'
+
+// A service of the method in tool.yaml, for trying the tool: by hand, so that it needs no package. Yours is written with the gRPC library of your language.
+${COUNT}
+// message Text { string text = 1; }: its tag, its length in groups of seven bits, its bytes. An empty text is left out.
+const textIn = (message) => {
+  let at = 1
+  while (message[at++] >= 128);
+  return message.subarray(at).toString()
+}
+
+// message Counted { int32 words = 1; }
+const counted = (number) => {
+  const bytes = [0x08]
+  for (; number >= 128; number >>>= 7) bytes.push((number & 127) | 128)
+  return Buffer.from([...bytes, number])
+}
+
+createServer()
+  .on('stream', async (stream, headers) => {
+    const chunks = []
+    for await (const chunk of stream) chunks.push(chunk)
+    // A message comes behind five bytes: whether it is compressed, and its length.
+    const text = textIn(Buffer.concat(chunks).subarray(5))
+    const isKnown = headers[':path'] === '/words.v1.Words/Count'
+    const [status, message] = !isKnown ? [12, 'no such method'] : text === '' ? [3, 'there is no text'] : [0, '']
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': status, 'grpc-message': message }))
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true })
+    if (status !== 0) return stream.end()
+    const answer = counted(words(text))
+    const head = Buffer.alloc(5)
+    head.writeUInt32BE(answer.length, 1)
+    stream.end(Buffer.concat([head, answer]))
+  })
+  .listen(8787, '127.0.0.1')
 `
 
 /** A module that answers always the same. */
@@ -157,6 +196,28 @@ callback:
         ),
       },
     ],
+  },
+  grpc: {
+    spec: `description: Counts the words of a text. A model chooses the tool by this.
+${WORDS_SCHEMAS}allowPrivateAddresses: true # for trying it on this machine
+grpc:
+  target: 127.0.0.1:8787
+  tls: false # in the clear, on this machine
+  service: words.v1.Words
+  method: Count
+  # The text of the .proto file of the service. The input is the message; request: with templates makes another one of it.
+  proto: |
+    syntax = "proto3";
+    package words.v1;
+    message Text { string text = 1; }
+    message Counted { int32 words = 1; }
+    service Words { rpc Count (Text) returns (Counted); }
+`,
+    fixtures: `${SERVED}${WORDS_FIXTURES}  - name: says why it failed
+    input: { text: '' }
+    fails: { code: tool.failed, reason: there is no text }
+`,
+    files: [{ path: 'server.mjs', text: GRPC_SERVER }],
   },
   wasm: {
     spec: `description: Greets. A model chooses the tool by this.

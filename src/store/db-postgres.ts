@@ -137,3 +137,11 @@ export function checkDsn(dsn: string): void {
     })
   }
 }
+
+/** Where an address leads, as `HOST:PORT/DATABASE`: without user, password and settings, so that it can be shown. Of an address that cannot be read nothing. */
+export function placeOfDsn(dsn: string): string {
+  const url = URL.parse(dsn)
+  if (!url) return ''
+  const host = url.hostname === '' ? (url.searchParams.get('host') ?? '') : url.hostname
+  return `${host}:${url.port === '' ? '5432' : url.port}${url.pathname}`
+}

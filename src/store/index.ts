@@ -1,5 +1,5 @@
 export { type Db, type Queryable } from './db.ts'
-export { checkDsn, openPostgres } from './db-postgres.ts'
+export { checkDsn, openPostgres, placeOfDsn } from './db-postgres.ts'
 export { checkSchema, describeSchema } from './drift.ts'
 export { type EmbeddedOptions, openEmbedded } from './embedded.ts'
 export { examineStore } from './examine-store.ts'

@@ -1,5 +1,6 @@
 import { Client } from 'pg'
 import { expect, test } from 'vitest'
+import { placeOfDsn } from '../../src/store/index.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
 import { makeDir, refused, startUp } from './rig.ts'
 
@@ -82,7 +83,7 @@ describeWithPostgres('CFG-5: the schema does not fit this build', (postgres) => 
     expect(exit).toBe(78)
     expect(failure).toMatchObject({
       code: 'storage.schema_drift',
-      evidence: { migration: '0001-core' },
+      evidence: { migration: '0001-core', database: placeOfDsn(dsn) },
       remediation: expect.stringContaining('0001-core'),
     })
     await sql(dsn, `update migration set checksum = '${before?.checksum}' where number = 1`)

@@ -9,6 +9,7 @@ import {
 import protobuf from 'protobufjs'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { freePort } from '../../../test/support/free-port.ts'
+import { systemClock } from '../../base/clock.ts'
 import type { JsonObject } from '../../base/json.ts'
 import { createEgress } from '../egress.ts'
 import { callTool } from '../testing/tool-rig.ts'
@@ -85,6 +86,14 @@ const tool = (target: string, block: JsonObject = {}, more: JsonObject = {}): Js
 })
 
 describe('a grpc tool', () => {
+  test('whose time is over before it is connected is told so, also when the clock of the host was set meanwhile', async () => {
+    const { target, seen } = await serve((_, answer) => answer({}))
+    const clock = { ...systemClock, now: () => systemClock.now() - 3_600_000 }
+    const { result } = await callTool(tool(target, {}, { retry: 0 }), {}, { env: { clock } })
+    expect(result).toMatchObject({ ok: false, code: 'tool.timeout', reason: expect.stringContaining(target) })
+    expect(seen).toEqual([])
+  })
+
   test('tells its service when nobody waits for the answer any more', async () => {
     const asked = Promise.withResolvers<Asked>()
     const { target } = await serve((one) => asked.resolve(one))

@@ -100,7 +100,19 @@ async function untilReady(
         wasSent: false,
         evidence: { target },
       }
-    await new Promise<void>((done) => channel.watchConnectivityState(state, deadline, () => done()))
+    const isLate = await new Promise<boolean>((done) =>
+      channel.watchConnectivityState(state, deadline, (error) => done(error !== undefined)),
+    )
+    // Asked again it would say so at once, for ever.
+    if (isLate)
+      return {
+        ok: false,
+        code: 'tool.timeout',
+        reason: `${target} was not reached within ${envelope.timeoutMs} ms`,
+        retryable: true,
+        wasSent: false,
+        evidence: { target, timeoutMs: envelope.timeoutMs },
+      }
   }
 }
 

@@ -71,7 +71,7 @@ export interface AgentHost {
   /** Asks that endpoint and no other. Throws a Failure, or the signal's reason. */
   model(
     request: ModelRequest,
-    at: { endpoint: string; idempotencyKey: string; signal: AbortSignal },
+    at: { agent: string; endpoint: string; idempotencyKey: string; signal: AbortSignal },
   ): AsyncGenerator<ModelEvent, void>
   /** Throws the signal's reason alone. */
   callTool(call: HostCall, signal: AbortSignal): Promise<ToolResult>

@@ -22,12 +22,25 @@ export interface DataGuard {
   answer(result: RecordedResult): RecordedResult
   /** The same for the text of an answer while it comes. */
   stream(): TextStream
+  /**
+   * A value as it may be shown to who watches, who is neither model nor tool: whatever any rule finds in it is gone or a stand-in, wherever the rule is for, and
+   * what would be refused is redacted. Changes nothing of what follows. Throws `policy.denied` when a rule cannot be read.
+   */
+  watched<T extends Json>(value: T): T
 }
 
 /** Holds to `rules` for one activation; null when there are none. Stand-ins are the same for each of its attempts. */
 export function createDataGuard(rules: DataRules, activation: string): DataGuard | null {
   if (rules.rules.length === 0) return null
   let pseudonyms = openPseudonyms(activation)
+  const everywhere: DataRules = {
+    ...rules,
+    rules: rules.rules.map((rule) => ({
+      ...rule,
+      on: ['prompts'],
+      action: rule.action === 'block' ? 'redact' : rule.action,
+    })),
+  }
   const hidden = <T extends Json>(value: T, place: string): T => {
     const applied = applyDataRulesTo(value, place, 'prompts', rules, pseudonyms)
     pseudonyms = applied.pseudonyms
@@ -81,6 +94,7 @@ export function createDataGuard(rules: DataRules, activation: string): DataGuard
         }),
       }
     },
+    watched: (value) => applyDataRulesTo(value, 'what is watched', 'prompts', everywhere, pseudonyms).value,
     stream() {
       const looked = answerStream('the answer', rules, pseudonyms)
       const restored = restoringStream(pseudonyms)

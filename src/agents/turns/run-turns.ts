@@ -210,7 +210,7 @@ class TurnLoop {
     this.#host.show({ type: 'turn', turn, agent, purpose, endpoint })
     try {
       const asked = guard ? guard.request(request) : request
-      const at = { endpoint, idempotencyKey: this.#keyOf(call), signal: this.#signal }
+      const at = { agent, endpoint, idempotencyKey: this.#keyOf(call), signal: this.#signal }
       let shown = guard?.stream() ?? null
       const show = (text: string): void => {
         if (text !== '' && purpose !== 'judge') this.#host.show({ type: 'text', text })

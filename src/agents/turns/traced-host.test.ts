@@ -4,7 +4,9 @@ import { type Span, traceOfRun, type Tracer } from '../../base/trace.ts'
 import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { ModelEvent, ModelResult } from '../../domain/model-call.ts'
+import type { DataRule } from '../../domain/agents/data-rules.ts'
 import type { AgentHost, HostCall } from './agent-host.ts'
+import { createDataGuard, type DataGuard } from './data-guard.ts'
 import { tracedHost } from './traced-host.ts'
 
 const RUN = 'run_01k8zq3v9mh4d5e6f7g8h9jkmn'
@@ -38,6 +40,7 @@ function world({
   capturesContent = false,
   events = [{ type: 'finished', result }] as (ModelEvent | Failure)[],
   tool = { ok: true, output: { n: 1 } } as ToolResult | Error,
+  guard = null as DataGuard | null,
 }) {
   const clock = new HandClock(1_000)
   const spans: Span[] = []
@@ -50,6 +53,7 @@ function world({
   }
   const bare = {
     namespace: 'default',
+    context: () => Promise.resolve({ version: '1', endpoints: {}, prices: {}, guardOf: () => guard }),
     async *model() {
       clock.advance(40)
       for (const event of events) {
@@ -65,11 +69,19 @@ function world({
   const host = tracedHost(bare, { tracer, clock, parent })
   const signal = new AbortController().signal
   const ask = async () => {
+    await host.context()
     const request = { messages: [{ role: 'user' as const, text: 'a private question' }], maxTokens: 50 }
-    for await (const _ of host.model(request, { endpoint: 'gpt', idempotencyKey: `${RUN}.0/m1`, signal })) void _
+    for await (const _ of host.model(request, {
+      agent: 'writer',
+      endpoint: 'gpt',
+      idempotencyKey: `${RUN}.0/m1`,
+      signal,
+    }))
+      void _
   }
-  const call = () =>
-    host.callTool(
+  const call = async () => {
+    await host.context()
+    return host.callTool(
       {
         entry: { source: { by: 'mcp', server: 'box', tool: 'look' } },
         agent: 'writer',
@@ -82,6 +94,7 @@ function world({
       } as unknown as HostCall, // and these
       signal,
     )
+  }
   return { bare, host, spans, ask, call }
 }
 
@@ -154,6 +167,45 @@ describe('spans of an agent', () => {
     })
   })
 
+  describe('under data rules', () => {
+    const rule = (name: string, pattern: string, action: DataRule['action'], on: DataRule['on']): DataRule => ({
+      ...{ rule: 'policy/data', name, find: { pattern, ignoreCase: false }, action, on, salt: 's' },
+    })
+    const rules = (...list: DataRule[]) => createDataGuard({ rules: list, egress: [] }, 'stp_1')
+    const seen = (spans: readonly Span[]): string => JSON.stringify(spans)
+
+    test.for<[action: DataRule['action'], on: DataRule['on'][number]]>([
+      ['redact', 'answers'],
+      ['block', 'answers'],
+      ['pseudonymise', 'prompts'],
+      ['redact', 'tools'],
+    ])('what a rule that would %s in %s finds is in no span', async ([action, on]) => {
+      const guard = rules(rule('code word', 'a (private|secret|1)', action, [on]))
+      const lost = { ok: false, code: 'tool.failed', reason: 'no a secret here', retryable: false } as const
+      const { spans, ask, call } = world({ capturesContent: true, guard, tool: lost })
+      await ask()
+      await call()
+      const given = world({ capturesContent: true, guard, tool: { ok: true, output: { told: 'a secret' } } })
+      await given.call()
+      expect(spans[0]?.attributes).toMatchObject({
+        'gen_ai.input.messages': expect.stringMatching(/(redacted: code word|CODE_WORD_).* question/),
+        'gen_ai.output.messages': expect.stringMatching(/the answer is (\[redacted: code word\]|CODE_WORD_)/),
+      })
+      expect(spans[1]?.attributes).toMatchObject({ tool_reason: expect.stringMatching(/^no (\[redacted|CODE_WORD_)/) })
+      expect(given.spans[0]?.attributes).toHaveProperty(['gen_ai.tool.call.result'])
+      expect(seen([...spans, ...given.spans])).not.toMatch(/private|secret/)
+    })
+
+    test('that cannot be read nothing is shown', async () => {
+      const guard = rules(rule('broken', '(', 'redact', ['answers']))
+      const { spans, ask, call } = world({ capturesContent: true, guard })
+      await ask()
+      await call()
+      expect(spans).toHaveLength(2)
+      expect(seen(spans)).not.toMatch(/gen_ai\.(input|output)|arguments|private|secret/)
+    })
+  })
+
   test('what fails is told by its code and fails as it would without', async () => {
     const model = world({ events: [new Failure('model.unavailable', 'asking gpt')] })
     await expect(model.ask()).rejects.toMatchObject({ code: 'model.unavailable' })
@@ -170,7 +222,7 @@ describe('spans of an agent', () => {
         { type: 'finished', result },
       ],
     })
-    const at = { endpoint: 'gpt', idempotencyKey: `${RUN}.0/m1`, signal: new AbortController().signal }
+    const at = { agent: 'writer', endpoint: 'gpt', idempotencyKey: `${RUN}.0/m1`, signal: new AbortController().signal }
     for await (const event of host.model({ messages: [] }, at)) if (event.type === 'text') break
     expect(spans).toMatchObject([{ failure: 'canceled' }])
   })

@@ -1,10 +1,11 @@
 import type { Clock } from '../../base/clock.ts'
+import type { Json } from '../../base/json.ts'
 import { type Span, spanIdOf, type TraceContext, type Tracer } from '../../base/trace.ts'
 import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { Provider } from '../../domain/kinds/model-endpoint.ts'
 import type { ModelEvent, ModelRequest, ModelResult } from '../../domain/model-call.ts'
-import type { AgentHost, HostCall } from './agent-host.ts'
+import type { AgentHost, HostCall, LiveContext } from './agent-host.ts'
 
 export interface Tracing {
   tracer: Tracer
@@ -31,9 +32,28 @@ const PROVIDER_NAMES: Record<Provider, string> = {
   mock: 'mock',
 }
 
-/** A host whose calls of models and tools are spans below the attempt's, by the GenAI semantic conventions. Nothing is changed, and nothing waits. */
+/** What data rules leave of a value; null when that cannot be said, and nothing of it may be shown. */
+type Watched = (agent: string, value: unknown) => Json | null
+
+/**
+ * A host whose calls of models and tools are spans below the attempt's, by the GenAI semantic conventions. Nothing is changed, and nothing waits. Whatever of
+ * models and tools stands in a span was looked at by the data rules that hold for the agent: a collector is one more place where data goes.
+ */
 export function tracedHost(host: AgentHost, tracing: Tracing): AgentHost {
   if (!tracing.tracer.isOn || !tracing.tracer.samplesChild(tracing.parent)) return host
+  let live: LiveContext | null = null
+  const watched: Watched = (agent, value) => {
+    if (live === null) return null
+    // What has no place in JSON has none in a span either.
+    const plain = JSON.parse(JSON.stringify(value)) as Json
+    try {
+      const guard = live.guardOf(agent)
+      return guard ? guard.watched(plain) : plain
+    } catch (error) {
+      if (error instanceof Failure) return null
+      throw error
+    }
+  }
   return {
     namespace: host.namespace,
     runId: host.runId,
@@ -43,17 +63,19 @@ export function tracedHost(host: AgentHost, tracing: Tracing): AgentHost {
     },
     readJournal: () => host.readJournal(),
     append: (entries) => host.append(entries),
-    context: () => host.context(),
+    context: async () => (live = await host.context()),
     discover: (agent, signal) => host.discover(agent, signal),
-    model: (request, at) => tracedModel(host, tracing, request, at),
-    callTool: (call, signal) => tracedTool(host, tracing, call, signal),
+    model: (request, at) => tracedModel(host, { ...tracing, watched }, request, at),
+    callTool: (call, signal) => tracedTool(host, { ...tracing, watched }, call, signal),
     show: (event) => host.show(event),
   }
 }
 
+type Looked = Tracing & { watched: Watched }
+
 async function* tracedModel(
   host: AgentHost,
-  tracing: Tracing,
+  tracing: Looked,
   request: ModelRequest,
   at: Parameters<AgentHost['model']>[1],
 ): AsyncGenerator<ModelEvent, void> {
@@ -78,7 +100,10 @@ async function* tracedModel(
       name: `chat ${result?.model ?? at.endpoint}`,
       kind: 'client',
       startedAt,
-      attributes: { ...modelAttributes(request, at.endpoint, result), ...modelContent(tracing, request, result) },
+      attributes: {
+        ...modelAttributes(request, at.endpoint, result),
+        ...modelContent(tracing, at.agent, request, result),
+      },
       failure,
     })
   }
@@ -108,23 +133,22 @@ function modelAttributes(request: ModelRequest, endpoint: string, result: ModelR
 }
 
 function modelContent(
-  { tracer: { capturesContent } }: Tracing,
+  { tracer: { capturesContent }, watched }: Looked,
+  agent: string,
   request: ModelRequest,
   result: ModelResult | null,
 ): Span['attributes'] {
   if (!capturesContent) return {}
+  const said = result && [{ role: 'assistant', text: result.text, toolCalls: result.toolCalls }]
   return {
-    'gen_ai.input.messages': contentOf(request.messages),
-    ...(result === null
-      ? {}
-      : {
-          'gen_ai.output.messages': contentOf([{ role: 'assistant', text: result.text, toolCalls: result.toolCalls }]),
-        }),
+    ...content('gen_ai.input.messages', watched(agent, request.messages)),
+    ...(said ? content('gen_ai.output.messages', watched(agent, said)) : {}),
   }
 }
 
-async function tracedTool(host: AgentHost, tracing: Tracing, call: HostCall, signal: AbortSignal): Promise<ToolResult> {
+async function tracedTool(host: AgentHost, tracing: Looked, call: HostCall, signal: AbortSignal): Promise<ToolResult> {
   const { envelope, entry, agent } = call
+  const watched = (value: unknown): Json | null => tracing.watched(agent ?? '', value)
   const startedAt = tracing.clock.now()
   let result: ToolResult | null = null
   let failure: string | null = 'canceled'
@@ -150,11 +174,11 @@ async function tracedTool(host: AgentHost, tracing: Tracing, call: HostCall, sig
         ...(agent === null ? {} : { 'gen_ai.agent.name': agent }),
         ...(result === null || result.ok
           ? {}
-          : { tool_code: result.code, tool_reason: result.reason, retryable: result.retryable }),
+          : { tool_code: result.code, ...reasonOf(watched(result.reason)), retryable: result.retryable }),
         ...(tracing.tracer.capturesContent
           ? {
-              'gen_ai.tool.call.arguments': contentOf(envelope.input),
-              ...(result?.ok === true ? { 'gen_ai.tool.call.result': contentOf(result.output) } : {}),
+              ...content('gen_ai.tool.call.arguments', watched(envelope.input)),
+              ...(result?.ok === true ? content('gen_ai.tool.call.result', watched(result.output)) : {}),
             }
           : {}),
       },
@@ -165,7 +189,10 @@ async function tracedTool(host: AgentHost, tracing: Tracing, call: HostCall, sig
 
 const codeOf = (error: unknown): string => (error instanceof Failure ? error.code : 'internal.bug')
 
-const contentOf = (value: unknown): string => JSON.stringify(value).slice(0, CONTENT_MAX)
+const content = (name: string, value: Json | null): Span['attributes'] =>
+  value === null ? {} : { [name]: JSON.stringify(value).slice(0, CONTENT_MAX) }
+
+const reasonOf = (value: Json | null): Span['attributes'] => (typeof value === 'string' ? { tool_reason: value } : {})
 
 function record(
   { tracer, clock, parent }: Tracing,

@@ -2,7 +2,8 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../base/clock.ts'
 import type { JsonObject } from '../../base/json.ts'
-import { silentLog } from '../../base/log.ts'
+import { type Log, type LogFields, silentLog } from '../../base/log.ts'
+import { currentScope } from '../../base/scope.ts'
 import { parseResources } from '../../domain/kinds/documents.ts'
 import type { AnySpec } from '../../domain/testing/definitions.ts'
 import type { Role } from '../../domain/roles.ts'
@@ -301,3 +302,49 @@ describe('whose token it is counts', () => {
     }
   })
 })
+
+test.each(['2026-07-28', '2025-11-25'])(
+  'an answer of 500 has its cause in the log, with the id of the request (%s)',
+  async (revision) => {
+    const logged: { message: string; fields: LogFields | undefined; scope: LogFields | undefined }[] = []
+    const log: Log = {
+      ...silentLog,
+      error: (message, fields) => void logged.push({ message, fields, scope: currentScope()?.logFields }),
+    }
+    const deps = {
+      engine,
+      clock: systemClock,
+      ids: rig.ids,
+      log,
+      metrics: { contentType: 'text/plain', metrics: () => '' },
+    }
+    // A bug of ours in the middle of the package's work.
+    const broken = createApi({
+      ...deps,
+      get version(): string {
+        throw new Error('on purpose')
+      },
+    })
+    const answers: Response[] = []
+    const transport = new StreamableHTTPClientTransport(new URL('http://orrery.test/mcp'), {
+      fetch: async (url, init) => {
+        const answer = await broken.fetch(new Request(url, init))
+        answers.push(answer.clone())
+        return answer
+      },
+      requestInit: { headers: { authorization: 'Bearer secret-of-viewer' } },
+    })
+    const mode = revision === '2025-11-25' ? 'legacy' : ({ pin: '2026-07-28' } as const)
+    const client = new Client({ name: 'test', version: '0' }, { versionNegotiation: { mode } })
+    await expect(client.connect(transport)).rejects.toThrow()
+    const [answer] = answers
+    expect(answer?.status).toBe(500)
+    expect(await answer?.text()).not.toContain('on purpose')
+    expect(logged).toHaveLength(answers.length)
+    expect(logged[0]).toMatchObject({
+      message: 'request met a bug',
+      fields: { method: 'POST', path: '/mcp', err: { message: 'on purpose' } },
+      scope: { requestId: answer?.headers.get('x-request-id') },
+    })
+  },
+)

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { AuthInfo, McpHttpHandler } from '@modelcontextprotocol/server'
 import { assert } from '../../base/assert.ts'
+import { currentScope, type Scope } from '../../base/scope.ts'
 import { Secret } from '../../base/secret.ts'
 import { createClient } from '../../client/create-client.ts'
 import { handlerTransport } from '../../client/handler-transport.ts'
@@ -18,8 +19,17 @@ const READ_HEADERS = ['accept', 'content-type', 'mcp-protocol-version', 'mcp-ses
  * Orrery as an MCP server over streamable HTTP. Nothing is kept between two requests, so any server answers any of them. Each tool asks the API of this very
  * process under the caller's own token: what the token may not do or see, no tool does or shows, and the audit log has it as any other request.
  */
-export function createMcpRoute(version: string, fetch: (request: Request, env: ApiEnv) => Promise<Response>) {
+export function createMcpRoute(
+  deps: { readonly version: string },
+  fetch: (request: Request, env: ApiEnv) => Promise<Response>,
+) {
   let handler: Promise<McpHttpHandler> | null = null
+  // The package answers by itself and tells its caller nothing of why: what it met last, by the request that it was met in.
+  const met = new WeakMap<Scope, Error>()
+  const onerror = (error: Error): void => {
+    const scope = currentScope()
+    if (scope) met.set(scope, error)
+  }
   const open = async (): Promise<McpHttpHandler> => {
     const sdk = await import('@modelcontextprotocol/server')
     return sdk.createMcpHandler(
@@ -28,9 +38,9 @@ export function createMcpRoute(version: string, fetch: (request: Request, env: A
         const via = authInfo.extra?.['via'] as IncomingMessage | undefined
         const transport = handlerTransport((request, env) => fetch(request, { ...env, ...(via ? { via } : {}) }))
         const client = createClient({ transport, token: new Secret(authInfo.token) })
-        return createMcpServer(sdk, client, version)
+        return createMcpServer(sdk, client, deps.version)
       },
-      { maxRequestBodySize: LIMITS.bodyBytes },
+      { maxRequestBodySize: LIMITS.bodyBytes, onerror },
     )
   }
 
@@ -57,6 +67,8 @@ export function createMcpRoute(version: string, fetch: (request: Request, env: A
       signal: x.signal,
     })
     const { status, headers: answered, body } = await (await (handler ??= open())).fetch(request, { authInfo })
+    if (status >= 500)
+      x.recordFailure(met.get(x) ?? new Error(`the MCP package answered ${status} and did not say why`))
     return x.respond(status, body, Object.fromEntries(answered))
   }
 }

@@ -1,7 +1,9 @@
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { afterEach, describe, expect, test } from 'vitest'
+import { Server, ServerCredentials, type sendUnaryData, type ServerUnaryCall, status } from '@grpc/grpc-js'
+import protobuf from 'protobufjs'
+import { afterEach, describe, expect, onTestFinished, test } from 'vitest'
 import { eventually } from '../../../test/support/eventually.ts'
 import { freePort } from '../../../test/support/free-port.ts'
 import { whyNoSandbox } from '../../agents/testing/sandbox-here.ts'
@@ -21,7 +23,7 @@ function world(files: Record<string, string | Uint8Array>): { cli: CliHarness; d
   made.push(dir)
   const cli = new CliHarness()
   // Programs that are started beside take their time.
-  Object.assign(cli.clock, { sleep: systemClock.sleep })
+  Object.assign(cli.clock, { sleep: systemClock.sleep, now: systemClock.now, monotonic: systemClock.monotonic })
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(path.dirname(path.join(dir, name)), { recursive: true })
     writeFileSync(path.join(dir, name), text)
@@ -93,7 +95,7 @@ describe('tool init', () => {
   test.for<[what: string, args: string[], said: string]>([
     ['a name that no resource has', ['Word_Count'], 'lower-case'],
     ['a type that has no beginning', ['it', '--type', 'htp'], 'Did you mean http?'],
-    ['a type that is made otherwise', ['it', '--type', 'grpc'], 'There are: command ('],
+    ['a type that is made otherwise', ['it', '--type', 'mcp'], 'There are: command ('],
   ])('refuses %s', async ([, args, said]) => {
     const cli = new CliHarness()
     expect(await cli.run('tool', 'init', ...args)).toBe(2)
@@ -123,6 +125,57 @@ describe('tool init', () => {
       },
     )
 })
+
+test('the tool of type grpc calls a service that the gRPC library serves', async () => {
+  const { target, asked } = await serveWords()
+  const files = Object.fromEntries(scaffoldTool('it', 'grpc').map(({ path: name, text }) => [name, String(text)]))
+  const { cli, dir } = world({
+    'tool.yaml': (files['tool.yaml'] ?? '').replace('127.0.0.1:8787', target),
+    'fixtures.yaml': (files['fixtures.yaml'] ?? '').replace(/^(serve|ready):.*\n/gm, ''),
+  })
+  const code = await cli.run('tool', 'test', path.join(dir, 'tool.yaml'))
+  expect([code, cli.out, cli.err]).toEqual([0, expect.stringContaining('3 passed, 0 failed'), ''])
+  expect(asked).toEqual(['a few words', ''])
+})
+
+/** The service of the scaffold, by a library that nobody here wrote. */
+async function serveWords() {
+  const proto = /proto: \|\n((?: {4}.*\n)+)/.exec(String(scaffoldTool('it', 'grpc')[0]?.text))?.[1] ?? ''
+  const { root } = protobuf.parse(proto, new protobuf.Root())
+  const [Text, Counted] = [root.lookupType('words.v1.Text'), root.lookupType('words.v1.Counted')]
+  const asked: string[] = []
+  const server = new Server()
+  const count = (
+    call: ServerUnaryCall<{ text: string }, { words: number }>,
+    done: sendUnaryData<{ words: number }>,
+  ) => {
+    const { text } = call.request
+    asked.push(text)
+    if (text === '') return done({ code: status.INVALID_ARGUMENT, details: 'there is no text' })
+    done(null, { words: text.split(' ').length })
+  }
+  server.addService(
+    {
+      Count: {
+        path: '/words.v1.Words/Count',
+        requestStream: false,
+        responseStream: false,
+        requestSerialize: (value: object) => Buffer.from(Text.encode(Text.fromObject(value)).finish()),
+        requestDeserialize: (bytes: Buffer) => Text.toObject(Text.decode(bytes), { defaults: true }),
+        responseSerialize: (value: object) => Buffer.from(Counted.encode(Counted.fromObject(value)).finish()),
+        responseDeserialize: (bytes: Buffer) => Counted.decode(bytes),
+      },
+    },
+    { Count: count },
+  )
+  const port = await new Promise<number>((done, fail) =>
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error ? fail(error) : done(bound),
+    ),
+  )
+  onTestFinished(() => server.forceShutdown())
+  return { target: `127.0.0.1:${port}`, asked }
+}
 
 describe('tool test', () => {
   test('shows what differs, and ends with 1', async () => {
