@@ -98,6 +98,10 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
     ['hold_steps', (d: Db) => holdSteps(d, [step])],
     ['append_entries', (d: Db) => appendEntries(d, [{ ...step, n: 1, entries: [NOTED] }])],
     ['append_at', (d: Db) => appendAt(d, 1, [{ ...step, n: 1, entries: [NOTED], ended: [] }])],
+    [
+      'append_and_settle_at',
+      (d: Db) => appendAt(d, 1, [{ ...step, n: 1, entries: [NOTED], ended: [{ call: 'm', spending: null }] }]),
+    ],
     ['find_attempt_fates', (d: Db) => findAttemptFates(d, [step])],
     ['adopt_steps', (d: Db) => adoptSteps(d, { from: 'a', to: 'b', steps: [step] })],
     [
@@ -126,6 +130,10 @@ describeWithPostgres('plans that are pinned on empty tables', (pg) => {
   test.each([
     ['append_entries', (d: Db) => appendEntries(d, [{ ...step, n: 1, entries: [NOTED] }])],
     ['append_at', (d: Db) => appendAt(d, 1, [{ ...step, n: 1, entries: [NOTED], ended: [] }])],
+    [
+      'append_and_settle_at',
+      (d: Db) => appendAt(d, 1, [{ ...step, n: 1, entries: [NOTED], ended: [{ call: 'm', spending: null }] }]),
+    ],
     ['list_entries', (d: Db) => listEntries(d, { ...step, from: 1, limit: 10, bytes: 10, counting: true })],
     ['find_asked_models', (d: Db) => findAskedModels(d, [{ ...step, call: 'm' }])],
   ])('%s reaches journals by their activation', async (_name, call) => {

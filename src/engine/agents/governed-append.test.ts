@@ -105,7 +105,7 @@ describe('what the rules allow beforehand', () => {
         modelAsked('m2', 10),
       )
     })
-    expect(statements).toEqual(['append_at', 'append_at', 'append_at'])
+    expect(statements).toEqual(['append_and_settle_at', 'append_at', 'append_at'])
     expect(await kinds()).toEqual([
       ...['model_asked', 'model_answered', 'tool_asked', 'verdict', 'tool_answered', 'model_asked'],
     ])
@@ -160,7 +160,7 @@ describe('what the rules allow beforehand', () => {
   test('takes no transaction when the budgets are for others', async () => {
     await declare('Budget', 'others', { window: 'day', limits: { tokens: 1 }, selector: { agents: ['reader'] } })
     await append(modelAsked('m1', 10))
-    expect(await statementsOf(() => append(answered('m1'), modelAsked('m2', 10)))).toEqual(['append_at'])
+    expect(await statementsOf(() => append(answered('m1'), modelAsked('m2', 10)))).toEqual(['append_and_settle_at'])
   })
 })
 

@@ -17,24 +17,17 @@ export interface AppendAt extends NewEntries {
   ended: readonly EndedCall[]
 }
 
+interface ToldRow {
+  version: number
+  i: number | null
+  isNew: boolean | null
+}
+
 /** Of each append whose attempt holds its step; `known`: something came with its number before, and nothing was written. */
 export type AppendedAt = 'recorded' | 'known'
 
-/**
- * Writes entries behind those that are there, as `holdSteps` and `appendEntries` do, in one statement that is its own transaction: but only while resources
- * are at `version`. At another one nothing is written, and it is told which. Each activation at most once. A unique violation means that somebody else
- * wrote into the same journal meanwhile: try again.
- */
-export async function appendAt(
-  db: Queryable,
-  version: number,
-  appends: readonly AppendAt[],
-): Promise<{ version: number; outcomes: (AppendedAt | null)[] }> {
-  const entries = appends.flatMap((a, i) => a.entries.map((entry, at) => ({ i: i + 1, ord: at + 1, entry })))
-  const ended = appends.flatMap((a, i) => a.ended.map((one) => ({ i: i + 1, ...one })))
-  const spent = ended.flatMap(({ i, call, spending }) => (spending ? [{ i, call, ...spending }] : []))
-  const rows = await db.query<{ version: number; i: number | null; isNew: boolean | null }>(
-    `with clock as materialized (select version from resource_clock),
+/** Params $1 to $12: the version, the appends, their entries. */
+const RECORDING = `with clock as materialized (select version from resource_clock),
      held as materialized (
        select s.run_id, s.node, s.path, s.journal_from, k.fence, k.n, k.i
          from unnest($2::text[], $3::int[], $4::text[], $5::text[], $6::int[], $7::int[])
@@ -62,7 +55,10 @@ export async function appendAt(
        select a.run_id, a.node, a.path, a.last + e.ord, a.fence, a.n, clock_now(), e.kind, e.call, e.entry::json
          from unnest($8::int[], $9::int[], $10::text[], $11::text[], $12::text[]) as e(i, ord, kind, call, entry)
          join a on a.i = e.i and a.is_new
-     ),
+     )`
+
+/** Params $13 to $28: what ended calls took, and which they are. Most appends have none, and planning to write nothing costs as well. */
+const SETTLING = `
      spent as (
        insert into spending (run_id, node, path, generation, call, namespace, root_run, workflows, labels, agent, endpoint, model,
                              input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, nanos, currency, at)
@@ -82,36 +78,59 @@ export async function appendAt(
        delete from spending_hold h
         using unnest($27::int[], $28::text[]) as m(i, call), a
         where a.i = m.i and a.is_new and h.run_id = a.run_id and h.node = a.node and h.path = a.path and h.call = m.call
-     )
-     select clock.version, a.i::int as i, a.is_new as "isNew" from clock left join a on true`,
-    [
-      version,
-      ...columnsOf(appends),
-      appends.map((a) => a.n),
-      entries.map((r) => r.i),
-      entries.map((r) => r.ord),
-      entries.map((r) => r.entry.kind),
-      entries.map((r) => callOf(r.entry)),
-      entries.map((r) => JSON.stringify(r.entry)),
-      spent.map((r) => r.i),
-      spent.map((r) => r.call),
-      spent.map((r) => r.origin.namespace),
-      spent.map((r) => r.origin.rootRun),
-      spent.map((r) => JSON.stringify(r.origin.workflows)),
-      spent.map((r) => JSON.stringify(r.origin.labels)),
-      spent.map((r) => r.endpoint),
-      spent.map((r) => r.model),
-      spent.map((r) => r.tokens.input),
-      spent.map((r) => r.tokens.output),
-      spent.map((r) => r.tokens.cachedInput),
-      spent.map((r) => r.tokens.cacheWrite),
-      spent.map((r) => r.cost?.nanos ?? null),
-      spent.map((r) => r.cost?.currency ?? null),
-      ended.map((r) => r.i),
-      ended.map((r) => r.call),
-    ],
-    { name: 'append_at' },
-  )
+     )`
+
+const TELLING = `
+     select clock.version, a.i::int as i, a.is_new as "isNew" from clock left join a on true`
+
+/**
+ * Writes entries behind those that are there, as `holdSteps` and `appendEntries` do, in one statement that is its own transaction: but only while resources
+ * are at `version`. At another one nothing is written, and it is told which. Each activation at most once. A unique violation means that somebody else
+ * wrote into the same journal meanwhile: try again.
+ */
+export async function appendAt(
+  db: Queryable,
+  version: number,
+  appends: readonly AppendAt[],
+): Promise<{ version: number; outcomes: (AppendedAt | null)[] }> {
+  const entries = appends.flatMap((a, i) => a.entries.map((entry, at) => ({ i: i + 1, ord: at + 1, entry })))
+  const ended = appends.flatMap((a, i) => a.ended.map((one) => ({ i: i + 1, ...one })))
+  const spent = ended.flatMap(({ i, call, spending }) => (spending ? [{ i, call, ...spending }] : []))
+  const recording = [
+    version,
+    ...columnsOf(appends),
+    appends.map((a) => a.n),
+    entries.map((r) => r.i),
+    entries.map((r) => r.ord),
+    entries.map((r) => r.entry.kind),
+    entries.map((r) => callOf(r.entry)),
+    entries.map((r) => JSON.stringify(r.entry)),
+  ]
+  const rows = await (ended.length === 0
+    ? db.query<ToldRow>(`${RECORDING}${TELLING}`, recording, { name: 'append_at' })
+    : db.query<ToldRow>(
+        `${RECORDING},${SETTLING}${TELLING}`,
+        [
+          ...recording,
+          spent.map((r) => r.i),
+          spent.map((r) => r.call),
+          spent.map((r) => r.origin.namespace),
+          spent.map((r) => r.origin.rootRun),
+          spent.map((r) => JSON.stringify(r.origin.workflows)),
+          spent.map((r) => JSON.stringify(r.origin.labels)),
+          spent.map((r) => r.endpoint),
+          spent.map((r) => r.model),
+          spent.map((r) => r.tokens.input),
+          spent.map((r) => r.tokens.output),
+          spent.map((r) => r.tokens.cachedInput),
+          spent.map((r) => r.tokens.cacheWrite),
+          spent.map((r) => r.cost?.nanos ?? null),
+          spent.map((r) => r.cost?.currency ?? null),
+          ended.map((r) => r.i),
+          ended.map((r) => r.call),
+        ],
+        { name: 'append_and_settle_at' },
+      ))
   const outcomes: (AppendedAt | null)[] = appends.map(() => null)
   for (const { i, isNew } of rows) if (i !== null) outcomes[i - 1] = isNew ? 'recorded' : 'known'
   return { version: rows[0]?.version ?? version, outcomes }
