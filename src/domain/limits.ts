@@ -260,6 +260,10 @@ export const LIMITS = {
   freedRowsMax: 20_000,
   /** What was spent is remembered this long. */
   spendingMs: 400 * 24 * 3_600_000,
+  /** When a budget let go of those who waited is remembered this long, and while an attempt runs that is older. */
+  budgetWakeMs: 3_600_000,
+  /** Parts, of `tickItemsMax` rows each, that one tick forgets of what budgets keep; the rest is for the next. */
+  pruneBatchesMax: 20,
   /** Messages of one request to a model, and tools that it may offer. */
   modelMessagesMax: 1_000,
   modelToolsMax: 128,

@@ -61,6 +61,8 @@ export class Ticker {
   deafMs: () => number | null = () => null
   /** Called with the upkeep, once a minute. */
   onUpkeep: () => Promise<void> = () => Promise.resolve()
+  /** Called with each tick, for what the upkeep did not come to the end of. */
+  onRest: () => Promise<void> = () => Promise.resolve()
   /** Called now and then beside other servers: whether they can still be heard. */
   onListenCheck: () => void = () => {}
 
@@ -142,6 +144,7 @@ export class Ticker {
     await this.#dispatcher.pump()
     if (now - this.#lastStill >= Math.min(ctx.times.stallMs, UPKEEP_MS)) await this.#lookAtStill(now)
     if (now - this.#lastUpkeep >= UPKEEP_MS) await this.#upkeep(now)
+    else await this.onRest()
     if (more) return 0
     const soon = [row.dueInMs, row.deadlineInMs].flatMap((ms) => (ms !== null && ms > 0 ? [Math.ceil(ms)] : []))
     return Math.min(ctx.times.tickMs, ...soon)

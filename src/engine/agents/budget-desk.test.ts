@@ -4,6 +4,7 @@ import { noMetrics } from '../../base/metrics.ts'
 import { silentLog } from '../../base/log.ts'
 import { parseResources } from '../../domain/kinds/documents.ts'
 import { kindOf } from '../../domain/kinds/registry.ts'
+import { LIMITS } from '../../domain/limits.ts'
 import { diagnoseServer } from '../../diagnose/index.ts'
 import type { RunningEngine } from '../create-engine.ts'
 import type { Caller } from '../engine.ts'
@@ -278,4 +279,33 @@ test('a budget that a later build wrote keeps nobody from the others, nor from w
   expect((await get('Budget', 'team')).status.usage).toMatchObject({ tokens: 900 })
   expect((await get('Agent', 'writer')).kind).toBe('Agent')
   expect(rig.logged.map(({ message }) => message)).toContain('budget cannot be read')
+})
+
+describe('what budgets keep', () => {
+  const count = async (table: string) =>
+    (await rig.db.query<{ n: number }>(`select count(*)::int as n from ${table}`))[0]?.n
+
+  test('is forgotten when it is too old, however much it is: as much at once as a tick has time for, the rest with the next ticks', async () => {
+    const { tickItemsMax, pruneBatchesMax } = LIMITS
+    const atOnce = tickItemsMax * pruneBatchesMax
+    await rig.db.query(
+      `insert into spending (run_id, node, path, generation, call, namespace, root_run, workflows, labels, agent, endpoint, model, input_tokens,
+                             output_tokens, cached_input_tokens, cache_write_tokens, at)
+       select 'run_old', 0, '', 0, 'c' || n, 'default', 'run_old', '{}', '{}', 'a', 'e', 'm', 1, 0, 0, 0, clock_now() - interval '401 days'
+         from generate_series(1, $1::int) as n`,
+      [atOnce + tickItemsMax + 7],
+    )
+    await rig.db.query(
+      `insert into budget_wake (budget, at) select 'default/b' || n, clock_now() - interval '2 hours' from generate_series(1, $1::int) as n`,
+      [2 * tickItemsMax + 1],
+    )
+    await spend(5)
+    await upkeep()
+    expect(await count('budget_wake')).toBe(0)
+    expect(await count('spending')).toBe(tickItemsMax + 8)
+    await engine.tick()
+    expect(await count('spending')).toBe(1)
+    await engine.tick()
+    expect(await count('spending')).toBe(1)
+  })
 })

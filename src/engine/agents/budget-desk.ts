@@ -15,7 +15,7 @@ import { type LiveBudget, listBudgets } from '../../store/budgets/live-budgets.t
 import { findOrigins } from '../../store/budgets/origins.ts'
 import { pruneSpending, sumCosts } from '../../store/budgets/spending.ts'
 import type { Queryable } from '../../store/db.ts'
-import { countBudgetWaiters } from '../../store/steps/budget-waits.ts'
+import { countBudgetWaiters, pruneBudgetWakes } from '../../store/steps/budget-waits.ts'
 import { findResources, listResources } from '../../store/resources/read-resources.ts'
 import type { EngineContext } from '../context.ts'
 import type { Caller } from '../engine.ts'
@@ -45,6 +45,8 @@ const keyOf = ({ budget, key }: { budget: string; key: string }): string => `${b
 export class BudgetDesk {
   readonly #ctx: EngineContext
   readonly #accountant: Accountant
+  /** There is more to forget than the last tick had time for. */
+  #isBehind = false
 
   constructor(ctx: EngineContext, accountant: Accountant) {
     this.#ctx = ctx
@@ -106,9 +108,28 @@ export class BudgetDesk {
     }
     for (const [state, count] of Object.entries(states)) metrics.gauge('orrery_budgets', count, { state })
     metrics.gauge('orrery_budget_used_ratio', most)
-    await sweepHolds(db, LIMITS.tickItemsMax)
-    await pruneCounters(db, HELD_FOR_MS, LIMITS.tickItemsMax)
-    await pruneSpending(db, LIMITS.spendingMs, LIMITS.tickItemsMax)
+    this.#isBehind = true
+    await this.prune()
+  }
+
+  /**
+   * Gives back and forgets what is too old: at once as much as the tick that does it has time for, the rest with the ticks that follow. What is
+   * added in the meantime, however much, is not more than they take.
+   */
+  async prune(): Promise<void> {
+    if (!this.#isBehind) return
+    const { db } = this.#ctx
+    let left: readonly ((limit: number) => Promise<number>)[] = [
+      (limit) => sweepHolds(db, limit),
+      (limit) => pruneCounters(db, HELD_FOR_MS, limit),
+      (limit) => pruneBudgetWakes(db, LIMITS.budgetWakeMs, limit),
+      (limit) => pruneSpending(db, LIMITS.spendingMs, limit),
+    ]
+    for (let batch = 0; batch < LIMITS.pruneBatchesMax && left.length > 0; batch++) {
+      const gone = await Promise.all(left.map((work) => work(LIMITS.tickItemsMax)))
+      left = left.filter((_, i) => gone[i] === LIMITS.tickItemsMax)
+    }
+    this.#isBehind = left.length > 0
   }
 
   /** Resources as they are, with what budgets say of them: how much of a Budget is used, and whether one holds an Agent up. */

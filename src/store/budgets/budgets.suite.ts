@@ -14,6 +14,7 @@ import {
 } from './counters.ts'
 import { dropHolds, type Hold, putHolds, sweepHolds } from './holds.ts'
 import { findOrigins, type Origin } from './origins.ts'
+import { pruneBudgetWakes, wakeBudgetWaiters } from '../steps/budget-waits.ts'
 import { pruneSpending, recordSpending, type SpendingRow, sumCosts } from './spending.ts'
 
 const HOUR_MS = 3_600_000
@@ -242,6 +243,33 @@ export function budgetSuite(name: string, open: () => Promise<Db>): void {
       expect(await pruneSpending(db, 2 * HOUR_MS, 10)).toBe(0)
       await at(T0 + 3 * HOUR_MS)
       expect(await pruneSpending(db, 2 * HOUR_MS, 10)).toBe(1)
+    })
+
+    test('alerts are forgotten though there is no counter left to forget', async () => {
+      await noteAlerts(
+        db,
+        [0.1, 0.2, 0.3].map((share) => ({ budget: 'res_b', key: 'k', share })),
+      )
+      await at(T0 + 2 * HOUR_MS)
+      expect(await pruneCounters(db, HOUR_MS, 2)).toBe(2)
+      expect(await pruneCounters(db, HOUR_MS, 2)).toBe(1)
+    })
+
+    test('when a budget let go is forgotten once no attempt runs that is older', async () => {
+      await db.query('truncate budget_wake')
+      const stored = await rig.put([{ name: 'a' }])
+      await rig.run(stored)
+      const [held] = await rig.claim(await rig.session(), stored)
+      expect(held).toBeDefined()
+      await wakeBudgetWaiters(db, ['default/old'])
+      await at(T0 + HOUR_MS)
+      await wakeBudgetWaiters(db, ['default/new'])
+      await at(T0 + 1.5 * HOUR_MS)
+      // Leased before both.
+      expect(await pruneBudgetWakes(db, HOUR_MS, 10)).toBe(0)
+      await db.query(`update step set state = 'queued', session = null where state = 'running'`)
+      expect(await pruneBudgetWakes(db, HOUR_MS, 10)).toBe(1)
+      expect(await db.query('select budget from budget_wake')).toEqual([{ budget: 'default/new' }])
     })
 
     test('what nobody can have spent fills a budget and does not keep it from being counted', async () => {

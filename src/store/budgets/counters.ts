@@ -185,15 +185,22 @@ export async function listWindow(
   )
 }
 
-/** Forgets counters and alerts that nobody asked about for so long; what was spent stays, and is counted again when somebody does. */
+/**
+ * Forgets counters and alerts that nobody asked about for so long, at most `limit` of each; what was spent stays, and is counted again when somebody
+ * does. Gives how many of what there was more of.
+ */
 export async function pruneCounters(db: Queryable, idleMs: number, limit: number): Promise<number> {
-  const rows = await db.query(
-    `with gone as (delete from budget_alert where (budget, key, share) in
-       (select budget, key, share from budget_alert where at < (select clock_now()) - $1::float8 * interval '1 ms' limit $2))
-     delete from budget_counter where (budget, key) in
-       (select budget, key from budget_counter where touched_at < (select clock_now()) - $1::float8 * interval '1 ms' limit $2)
-     returning key`,
+  const rows = await db.query<{ gone: number }>(
+    `with alerts as (
+       delete from budget_alert where (budget, key, share) in (
+         select budget, key, share from budget_alert where at < (select clock_now()) - $1::float8 * interval '1 ms' limit $2)
+       returning 1),
+     counters as (
+       delete from budget_counter where (budget, key) in (
+         select budget, key from budget_counter where touched_at < (select clock_now()) - $1::float8 * interval '1 ms' limit $2)
+       returning 1)
+     select greatest((select count(*) from alerts), (select count(*) from counters))::int as gone`,
     [idleMs, limit],
   )
-  return rows.length
+  return rows[0]?.gone ?? 0
 }

@@ -59,12 +59,12 @@ export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]
   )
 }
 
-/** Forgets what was spent longer ago than `keepMs`, at most `limit` rows a call. */
+/** Forgets what was spent longer ago than `keepMs`, at most `limit` rows a call, beside others who do. Gives how many. */
 export async function pruneSpending(db: Queryable, keepMs: number, limit: number): Promise<number> {
   const rows = await db.query(
     `delete from spending s using (
        select run_id, node, path, generation, call from spending
-        where at < (select clock_now()) - $1::float8 * interval '1 ms' limit $2) old
+        where at < (select clock_now()) - $1::float8 * interval '1 ms' limit $2 for update skip locked) old
       where s.run_id = old.run_id and s.node = old.node and s.path = old.path and s.generation = old.generation and s.call = old.call
       returning s.call`,
     [keepMs, limit],

@@ -47,17 +47,33 @@ export async function areBudgetsWoken(
   { runId, node, path, budgets }: StepKey & { runId: string; budgets: readonly string[] },
 ): Promise<boolean> {
   const names = [...new Set(budgets)].sort()
-  await tx.query(
-    `insert into budget_wake (budget, at) select b, '-infinity' from unnest($1::text[]) as b on conflict (budget) do nothing`,
-    [names],
-    { name: 'put_budget_wakes' },
+  for (;;) {
+    await tx.query(
+      `insert into budget_wake (budget, at) select b, '-infinity' from unnest($1::text[]) as b on conflict (budget) do nothing`,
+      [names],
+      { name: 'put_budget_wakes' },
+    )
+    const rows = await tx.query<{ since: boolean }>(
+      `select b.at >= s.leased_at as since from budget_wake b
+         join step s on s.run_id = $2 and s.node = $3 and s.path = $4
+        where b.budget = any($1::text[]) order by b.budget for share of b`,
+      [names, runId, node, path],
+      { name: 'are_budgets_woken' },
+    )
+    // One that was forgotten between the two is not held: it is made anew.
+    if (rows.length === names.length) return rows.some((r) => r.since)
+  }
+}
+
+/** Forgets when budgets let go so long ago that no attempt runs any more which was leased before, at most `limit` a call. Gives how many. */
+export async function pruneBudgetWakes(db: Queryable, keepMs: number, limit: number): Promise<number> {
+  const rows = await db.query(
+    `delete from budget_wake where budget in (
+       select budget from budget_wake
+        where at < least((select clock_now()), (select min(leased_at) from step where state = 'running')) - $1::float8 * interval '1 ms'
+        limit $2 for update skip locked)
+     returning 1 as one`,
+    [keepMs, limit],
   )
-  const rows = await tx.query<{ at: number; since: boolean }>(
-    `select b.at >= s.leased_at as since from budget_wake b
-       join step s on s.run_id = $2 and s.node = $3 and s.path = $4
-      where b.budget = any($1::text[]) order by b.budget for share of b`,
-    [names, runId, node, path],
-    { name: 'are_budgets_woken' },
-  )
-  return rows.some((r) => r.since)
+  return rows.length
 }
