@@ -2,6 +2,7 @@ export { createEgress, type Egress, type Resolve, withinHosts } from './egress.t
 export { createModelGateway, type ModelGateway } from './gateway/create-gateway.ts'
 export type { CallContext, GatewayDeps, ModelSource } from './gateway/model-source.ts'
 export type { Embedded, EmbedRequest } from './gateway/embed.ts'
+export { ANSWER_TOKENS_ASSUMED, estimateRequest, estimateTokens } from './gateway/estimate-tokens.ts'
 export type { KnownModel } from './gateway/judge-error.ts'
 export { resultOf } from './gateway/result-of.ts'
 export { createToolRunner, type ToolRunner, type ToolRunnerDeps } from './tools/create-tool-runner.ts'

@@ -1,25 +1,30 @@
 import {
+  ANSWER_TOKENS_ASSUMED,
   createModelGateway,
   type Egress,
   type Embedded,
   type EmbedRequest,
+  estimateRequest,
+  estimateTokens,
   type ModelGateway,
   type ModelSource,
 } from '../agents/index.ts'
 import type { JsonObject } from '../base/json.ts'
 import type { AskModelRequest } from '../contract/api-types.ts'
 import { Failure } from '../domain/failure.ts'
+import type { TokenCap } from '../domain/agents/rules/worker-rules.ts'
 import type { ModelFacts } from '../domain/installation-facts.ts'
 import { readModelEndpoint, secretsOfEndpoint } from '../domain/kinds/model-endpoint.ts'
 import { readPriceTable } from '../domain/kinds/price-table.ts'
 import { LIMITS } from '../domain/limits.ts'
-import type { ModelEvent, ModelMessage } from '../domain/model-call.ts'
+import type { ModelEvent, ModelMessage, ModelRequest, ModelUsage } from '../domain/model-call.ts'
 import { plainNamespace, shownNamespace } from '../domain/tenancy.ts'
 import { type AuditEntry, recordAudit } from '../store/audit/audit.ts'
 import { findResources, listResources } from '../store/resources/read-resources.ts'
 import type { ResourceRow } from '../store/resources/resource-rows.ts'
 import { entryIn } from './access.ts'
 import type { AskedModel, Gate } from './agents/gate.ts'
+import { failureOf, LoneCall } from './agents/lone-call.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
 import type { ResourceEngine } from './resources/resource-engine.ts'
@@ -54,7 +59,7 @@ export class Models {
     this.#gateway = createModelGateway({ clock: ctx.clock, random: ctx.random, egress, source: sourceOf(ctx) })
   }
 
-  /** Fails before anything is sent when there is no such endpoint; what comes later comes with the events. */
+  /** Fails before anything is sent when there is no such endpoint, or a rule or a budget refuses it; what comes later comes with the events. */
   async ask(
     caller: Caller,
     at: { namespace: string; name: string },
@@ -62,36 +67,57 @@ export class Models {
     signal: AbortSignal,
   ): Promise<AsyncIterable<ModelEvent>> {
     const { spec } = await this.#resources.get(caller, { kind: KIND, ...at })
-    await this.#pass(ofNobody(at.namespace, at.name))
+    const by = ofNobody(at.namespace, at.name)
+    const caps = await this.#pass(by)
     const useFallbacks = ask.useFallbacks ?? true
-    // Written down before it is done: what cannot be written down is not done. The prompt is nobody else's business.
-    await recordAudit(this.#ctx.db, [
-      entryIn(this.#ctx, caller, at.namespace, {
-        action: 'modelendpoints.ask',
-        object: at.name,
-        details: { useFallbacks },
-      }),
-      ...this.#uses(caller, at, spec),
-    ])
-    return this.#events(caller, at, ask, signal)
+    const request = requestOf(ask)
+    const call = new LoneCall(this.#ctx, by)
+    await call.setAside(at.name, { tokens: tokensOf(request, spec), caps })
+    try {
+      // Written down before it is done: what cannot be written down is not done. The prompt is nobody else's business.
+      await recordAudit(this.#ctx.db, [
+        entryIn(this.#ctx, caller, at.namespace, {
+          action: 'modelendpoints.ask',
+          object: at.name,
+          details: { useFallbacks },
+        }),
+        ...this.#uses(caller, at, spec),
+      ])
+    } catch (error) {
+      await call.giveUp()
+      throw error
+    }
+    return this.#events(caller, { at, call, useFallbacks }, request, signal)
   }
 
-  /** Policies hold for people too, as far as they are for no agent and no workflow: what may not leave does not leave. Throws `policy.denied`. */
-  async #pass(asked: AskedModel): Promise<void> {
+  /**
+   * Policies hold for people too, as far as they are for no agent and no workflow: what may not leave does not leave. Gives what the run may use. Throws
+   * `policy.denied`.
+   */
+  async #pass(asked: AskedModel): Promise<readonly TokenCap[]> {
     const [word] = await this.#gate.models(this.#ctx.db, [asked])
-    if (!word?.failure) return
-    const { code, message, evidence = {}, remediation } = word.failure
-    throw new Failure(code, message, { evidence, remediation })
+    if (word?.failure) throw failureOf(word.failure)
+    return word?.caps ?? []
   }
 
   /** Texts as vectors of an endpoint that the rules let be asked. Every use of its secrets is written down before. Throws as asking does. */
   async embed(caller: Caller, asked: AskedModel, request: EmbedRequest, signal: AbortSignal): Promise<Embedded> {
     const { namespace, endpoint } = asked
-    await this.#pass(asked)
+    const caps = await this.#pass(asked)
     const at = { namespace, name: endpoint }
-    const [row] = await findResources(this.#ctx.db, [{ kind: KIND, ...at }])
-    if (row) await recordAudit(this.#ctx.db, this.#uses(caller, at, row.spec))
-    return this.#gateway.embed(request, { namespace, endpoint, signal })
+    const call = new LoneCall(this.#ctx, asked)
+    const input = request.texts.reduce((sum, text) => sum + estimateTokens(text), 0)
+    await call.setAside(endpoint, { tokens: { input, output: 0 }, caps })
+    try {
+      const [row] = await findResources(this.#ctx.db, [{ kind: KIND, ...at }])
+      if (row) await recordAudit(this.#ctx.db, this.#uses(caller, at, row.spec))
+      const embedded = await this.#gateway.embed(request, { namespace, endpoint, signal })
+      await call.end({ ...embedded, usage: usageOf(embedded) })
+      return embedded
+    } catch (error) {
+      await call.giveUp()
+      throw error
+    }
   }
 
   #uses(caller: Caller, { namespace, name }: { namespace: string; name: string }, spec: JsonObject): AuditEntry[] {
@@ -104,37 +130,43 @@ export class Models {
     )
   }
 
-  /** Which fallback is asked shows only when its turn comes: the gateway waits until its secrets are written down as well. */
-  async #recordFallback(caller: Caller, namespace: string, name: string): Promise<void> {
+  /** Which fallback is asked shows only when its turn comes: the gateway waits until the rules and the budgets let it be asked and its secrets are written down. */
+  async #goOver(
+    caller: Caller,
+    { namespace, name }: { namespace: string; name: string },
+    { call, request }: { call: LoneCall; request: ModelRequest },
+  ): Promise<void> {
+    const caps = await this.#pass(ofNobody(namespace, name))
     const [row] = await findResources(this.#ctx.db, [{ kind: KIND, namespace, name }])
-    if (row) await recordAudit(this.#ctx.db, this.#uses(caller, { namespace, name }, row.spec))
+    if (!row) return
+    await call.setAside(name, { tokens: tokensOf(request, row.spec), caps })
+    await recordAudit(this.#ctx.db, this.#uses(caller, { namespace, name }, row.spec))
   }
 
   async *#events(
     caller: Caller,
-    { namespace, name }: { namespace: string; name: string },
-    ask: AskModelRequest,
+    { at, call, useFallbacks }: { at: { namespace: string; name: string }; call: LoneCall; useFallbacks: boolean },
+    request: ModelRequest,
     signal: AbortSignal,
   ): AsyncIterable<ModelEvent> {
-    const { maxTokens, temperature, useFallbacks = true } = ask
-    const system: ModelMessage[] = ask.system === undefined ? [] : [{ role: 'system', text: ask.system }]
-    const request = {
-      messages: [...system, { role: 'user' as const, text: ask.prompt }],
-      ...(maxTokens === undefined ? {} : { maxTokens }),
-      ...(temperature === undefined ? {} : { temperature }),
-    }
+    const { namespace, name: endpoint } = at
+    let hasEnded = false
     try {
-      let asked = name
-      for await (const event of this.#gateway.call(request, { namespace, endpoint: name, useFallbacks, signal })) {
+      let asked = endpoint
+      for await (const event of this.#gateway.call(request, { namespace, endpoint, useFallbacks, signal })) {
         if (event.type === 'retrying' && event.endpoint !== asked) {
           asked = event.endpoint
-          await this.#pass(ofNobody(namespace, asked))
-          await this.#recordFallback(caller, namespace, asked)
+          await this.#goOver(caller, { namespace, name: asked }, { call, request })
+        } else if (event.type === 'finished') {
+          await call.end(event.result)
+          hasEnded = true
         }
         yield event
       }
     } catch (error) {
       throw error instanceof Failure ? await this.#secrets.withElsewhere(caller, namespace, error) : error
+    } finally {
+      if (!hasEnded) await call.giveUp()
     }
   }
 
@@ -170,6 +202,26 @@ export class Models {
     }))
   }
 }
+
+function requestOf({ prompt, system, maxTokens, temperature }: AskModelRequest): ModelRequest {
+  const instructions: ModelMessage[] = system === undefined ? [] : [{ role: 'system', text: system }]
+  return {
+    messages: [...instructions, { role: 'user', text: prompt }],
+    ...(maxTokens === undefined ? {} : { maxTokens }),
+    ...(temperature === undefined ? {} : { temperature }),
+  }
+}
+
+/** What asking an endpoint may take at most. */
+const tokensOf = (request: ModelRequest, spec: JsonObject) => ({
+  input: estimateRequest(request),
+  output: request.maxTokens ?? readModelEndpoint(spec).defaults.maxTokens ?? ANSWER_TOKENS_ASSUMED,
+})
+
+const usageOf = ({ inputTokens, isEstimated }: Embedded): ModelUsage => ({
+  ...{ inputTokens, outputTokens: 0, cachedInputTokens: 0, cacheWriteTokens: 0, reasoningTokens: 0 },
+  isEstimated,
+})
 
 const keyOf = ({ kind, namespace, name }: { kind: string; namespace: string; name: string }): string =>
   `${kind} ${namespace}/${name}`

@@ -4,6 +4,9 @@ import type { ModelRequest } from '../../domain/model-call.ts'
 /** Characters of a token, roughly: for limits before the provider has counted, and where it never does. */
 const CHARS_PER_TOKEN = 4
 
+/** Tokens of an answer that nobody bounded: what is set aside for it. */
+export const ANSWER_TOKENS_ASSUMED = 4_096
+
 export const estimateTokens = (text: string): number => Math.ceil(text.length / CHARS_PER_TOKEN)
 
 /** Whether a provider told how many; what cannot be a number of tokens tells nothing. */

@@ -6,13 +6,10 @@ import type { AgentSpec } from '../../domain/kinds/agent.ts'
 import { isLocalEndpoint } from '../../domain/kinds/model-endpoint.ts'
 import type { ModelRequest } from '../../domain/model-call.ts'
 import { costOf } from '../../domain/prices.ts'
-import { estimateRequest } from '../gateway/estimate-tokens.ts'
+import { ANSWER_TOKENS_ASSUMED, estimateRequest } from '../gateway/estimate-tokens.ts'
 import type { Action } from './action.ts'
 import type { Plan } from './plan.ts'
 import type { ModelAsk, TurnState } from './turn-state.ts'
-
-/** Tokens of an answer that nobody bounded: what is set aside for it. */
-const ANSWER_TOKENS_ASSUMED = 4_096
 
 export interface Asking {
   purpose: Purpose

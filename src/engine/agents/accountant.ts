@@ -127,7 +127,8 @@ export class Accountant implements Budgets {
       const counted = budgets.filter((budget) => isCounted(budget, { ...wish, origin }))
       const caps = (wish.caps ?? []).map((cap) => capBudget(cap, origin.namespace))
       const windows = [...caps, ...counted].flatMap((budget) => {
-        const window = windowAt(budget, now.getTime(), origin.rootRun)
+        // What is made in no run has no window of a run.
+        const window = windowAt(budget, now.getTime(), origin.rootRun === '' ? null : origin.rootRun)
         return window ? [{ budget, window }] : []
       })
       return { wish, origin, windows }

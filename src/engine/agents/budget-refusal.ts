@@ -26,7 +26,7 @@ export async function refuse(
   misfits: readonly Found[],
   now: number,
 ): Promise<Refusal> {
-  const doing = `asking ${wish.endpoint} for agent ${wish.agent}`
+  const doing = `asking ${wish.endpoint}${wish.agent === '' ? '' : ` for agent ${wish.agent}`}`
   const capped = misfits.find(({ budget }) => budget.rule !== undefined)
   if (capped) return refuseCapped(wish, capped, doing)
   const unpriced = misfits.find(({ misfit }) => misfit.of === 'price')
@@ -43,12 +43,12 @@ export async function refuse(
   for (const one of misfits) found.push({ ...one, retryAt: await retryAt(tx, one, now) })
   // It goes on when all of them let it.
   const at = found.some((one) => one.retryAt === null) ? null : Math.max(...found.map((one) => one.retryAt ?? now))
-  const failing = found.find(({ budget }) => budget.spec.action === 'fail')
+  const failing = wish.isLone ? found[0] : found.find(({ budget }) => budget.spec.action === 'fail')
   const [first] = failing ? [failing] : found
   const failure = failureRecord('budget.exceeded', `${doing}: ${first ? sentenceOf(first) : ''}`, {
     evidence: {
       budgets: found.map(evidenceOf),
-      agent: wish.agent,
+      agent: wish.agent === '' ? null : wish.agent,
       endpoint: wish.endpoint,
       resumesAt: at === null ? null : iso(at),
     },

@@ -9,6 +9,7 @@ import type { ResourcesAt } from './resources-at.ts'
 
 /** Names one call of a model for ever. */
 export interface CallKey {
+  /** Empty of a call that is made in no run. */
   runId: string
   node: number
   path: string
@@ -31,6 +32,8 @@ export interface ReserveWish extends CallKey, Spender {
   tokens: { input: number; output: number }
   /** What rules let its run use, besides. */
   caps?: readonly TokenCap[]
+  /** Nobody waits for it: what does not fit is refused at once. */
+  isLone?: boolean
 }
 
 /** A call that has ended, with what it took. Null: it failed, or its attempt did, and what was set aside is free again. */

@@ -367,6 +367,38 @@ describe('an embedding', () => {
     expect(await outputOf(use(held, 'list', {}))).toMatchObject({ entries: [{ key: 'a' }] })
   })
 
+  test('are counted for the agent in its run, and asked of the budgets before', async () => {
+    await declare('ModelEndpoint', 'small', scripted([{ text: 'x' }]))
+    const held = await hold(boundOf({ shared: { scope: 'shared', embedding } }))
+    const by = (group: 'agent' | 'run' | 'workflow') =>
+      engine.listCosts(ADMIN, { by: group, namespace: null, since: null, until: null, limit: 10 })
+    const text = 'a red fox'.repeat(8)
+    await outputOf(use(held, 'write', { key: 'a', text }))
+    await outputOf(use(held, 'search', { query: text }))
+    expect((await by('agent')).items).toMatchObject([{ name: 'writer', calls: 2, inputTokens: 36 }])
+    expect((await by('run')).items).toMatchObject([{ name: held.runId, calls: 2 }])
+    expect((await by('workflow')).items).toMatchObject([{ name: 'test', calls: 2 }])
+    await declare('Budget', 'writers', { window: 'run', limits: { tokens: 40 }, selector: { agents: ['writer'] } })
+    expect(await refusalOf(use(held, 'ingest', { source: 'd', text }))).toMatchObject({ code: 'budget.exceeded' })
+    expect(await refusalOf(use(held, 'write', { key: 'b', text }))).toMatchObject({ code: 'budget.exceeded' })
+    expect(await outputOf(use(held, 'search', { query: text }))).toMatchObject({
+      entries: [{ key: 'a' }],
+      warnings: [expect.stringContaining('budget.exceeded')],
+    })
+    // Not those of the agent.
+    const memory = { apiVersion: 'orrery.dev/v1', kind: 'Memory', metadata: { name: 'shared' } }
+    const spec = { provider: 'store', scope: 'shared', embedding }
+    const documents = parseResources(JSON.stringify({ ...memory, spec }), { file: 'm', namespace: null })
+    await engine.resources.apply(ADMIN, documents, { dryRun: false })
+    const ref = { namespace: 'default', name: 'shared', scope: null }
+    await engine.memories.put(ADMIN, ref, 'c', { text })
+    expect((await by('agent')).items).toMatchObject([
+      { name: 'writer', calls: 2 },
+      { name: '', calls: 1, inputTokens: 18 },
+    ])
+    expect(await rig.db.query('select 1 from spending_hold')).toEqual([])
+  })
+
   test('of an endpoint that the rules do not let the agent ask is not asked for', async () => {
     const asked: unknown[] = []
     const denies: Gate = {

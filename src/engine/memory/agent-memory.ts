@@ -22,7 +22,7 @@ import { checkMetadata, ingestOf, type Memories } from './memories.ts'
 import type { MemoryAt, MemoryEntry, MemoryWrite, OnceOnly, Written } from './memory-provider.ts'
 
 /** Failures that the agent is told; all others are the server's, and the call is asked again. */
-const TOLD = /^(memory|model|secret|tool|resource|policy|request)\./
+const TOLD = /^(memory|model|secret|tool|resource|policy|budget|request)\./
 
 /** Memories, as agents use them over the exchange. */
 export class AgentMemory {

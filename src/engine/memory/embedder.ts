@@ -1,7 +1,7 @@
 import type { Embedded } from '../../agents/index.ts'
 import type { MemoryAt } from './memory-provider.ts'
 
-/** Asks the model of embeddings that a memory names. Throws `model.*`, `secret.*` and `policy.*`. */
+/** Asks the model of embeddings that a memory names. Throws `model.*`, `secret.*`, `policy.*` and `budget.*`. */
 export type Embed = (
   at: Omit<MemoryAt, 'scope'>,
   texts: readonly string[],

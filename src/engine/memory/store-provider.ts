@@ -85,7 +85,7 @@ export function createStoreProvider(deps: { db: Db; embed: Embed; onFallback: ()
       try {
         return await byVectors(at, query)
       } catch (error) {
-        if (!(error instanceof Failure) || !/^(model|secret|resource|policy)\./.test(error.code)) throw error
+        if (!(error instanceof Failure) || !/^(model|secret|resource|policy|budget)\./.test(error.code)) throw error
         deps.onFallback()
         const { entries } = await byWords(at, query)
         return {

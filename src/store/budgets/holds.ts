@@ -55,13 +55,14 @@ export async function dropHolds(tx: Queryable, calls: readonly Omit<SpendingKey,
   )
 }
 
-/** Gives back what is set aside for calls that nobody will tell of: their step has ended or is gone, or their time is over. Returns how many. */
+/** Gives back what is set aside for calls that nobody will tell of: their step has ended or is gone, or their time is over. A call of
+ * no step has a node below 0. Returns how many. */
 export async function sweepHolds(db: Queryable, limit: number): Promise<number> {
   const rows = await db.query(
     `delete from spending_hold h using (
        select o.run_id, o.node, o.path, o.call from spending_hold o
          left join step s on s.run_id = o.run_id and s.node = o.node and s.path = o.path
-        where o.expires_at < (select clock_now()) or s.run_id is null or s.ended_at is not null
+        where o.expires_at < (select clock_now()) or o.node >= 0 and (s.run_id is null or s.ended_at is not null)
         limit $1) old
       where h.run_id = old.run_id and h.node = old.node and h.path = old.path and h.call = old.call
       returning h.call`,
