@@ -385,7 +385,11 @@ const stepSchema = z.strictObject({
   retry: retry
     .default({ max: 0, initial: 500, maxDelay: 30_000, factor: 2, jitter: 0.2, on: null })
     .describe('How often and when a failed try is repeated; a number alone is `max`.'),
-  timeout: positiveDuration.optional().describe('How long one try may run; then it fails with `step.timed_out`.'),
+  timeout: positiveDuration
+    .optional()
+    .describe(
+      'How long one try may run; then it fails with `step.timed_out`. Of an agent, a tool or a route: how long all attempts of the try may work together, so that a worker that is lost gives it no time anew; what it waits is not counted.',
+    ),
   queueTimeout: positiveDuration
     .optional()
     .describe('How long a try may wait for a worker; then it fails with `dispatch.expired`.'),

@@ -120,8 +120,8 @@ class RunningAgent implements Work {
 const boundOf = ({ assignment: { work } }: Attempt) => ('bound' in work ? work.bound : null)
 
 function stepOf(attempt: Attempt): TurnsStep | Failure {
-  const { step, fence, work } = attempt.assignment
-  const common = { step, fence, what: describe(attempt) }
+  const { step, fence, work, timeoutMs } = attempt.assignment
+  const common = { step, fence, what: describe(attempt), timeoutMs }
   switch (work.kind) {
     case 'agent':
       return { ...common, kind: 'agent', agent: work.agent, input: work.input, bound: work.bound }

@@ -68,8 +68,9 @@ export class World {
     this.spec = spec
   }
 
-  agentStep(agent: string, input: Json = 'go'): TurnsStep {
-    return { kind: 'agent', step: 'run_1.0', what: 'step write of run_1', fence: 0, agent, input, bound: this.bound }
+  agentStep(agent: string, input: Json = 'go', timeoutMs: number | null = null): TurnsStep {
+    const { bound } = this
+    return { kind: 'agent', step: 'run_1.0', what: 'step write of run_1', fence: 0, agent, input, bound, timeoutMs }
   }
 
   get bound() {

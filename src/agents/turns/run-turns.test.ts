@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { HandClock } from '../../base/clock.ts'
 import type { JsonObject } from '../../base/json.ts'
 import { Failure, failureRecord } from '../../domain/failure.ts'
-import { type Says, World, type WorldSpec } from '../testing/memory-host.ts'
+import { Killed, type Says, World, type WorldSpec } from '../testing/memory-host.ts'
 import type { TurnsEnd } from './agent-host.ts'
 
 const TOOLS = { look: {}, send: { operation: 'write' } }
@@ -264,6 +264,43 @@ describe('limits end an agent as a failure, never as a success', () => {
       },
     )
     expect(codeOf(await w.run(w.agentStep('writer')))).toBe('succeeded')
+  })
+
+  test('time of a try over all of its attempts: a worker that is lost gives a step nothing anew', async () => {
+    const clock = new HandClock(0)
+    const w = world(
+      [],
+      { limits: { timeout: '1h' } },
+      {
+        clock,
+        model: (_, { nth, signal }) => {
+          if (nth === 0) {
+            clock.advance(6_000)
+            return use({ tool: 'look' })
+          }
+          return new Promise((_resolve, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason as Error))
+            setImmediate(function turn(): void {
+              clock.advance(100)
+              if (!signal.aborted) setImmediate(turn)
+            })
+          })
+        },
+      },
+    )
+    const step = w.agentStep('writer', 'go', 10_000)
+    w.killAt = 6
+    await expect(w.attempt(step)).rejects.toThrow(Killed)
+    w.killAt = null
+    clock.advance(3_600_000)
+    const end = await w.attempt(step)
+    expect(codeOf(end)).toBe('step.timed_out')
+    expect(evidenceOf(end)).toMatchObject({ timeoutMs: 10_000, workedMs: expect.any(Number) })
+    expect(evidenceOf(end)['workedMs']).toBeLessThan(12_000)
+    // Nothing is asked any more by an attempt that has no time left.
+    const asked = w.requests.length
+    expect(codeOf(await w.attempt(w.agentStep('writer', 'go', 5_000)))).toBe('step.timed_out')
+    expect(w.requests).toHaveLength(asked)
   })
 
   test('time, without what it waited: agent.timed_out', async () => {

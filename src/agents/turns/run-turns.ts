@@ -18,10 +18,14 @@ const CALLS_AT_ONCE = 16
 const APPEND_BYTES = 2 * 1024 * 1024
 
 /** The step without what its attempts look up. */
-export type TurnsStep =
+export type TurnsStep = (
   | Omit<AgentPlan, 'tools' | 'endpoints' | 'prices'>
   | Omit<ToolPlan, 'endpoints' | 'prices'>
   | Omit<RoutePlan, 'endpoints' | 'prices'>
+) & {
+  /** How long one try at the step may work, all of its attempts together; null: for ever. */
+  timeoutMs: number | null
+}
 
 export interface TurnsDeps {
   clock: Clock
@@ -69,17 +73,19 @@ class TurnLoop {
     this.#state = foldJournal(entries, step.kind === 'agent' ? step.agent : '')
     this.#live = live
     this.#began = entries[0]?.fence ?? step.fence
-    const timeoutMs = step.kind === 'agent' ? step.bound.agents[step.agent]?.spec.limits.timeout : undefined
-    const left = timeoutMs === undefined ? null : timeoutMs - workedBefore(this.#state, step.fence)
+    const bound = timeBoundOf(step)
+    // The journal tells what attempts worked that were lost or had to wait: none of them gives the step its time anew.
+    const left = bound === null ? null : bound.timeoutMs - workedBefore(this.#state, step.fence)
     const cancel = left === null ? null : deadlines.add(Math.max(0, left), () => this.#stop.abort(new TimeIsOver()))
     try {
+      if (bound !== null && left !== null && left <= 0) return this.#timedOut(bound)
       for (;;) {
         const end = await this.#advance()
         if (end) return end
       }
     } catch (error) {
       signal.throwIfAborted()
-      if (this.#signal.aborted) return this.#timedOut(timeoutMs ?? 0)
+      if (this.#signal.aborted && bound !== null) return this.#timedOut(bound)
       if (error instanceof Failure) return { kind: 'failed', failure: error.toRecord() }
       throw error
     } finally {
@@ -89,9 +95,9 @@ class TurnLoop {
     }
   }
 
-  #timedOut(timeoutMs: number): TurnsEnd {
+  #timedOut({ code, timeoutMs }: TimeBound): TurnsEnd {
     const evidence = { timeoutMs, workedMs: Math.round(this.#workedMs), turns: this.#state.turns.length }
-    return { kind: 'failed', failure: failureRecord('agent.timed_out', `running ${this.#step.what}`, { evidence }) }
+    return { kind: 'failed', failure: failureRecord(code, `running ${this.#step.what}`, { evidence }) }
   }
 
   #keyOf(call: string): string {
@@ -336,6 +342,19 @@ class TurnLoop {
 }
 
 /** The time of the agent is over. */
+interface TimeBound {
+  code: 'agent.timed_out' | 'step.timed_out'
+  timeoutMs: number
+}
+
+/** What bounds the time of a step: its own time-out or that of its agent, whichever is shorter; null when nothing does. */
+function timeBoundOf(step: TurnsStep): TimeBound | null {
+  const ofAgent = step.kind === 'agent' ? step.bound.agents[step.agent]?.spec.limits.timeout : undefined
+  if (step.timeoutMs !== null && step.timeoutMs < (ofAgent ?? Infinity))
+    return { code: 'step.timed_out', timeoutMs: step.timeoutMs }
+  return ofAgent === undefined ? null : { code: 'agent.timed_out', timeoutMs: ofAgent }
+}
+
 class TimeIsOver extends Error {
   constructor() {
     super('the time of the agent is over')

@@ -189,6 +189,7 @@ describe('work for others', () => {
 
 describe('a route', () => {
   const step = (fallback: string | null): TurnsStep => ({
+    timeoutMs: null,
     kind: 'route',
     step: 'run_1.0',
     what: 'step triage of run_1',
@@ -236,6 +237,7 @@ describe('a route', () => {
 
 describe('a step that calls a tool', () => {
   const step = (input: JsonObject = { to: 'all' }): TurnsStep => ({
+    timeoutMs: null,
     kind: 'tool',
     step: 'run_1.0',
     what: 'step notify of run_1',
