@@ -19,6 +19,25 @@ spec:
       output: text
 `
 
+const AGENT = `apiVersion: orrery.dev/v1
+kind: ModelEndpoint
+metadata: { name: gpt }
+spec: { provider: mock, model: m, mock: { replies: [{ when: how many moons, json: { planet: Mars, moons: 2 } }, { json: {} }] } }
+---
+apiVersion: orrery.dev/v1
+kind: Agent
+metadata: { name: astronomer }
+spec:
+  description: Knows planets.
+  model: gpt
+  instructions: Answer.
+  repairs: 0
+  outputSchema:
+    type: object
+    required: [planet, moons]
+    properties: { planet: { type: string }, moons: { type: integer } }
+`
+
 let home = ''
 let up: OrreryProcess
 let address = ''
@@ -28,7 +47,10 @@ beforeAll(async () => {
   up = startOrrery(['up', '--port', '0', '--log-level', 'warn'], { env })
   address = (await up.waitFor(/orrery is up {2}(\S+)/, { withinMs: 50_000 }))[1] ?? ''
   await writeFile(join(home, 'greet.yaml'), FLOW)
-  expect(await runOrrery(['apply', '-f', 'greet.yaml'], { env, cwd: home })).toMatchObject({ code: 0 })
+  await writeFile(join(home, 'agent.yaml'), AGENT)
+  expect(await runOrrery(['apply', '-f', 'greet.yaml', '-f', 'agent.yaml'], { env, cwd: home })).toMatchObject({
+    code: 0,
+  })
 })
 afterAll(async () => {
   await up.stop()
@@ -52,11 +74,51 @@ const transports: Record<string, () => Promise<Transport>> = {
   },
 }
 
-test.for(Object.keys(transports))('a workflow is found, run and read %s', async (how) => {
+async function connected(how: string): Promise<Client> {
   const client = new Client({ name: 'e2e', version: '0' }, { versionNegotiation: { mode: 'auto' } })
   const transport = await transports[how]?.()
   if (!transport) throw new Error(`no transport ${how}`)
   await client.connect(transport)
+  return client
+}
+
+test.for(Object.keys(transports))('an agent is found, asked and gives its value %s', async (how) => {
+  const client = await connected(how)
+  try {
+    const listed = await client.callTool({ name: 'list_agents', arguments: {} })
+    expect(listed.structuredContent).toMatchObject({
+      items: [{ name: 'astronomer', model: 'gpt', outputSchema: { required: ['planet', 'moons'] } }],
+    })
+    const ask = (prompt: string, idempotencyKey: string) =>
+      client.callTool({
+        name: 'run_agent',
+        arguments: { agent: 'astronomer', prompt, idempotencyKey, waitSeconds: 50 },
+      })
+    const answered = await ask('how many moons has Mars?', `moons ${how}`)
+    expect(answered.isError ?? false).toBe(false)
+    expect(answered.structuredContent).toMatchObject({
+      run: { state: 'succeeded', failure: null },
+      stepList: [{ name: 'answer', kind: 'agent', state: 'succeeded' }],
+      untrusted: { steps: { answer: { output: { planet: 'Mars', moons: 2 } } } },
+    })
+    // Asked again under the same key it is the same run, which has ended.
+    expect((await ask('how many moons has Mars?', `moons ${how}`)).structuredContent).toEqual(
+      answered.structuredContent,
+    )
+    const failed = await ask('something else', `else ${how}`)
+    expect(failed.structuredContent).toMatchObject({
+      run: { state: 'failed', failure: { code: 'output.schema_violation' } },
+      stepList: [{ name: 'answer', state: 'failed', failure: { code: 'output.schema_violation' } }],
+    })
+    const nobody = await client.callTool({ name: 'run_agent', arguments: { agent: 'astronomr', prompt: 'Hello?' } })
+    expect(nobody).toMatchObject({ isError: true, structuredContent: { error: { code: 'agent.not_found' } } })
+  } finally {
+    await client.close()
+  }
+})
+
+test.for(Object.keys(transports))('a workflow is found, run and read %s', async (how) => {
+  const client = await connected(how)
   try {
     const listed = await client.callTool({ name: 'list_workflows', arguments: {} })
     expect(listed.structuredContent).toMatchObject({ items: [{ name: 'greet' }] })

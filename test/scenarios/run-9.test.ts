@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { JsonObject } from '../../src/base/index.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
+import { startAgents } from './agents.ts'
 import { openScene, refused, writeBelow } from './rig.ts'
 
 const yaml = (...documents: JsonObject[]): string =>
@@ -101,5 +102,51 @@ describeWithPostgres('RUN-9: a policy keeps work from an agent', (postgres) => {
     expect(tooDeep).toMatchObject({ code: 1, stdout: expect.stringContaining('would be at depth 1') })
     await apply(policy({ to: ['*'] }))
     expect((await canI('ask_billing')).code).toBe(0)
+  })
+})
+
+describe('RUN-9: a policy keeps work from an agent while it works', () => {
+  test('the agent is told and goes on, no run is made for the work; with the policy changed the same work is done', async () => {
+    const scene = await startAgents()
+    const policy = (to: string[]) => scene.apply(yaml(doc('Policy', 'inside', { delegation: { to } })))
+    const asks = { toolCalls: [{ name: 'ask_billing', input: { prompt: 'Send the bill.' } }] }
+    const endpoint = (...replies: JsonObject[]) => ({ provider: 'mock', model: 'm', mock: { replies } })
+    await scene.apply(
+      yaml(
+        doc('ModelEndpoint', 'gpt', endpoint(asks, { text: 'I did what I may.' })),
+        doc('ModelEndpoint', 'small', endpoint({ text: 'The bill is sent.' })),
+        agent('writer', { delegates: ['billing', 'research'] }),
+        agent('billing', { model: 'small' }),
+        agent('research', { model: 'small' }),
+        asking('writer'),
+      ),
+    )
+    await policy(['research'])
+    const kept = await scene.run('letters')
+    expect(kept).toMatchObject({ state: 'succeeded', stepList: [{ output: { text: 'I did what I may.' } }] })
+    const journal = await scene.journal(kept.id, 'write')
+    expect(journal.find(({ kind }) => kind === 'verdict')).toMatchObject({
+      verdict: {
+        verdict: 'deny',
+        code: 'policy.routing_blocked',
+        rule: 'policy/inside',
+        reason: expect.stringContaining('gives no work to the agent billing; it lets pass research'),
+        remediation: expect.stringContaining('add billing to spec.delegation.to of policy/inside'),
+      },
+    })
+    // What the model is told is what the journal has as the result of its call.
+    expect(journal.filter(({ kind }) => kind === 'child_started')).toEqual([])
+    const shown = await scene.orrery('runs', 'transcript', kept.id, 'write')
+    expect(shown.stdout).toContain('policy.routing_blocked')
+    expect(shown.stdout).toContain('it lets pass research')
+    expect((await scene.orrery('audit', '--denied', '--json')).stdout).toContain('policy/inside')
+
+    await policy(['billing'])
+    const done = await scene.run('letters')
+    expect(done.state).toBe('succeeded')
+    const after = await scene.journal(done.id, 'write')
+    const child = after.find(({ kind }) => kind === 'child_ended')
+    expect(child).toMatchObject({ result: { ok: true, output: { text: 'The bill is sent.' } } })
+    expect(await scene.ended(String(child?.['run']))).toMatchObject({ state: 'succeeded' })
   })
 })
