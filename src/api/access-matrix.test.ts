@@ -261,6 +261,15 @@ beforeAll(async () => {
 })
 afterAll(() => rig.close())
 
+/** Two resources of each kind. */
+const allResources = () =>
+  ['hush', 'put'].flatMap((name) =>
+    KINDS.flatMap(({ kind }) =>
+      parseResources(JSON.stringify(resourceOf(kind, name, MARK)), { file: 'matrix', namespace: NAMESPACE }),
+    ).map((document) => ownDocument(admin, document)),
+  )
+let documents: ReturnType<typeof allResources> | null = null
+
 /** A run with a line of log, a step that the worker holds, and a token of the namespace. */
 async function things(state: Case['state'] = 'live'): Promise<Things> {
   const run = { definition: hash, inputs: {}, labels: { of: MARK }, idempotencyKey: null, fingerprint: null }
@@ -277,14 +286,7 @@ async function things(state: Case['state'] = 'live'): Promise<Things> {
     await engine.cancelRun(admin, id)
     for (const h of [...worker.held.values()]) if (h.step.startsWith(id)) await worker.report(h, { kind: 'canceled' })
   }
-  for (const name of ['hush', 'put']) {
-    for (const { kind } of KINDS) {
-      const text = JSON.stringify(resourceOf(kind, name, MARK))
-      const documents = parseResources(text, { file: 'matrix', namespace: NAMESPACE })
-      const own = documents.map((document) => ownDocument(admin, document))
-      await engine.resources.apply(admin, own, { dryRun: false })
-    }
-  }
+  await engine.resources.apply(admin, (documents ??= allResources()), { dryRun: false })
   const memory = { namespace: `acme/${NAMESPACE}`, name: 'hush', scope: null }
   await engine.memories.put(admin, memory, 'k', { text: MARK })
   const approval = rig.ids.make('approval')
@@ -298,14 +300,13 @@ async function things(state: Case['state'] = 'live'): Promise<Things> {
   return { run: id, hash, token: token.id, session: worker.session, step: `${id}.0`, name: 'hush', approval }
 }
 
-const read = new Map<Case['state'], Promise<Things>>()
-/** What a request is about: what only reads may share it. */
+const untouched = new Map<Case['state'], Promise<Things>>()
+/** What a request is about: made anew after a request that was allowed to change something, and only then. */
 function thingsFor(route: Route): Promise<Things> {
   const { state } = caseOf(route)
-  if (route.method !== 'GET') return things(state)
-  const shared = read.get(state) ?? things(state)
-  read.set(state, shared)
-  return shared
+  const there = untouched.get(state) ?? things(state)
+  untouched.set(state, there)
+  return there
 }
 
 interface Reply {
@@ -326,6 +327,7 @@ async function ask(route: Route, who: Who, t: Things): Promise<Reply> {
   if (body) headers['content-type'] = 'application/json'
   const init = { method: route.method, headers, ...(body ? { body: JSON.stringify(body(t)) } : {}) }
   const response = await api.fetch(new Request(`http://x${path}${query}`, init))
+  if (route.method !== 'GET' && response.status < 400) untouched.clear()
   return { status: response.status, text: await response.text() }
 }
 
