@@ -30,8 +30,14 @@ describe('orrery init', () => {
     const ran = await runOrrery(['run', 'workflow.yaml', '--data-dir', join(home, 'data'), '--json'], {
       cwd: directory,
     })
-    const outcome = JSON.parse(ran.stdout.trimEnd().split('\n').at(-1) ?? '') as { state: string }
+    const outcome = JSON.parse(ran.stdout.trimEnd().split('\n').at(-1) ?? '') as {
+      state: string
+      outputs: Record<string, unknown>
+    }
     expect(outcome.state).toBe('succeeded')
+    // Whoever tries it sees what came of it, and not that a program ended well.
+    expect(Object.values(outcome.outputs)).not.toEqual([])
+    expect(Object.values(outcome.outputs)).not.toContainEqual({ exitCode: 0 })
     const again = await runOrrery(['init', template, '--template', template], { cwd: home })
     expect(again.code).toBe(2)
     expect(again.stderr).toMatch(/existing .*workflow\.yaml/)
