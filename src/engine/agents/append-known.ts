@@ -15,6 +15,7 @@ import {
   verdictsIn,
 } from './append-item.ts'
 import { type ModelUse, openBudgets } from './budgets.ts'
+import { countVerdict } from './gate.ts'
 import { HeardResources, type ResourcesAt } from './resources-at.ts'
 
 /** Somebody who changes resources all the time holds nobody up: after so many versions it is done in a transaction. */
@@ -63,6 +64,10 @@ export class KnownAppends {
   #recorded({ entries, ended }: Draft, version: number): AppendResponse {
     const { budgets = openBudgets } = this.#ctx
     budgets.written(ended.flatMap(({ spending }) => spending ?? []))
+    for (const { kind } of entries) {
+      if (kind === 'verdict') countVerdict(this.#ctx, 'tool', 'allow')
+      if (kind === 'model_asked') countVerdict(this.#ctx, 'model', 'allow')
+    }
     return { state: 'recorded', verdicts: verdictsIn(entries), refused: null, contextVersion: String(version) }
   }
 

@@ -1,3 +1,4 @@
+import type { Metrics } from '../../base/metrics.ts'
 import type { DataRules } from '../../domain/agents/data-rules.ts'
 import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
 import type { AskedCall, Denial, Verdict } from '../../domain/agents/verdict.ts'
@@ -47,7 +48,14 @@ export interface Gate {
   dataRules(on: Queryable, at: AskedRun): Promise<DataRules>
   /**
    * The verdicts on the calls of each of those that may do all they ask for by the rules of one version alone. Null: something else has to be looked
-   * at, or to be written down, for which it takes a transaction.
+   * at, or to be written down, for which it takes a transaction. Counts nothing: whoever acts on it does.
    */
   allowedAt(resources: ResourcesAt, asked: readonly AskedTogether[]): Promise<(readonly Verdict[] | null)[]>
 }
+
+/** Counts a word that is acted on: of calls of tools, and of models that are asked. */
+export const countVerdict = (
+  { metrics }: { metrics: Metrics },
+  about: 'tool' | 'model',
+  verdict: Verdict['verdict'],
+): void => metrics.count('orrery_rule_verdicts_total', 1, { about, verdict })

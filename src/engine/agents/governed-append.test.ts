@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest'
+import { noMetrics } from '../../base/metrics.ts'
 import type { JsonObject } from '../../base/json.ts'
 import type { Assignment } from '../../contract/exchange.ts'
 import type { WorkerEntry } from '../../domain/agents/journal.ts'
@@ -15,6 +16,7 @@ let engine: RunningEngine
 let worker: RigWorker
 let a: Assignment
 let n: number
+let words: string[]
 useRig((given) => {
   rig = given
 })
@@ -34,7 +36,11 @@ const BOUND = boundOf({
 })
 
 beforeEach(async () => {
-  engine = rig.engine()
+  words = []
+  const count = (name: string, _: number, labels: Record<string, string> = {}) => {
+    if (name === 'orrery_rule_verdicts_total') words.push(`${labels['about']} ${labels['verdict']}`)
+  }
+  engine = rig.engine({ metrics: { ...noMetrics, count } })
   await declare('ModelEndpoint', 'gpt', { provider: 'mock', model: 'm', mock: { replies: [{ text: 'hi' }] } })
   worker = await rig.worker(engine, { backends: ['agent'], modules: [] })
   await rig.start(engine, await rig.put(engine, [agentNode('write')], { name: 'report', bound: BOUND }))
@@ -119,6 +125,16 @@ describe('what the rules allow beforehand', () => {
     n = 0
     expect(await append(modelAsked('m1', 10))).toEqual(first)
     expect(await kinds()).toEqual(['model_asked'])
+  })
+
+  test('is counted once, also when a budget takes a transaction', async () => {
+    await append(modelAsked('m1', 10))
+    await ask('look')
+    await declare('Budget', 'some', { window: 'day', limits: { tokens: 1_000 } })
+    await append(modelAsked('m2', 10))
+    await declare('Policy', 'no-looks', { tools: { denied: [{ tools: ['look'] }] } })
+    await ask('look')
+    expect(words).toEqual(['model allow', 'tool allow', 'model allow', 'tool deny'])
   })
 
   test('is asked anew when a rule changes before it is recorded', async () => {

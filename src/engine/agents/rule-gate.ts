@@ -25,7 +25,7 @@ import { listRules, readRunFacts, type StoredRule } from '../../store/resources/
 import { isRetryableConflict } from '../../store/storage-failure.ts'
 import type { EngineContext } from '../context.ts'
 import { Denials } from '../denials.ts'
-import type { AskedModel, AskedRun, AskedTogether, Gate, ModelWord } from './gate.ts'
+import { countVerdict, type AskedModel, type AskedRun, type AskedTogether, type Gate, type ModelWord } from './gate.ts'
 import type { ResourcesAt } from './resources-at.ts'
 
 type Kept = { kind: 'Policy'; rule: ReadPolicy } | { kind: 'Role'; rule: ReadRole }
@@ -52,7 +52,7 @@ export class RuleGate implements Gate {
 
   async calls(on: Queryable, asked: readonly AskedCall[]): Promise<Verdict[]> {
     const judged = await this.judge(on, asked)
-    for (const { verdict } of judged) this.#count('tool', verdict.verdict)
+    for (const { verdict } of judged) countVerdict(this.#ctx, 'tool', verdict.verdict)
     await this.#audit(
       on,
       asked.flatMap((call, i) => {
@@ -68,7 +68,7 @@ export class RuleGate implements Gate {
     const facts = factsOf(asked)
     const denial = judgeBeginning(rulesOf(asked.namespace), asked, { ...facts, runsBelow: facts.runsBelow + begun })
     if (!denial) return null
-    this.#count('tool', 'deny')
+    countVerdict(this.#ctx, 'tool', 'deny')
     await this.#audit(on, [denialOf(asked, denial)])
     return denial
   }
@@ -90,7 +90,7 @@ export class RuleGate implements Gate {
 
   async models(on: Queryable, asked: readonly AskedModel[]): Promise<ModelWord[]> {
     const judged = await this.judgeModels(on, asked)
-    for (const { failure } of judged) this.#count('model', failure ? 'deny' : 'allow')
+    for (const { failure } of judged) countVerdict(this.#ctx, 'model', failure ? 'deny' : 'allow')
     await this.#audit(
       on,
       asked.flatMap((call, i) => {
@@ -144,8 +144,6 @@ export class RuleGate implements Gate {
       // What caps the tokens of a run is counted under a lock.
       if (failure || tokenCaps(rules, subject).length > 0) return null
     }
-    for (const { verdict } of verdicts) this.#count('tool', verdict)
-    for (const _ of models) this.#count('model', 'allow')
     return verdicts
   }
 
@@ -241,10 +239,6 @@ export class RuleGate implements Gate {
         { labels, workflows, depth, runsBelow },
       ]),
     )
-  }
-
-  #count(about: 'tool' | 'model', verdict: Verdict['verdict']): void {
-    this.#ctx.metrics.count('orrery_rule_verdicts_total', 1, { about, verdict })
   }
 
   /** Denials are written down with the rule and a hash of the arguments, in the transaction that records them; of an agent that tries again and again not each. */
