@@ -130,7 +130,7 @@ export function createEngine(deps: EngineDeps): RunningEngine {
   hints.isAlone = () => ticker.servers <= 1
   ticker.deafMs = () => hints.deafMs()
   ticker.onUpkeep = () => desk.look()
-  ticker.onRest = () => desk.prune()
+  ticker.onRest = () => desk.rest()
   ticker.onListenCheck = () => void hints.probe().catch(() => {})
   dispatcher.onDoubt = () => ticker.doubt()
   dispatcher.onUnserved = (queues, from) => hints.send({ queues, from })

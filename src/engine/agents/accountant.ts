@@ -50,6 +50,8 @@ export class Accountant implements Budgets {
   readonly #known = new Set<string>()
   /** Alerts that somebody told of. */
   readonly #told = new Set<string>()
+  /** Called when a share was reached, in the transaction that notes it. */
+  onAlert: () => void = () => {}
 
   constructor(ctx: Pick<EngineContext, 'log' | 'metrics'>) {
     this.#ctx = ctx
@@ -242,6 +244,7 @@ export class Accountant implements Budgets {
     for (const { alert, budget, used } of fresh) {
       this.#told.add(alertKey(alert))
       if (!noted.has(alertKey(alert))) continue
+      this.onAlert()
       this.#ctx.metrics.count('orrery_budget_alerts_total')
       this.#ctx.log.warn('budget reached a share of its limit that it tells of', {
         budget: shownBudget(budget),

@@ -180,6 +180,94 @@ describe('the upkeep', () => {
     })
   })
 
+  describe('tells those who watch budgets', () => {
+    const version = async () => (await get('Budget', 'b')).metadata.resourceVersion
+    const alerted = async () => (await get('Budget', 'b')).status.conditions.find(({ type }) => type === 'alerted')
+    /** A tick that is no upkeep. */
+    const tick = async () => {
+      await rig.advance(1_000)
+      await engine.tick()
+    }
+
+    test('of a share that was reached, as of every other change, with what is used by then', async () => {
+      await declare('Budget', 'b', { window: 'day', limits: { tokens: 100 } })
+      await upkeep()
+      const since = Number(await version())
+      const stop = new AbortController()
+      const which = { kind: 'Budget' as const, namespace: 'default', name: null, terms: [] }
+      const watch = engine.resources.watch(ADMIN, which, since, stop.signal)[Symbol.asyncIterator]()
+      const next = watch.next()
+      await spend(90)
+      await upkeep()
+      await rig.advance(1_000)
+      const { value } = await next
+      expect(value).toMatchObject({
+        type: 'modified',
+        resource: {
+          metadata: { name: 'b', generation: 1 },
+          status: {
+            phase: 'near',
+            usage: { tokens: 90 },
+            conditions: [
+              { type: 'ready' },
+              { type: 'alerted', status: 'true', reason: 'near', message: '80% of it were used' },
+              { type: 'withinLimit', status: 'true', reason: 'near' },
+            ],
+          },
+        },
+      })
+      stop.abort()
+      await watch.return?.()
+    })
+
+    test('with the tick after a call that was asked about reached it', async () => {
+      await declare('Budget', 'b', { window: 'day', limits: { tokens: 100 } })
+      await declare('ModelEndpoint', 'gpt', {
+        ...{ provider: 'mock', model: 'm', defaults: { maxTokens: 1 } },
+        mock: { replies: [{ text: 'hi', usage: { inputTokens: 1, outputTokens: 1 } }] },
+      })
+      await upkeep()
+      await spend(85)
+      const ask = { prompt: 'x' }
+      const { signal } = new AbortController()
+      for await (const _ of await engine.askModel(ADMIN, { namespace: 'default', name: 'gpt' }, ask, signal));
+      await tick()
+      expect(await alerted()).toMatchObject({ reason: 'near' })
+    })
+
+    test('once each, however many servers look, and of the next share again', async () => {
+      await declare('Budget', 'b', { window: 'day', limits: { tokens: 100 }, alerts: [0.5, 1] })
+      await spend(60)
+      await upkeep()
+      const first = await version()
+      expect(await alerted()).toMatchObject({ reason: 'near', message: '50% of it were used' })
+      const other = rig.engine()
+      await other.tick()
+      await upkeep()
+      expect(await version()).toBe(first)
+      await spend(60)
+      await upkeep()
+      expect(await version()).not.toBe(first)
+      expect(await alerted()).toMatchObject({ reason: 'budget.exceeded', message: '100% of it were used' })
+    })
+
+    test('of the run whose window it is, and of nothing any more once the budget was changed', async () => {
+      await declare('Budget', 'b', { window: 'run', limits: { tokens: 100 } })
+      await rig.advance(1_000)
+      await spend(80)
+      const wish = { namespace: 'default', workflow: 'report', agent: 'writer', endpoint: 'gpt' }
+      const key = { runId: run, node: 0, path: '', generation: 0, call: 'next' }
+      const tokens = { input: 1, output: 0 }
+      await rig.db.transaction((tx) => accountant.reserve(tx, [{ ...wish, ...key, tokens }]))
+      await upkeep()
+      expect(await alerted()).toMatchObject({ message: `80% of it were used by ${run} and the runs below it` })
+      await declare('Budget', 'b', { window: 'run', limits: { tokens: 1_000 } })
+      expect(await alerted()).toBeUndefined()
+      await upkeep()
+      expect(await alerted()).toBeUndefined()
+    })
+  })
+
   test('looks at all budgets, however many there are', async () => {
     for (let i = 0; i < 45; i++) await declare('Budget', `b${i}`, { window: 'day', limits: { tokens: 100 } })
     await upkeep()

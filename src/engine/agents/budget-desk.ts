@@ -21,6 +21,7 @@ import type { EngineContext } from '../context.ts'
 import type { Caller } from '../engine.ts'
 import { reach, reachWithin } from '../visible.ts'
 import type { Accountant } from './accountant.ts'
+import { noteAlertsOnBudgets } from './alert-notes.ts'
 import { type Budget, budgetName, type OpenWindow, readThose, shownBudget, windowAt } from './budget-windows.ts'
 import { PriceBook } from './price-book.ts'
 
@@ -37,6 +38,7 @@ interface Used {
 
 /** Budgets whose counters one transaction of the upkeep locks. */
 const LOCKED_AT_ONCE = 20
+const LOOKS_FOR_ALERTS = 5
 const HELD_FOR_MS = 3 * 31 * 24 * 3_600_000
 
 const keyOf = ({ budget, key }: { budget: string; key: string }): string => `${budget} ${key}`
@@ -45,12 +47,15 @@ const keyOf = ({ budget, key }: { budget: string; key: string }): string => `${b
 export class BudgetDesk {
   readonly #ctx: EngineContext
   readonly #accountant: Accountant
+  /** With so many ticks those who watch budgets may have to be told of an alert, whose transaction was not over when it was noted. */
+  #looksForAlerts = 0
   /** There is more to forget than the last tick had time for. */
   #isBehind = false
 
   constructor(ctx: EngineContext, accountant: Accountant) {
     this.#ctx = ctx
     this.#accountant = accountant
+    accountant.onAlert = () => (this.#looksForAlerts = LOOKS_FOR_ALERTS)
   }
 
   /** Sums of what was spent. Of namespaces that the caller may not see there is nothing. */
@@ -109,14 +114,24 @@ export class BudgetDesk {
     for (const [state, count] of Object.entries(states)) metrics.gauge('orrery_budgets', count, { state })
     metrics.gauge('orrery_budget_used_ratio', most)
     this.#isBehind = true
-    await this.prune()
+    this.#looksForAlerts = 1
+    await this.rest()
+  }
+
+  /** What a tick does for budgets when there is something to do: tells those who watch them of alerts, and forgets. */
+  async rest(): Promise<void> {
+    if (this.#looksForAlerts > 0) {
+      this.#looksForAlerts--
+      if ((await noteAlertsOnBudgets(this.#ctx.db)) > 0) this.#looksForAlerts = 0
+    }
+    await this.#prune()
   }
 
   /**
    * Gives back and forgets what is too old: at once as much as the tick that does it has time for, the rest with the ticks that follow. What is
    * added in the meantime, however much, is not more than they take.
    */
-  async prune(): Promise<void> {
+  async #prune(): Promise<void> {
     if (!this.#isBehind) return
     const { db } = this.#ctx
     let left: readonly ((limit: number) => Promise<number>)[] = [

@@ -50,7 +50,7 @@ const keyOf = (ref: Ref): string => `${ref.kind} ${ref.namespace}/${ref.name}`
 
 export function createResources(ctx: EngineContext): ResourceEngine {
   const { db } = ctx
-  const feed = new ResourceFeed(db, ctx.deadlines)
+  const feed = new ResourceFeed(db, ctx.deadlines, (views) => ctx.withUse(views))
   const { sealing } = ctx
 
   const notFound = async (caller: Caller, ref: Ref): Promise<Failure> => {

@@ -1,5 +1,5 @@
 import type { Deadlines } from '../../base/deadlines.ts'
-import type { ResourceEvent } from '../../contract/resource-types.ts'
+import type { ResourceEvent, ResourceView } from '../../contract/resource-types.ts'
 import { Failure } from '../../domain/failure.ts'
 import { matchesTerms } from '../../domain/kinds/selector.ts'
 import type { Queryable } from '../../store/db.ts'
@@ -14,15 +14,21 @@ const LOOK_MS = 1_000
 const CHANGES_PAGE = 200
 const TOPIC = 'resources'
 
+/** Resources as they are, with what is known of their use at the moment. */
+type WithUse = (views: ResourceView[]) => Promise<ResourceView[]>
+type Change = ResourceEvent & { resource: ResourceView }
+
 /** Changes of resources for those who watch them on this server. */
 export class ResourceFeed {
   readonly #db: Queryable
   readonly #watch: Watch
+  readonly #withUse: WithUse
   /** Counts what was written here, so that a write between reading and waiting is not slept over. */
   #writes = 0
 
-  constructor(db: Queryable, deadlines: Deadlines) {
+  constructor(db: Queryable, deadlines: Deadlines, withUse: WithUse) {
     this.#db = db
+    this.#withUse = withUse
     this.#watch = createWatch(deadlines)
   }
 
@@ -49,11 +55,11 @@ export class ResourceFeed {
       let page: ResourceRow[] = []
       if (clock.version > cursor) {
         page = await listChanges(this.#db, filter, { after: cursor, limit: CHANGES_PAGE })
-        for (const row of page) {
-          const event = eventOf(row, filter, { known, since })
-          if (event === null) continue
-          told = row.resource_version
-          yield event
+        const changes = page.flatMap((row) => eventOf(row, filter, { known, since }) ?? [])
+        const views = await this.#withUse(changes.map(({ resource }) => resource))
+        for (const [i, change] of changes.entries()) {
+          told = Number(change.resourceVersion)
+          yield { ...change, resource: views[i] ?? change.resource }
         }
         cursor =
           page.length === CHANGES_PAGE
@@ -82,7 +88,7 @@ function eventOf(
   row: ResourceRow,
   filter: ResourceFilter,
   reader: { known: Set<string>; since: number },
-): ResourceEvent | null {
+): Change | null {
   const { known, since } = reader
   const resourceVersion = String(row.resource_version)
   if (row.deleted_at === null && matchesTerms(row.labels, filter.terms)) {

@@ -1,3 +1,4 @@
+import type { Json, JsonObject } from '../../base/json.ts'
 import type { Queryable } from '../db.ts'
 import type { CounterKey } from './counters.ts'
 
@@ -38,5 +39,24 @@ export async function forgetAlerts(db: Queryable, alerts: readonly Alert[]): Pro
     `delete from budget_alert where (budget, key, share) in (select * from unnest($1::text[], $2::text[], $3::float8[]))`,
     [alerts.map((a) => a.budget), alerts.map((a) => a.key), alerts.map((a) => a.share)],
     { name: 'forget_alerts' },
+  )
+}
+
+/** The last share that a budget told of, with the budget as it is. */
+export interface AlertOfBudget extends Alert {
+  at: Date
+  spec: JsonObject
+  status: Json
+}
+
+/** The last share that each budget told of, not longer ago and not before it was last changed; of those at once the highest. */
+export async function listLatestAlerts(on: Queryable, withinMs: number): Promise<AlertOfBudget[]> {
+  return on.query<AlertOfBudget>(
+    `select distinct on (a.budget) a.budget, a.key, a.share, a.at, r.spec, r.status from budget_alert a
+       join resource r on r.kind = 'Budget' and r.uid = a.budget and r.deleted_at is null and r.updated_at <= a.at
+      where a.at > (select clock_now()) - $1::float8 * interval '1 ms'
+      order by a.budget, a.at desc, a.share desc, a.key`,
+    [withinMs],
+    { name: 'list_latest_alerts' },
   )
 }

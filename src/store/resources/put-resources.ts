@@ -42,6 +42,19 @@ export async function putResources(tx: Queryable, writes: readonly ResourceWrite
   )
 }
 
+/** Writes what is known of resources, which changes neither them nor when they were changed. Under the lock of the clock. Gives how many are there. */
+export async function putStatuses(
+  tx: Queryable,
+  noted: readonly Pick<ResourceRow, 'uid' | 'resource_version' | 'status'>[],
+): Promise<number> {
+  const rows = await tx.query(
+    `update resource r set status = n.status::jsonb, resource_version = n.version from unnest($1::text[], $2::bigint[], $3::text[]) as n(uid, version, status)
+      where r.uid = n.uid and r.deleted_at is null returning 1 as one`,
+    [noted.map((n) => n.uid), noted.map((n) => n.resource_version), noted.map((n) => JSON.stringify(n.status))],
+  )
+  return rows.length
+}
+
 /** Makes tombstones of resources that still have the version that was read. Returns those that it made. */
 export async function deleteResources(
   tx: Queryable,
