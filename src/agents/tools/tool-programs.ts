@@ -45,7 +45,11 @@ export function placeOfProgram(
 /** A file below the directory of the tools, also when links are followed. */
 export function fileOfTool(name: string, files: string | null): string {
   if (files === null)
-    throw notThere(name, 'the worker has no files of tools', 'Start the worker with --tool-files DIR.')
+    throw notThere(
+      name,
+      'the worker has no files of tools',
+      'Start the worker with --tool-files DIR; orrery mcp takes it as well.',
+    )
   try {
     const root = realpathSync(files)
     const place = realpathSync(join(root, name))

@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Server, ServerCredentials, type sendUnaryData, type ServerUnaryCall, status } from '@grpc/grpc-js'
@@ -215,6 +217,19 @@ describe('tool test', () => {
     expect(await cli.run('tool', 'test', path.join(dir, 'tool.yaml'))).toBe(1)
     expect(cli.out).toContain('TOKEN=[secret]')
     expect(cli.out).not.toContain('correct-horse')
+  })
+
+  test('starts no server where something else listens already', async () => {
+    const other = createServer((socket) => void socket.end())
+    other.listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    onTestFinished(() => void other.close())
+    const place = `127.0.0.1:${(other.address() as AddressInfo).port}` // it listens on TCP
+    const fixtures = `serve: [node, none.mjs]\nready: ${place}\nfixtures: [{ name: a, output: 1 }]`
+    const { cli, dir } = world({ 'tool.yaml': ECHO, 'fixtures.yaml': fixtures })
+    expect(await cli.run('tool', 'test', path.join(dir, 'tool.yaml'))).not.toBe(0)
+    expect(cli.err).toContain(`something else listens at ${place} already`)
+    expect(cli.err).toContain('another port')
   })
 
   test.for<[what: string, tool: string, fixtures: string, said: RegExp]>([

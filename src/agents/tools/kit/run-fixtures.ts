@@ -116,6 +116,12 @@ async function serve(
   ready: string,
   { dir, clock, signal }: { dir: string; clock: Clock; signal: AbortSignal },
 ): Promise<() => void> {
+  // It would be called instead, and nobody would know why the fixtures fail.
+  if (await canConnect(ready))
+    throw new Failure('tool.failed', `starting ${argv.join(' ')}: something else listens at ${ready} already`, {
+      evidence: { ready },
+      remediation: `End what listens at ${ready}, or let the server and the tool use another port: in serve, ready and the manifest.`,
+    })
   const [program = '', ...args] = argv
   let said = ''
   let ended: string | null = null
