@@ -282,7 +282,8 @@ test('what an agent gave is kept when the directory of its tools cannot be remov
   const workdir = join(dir, 'work')
   mkdirSync(workdir)
   const driver: ToolDriver = {
-    call: async () => {
+    call: async (_, __, env) => {
+      await env.workdir()
       rmSync(workdir, { recursive: true })
       writeFileSync(workdir, 'a file now')
       return { ok: true, output: 1 }

@@ -145,9 +145,8 @@ export class AttemptHost implements AgentHost {
     const { source } = entry
     switch (source.by) {
       case 'tool': {
-        const workdir = await this.#directory()
         const log = (line: string): void => show({ type: 'tool_log', tool: envelope.tool, line })
-        const env = { signal, clock, workdir, log, ...this.#waysOf(agent) }
+        const env = { signal, clock, workdir: () => this.#directory(), log, ...this.#waysOf(agent) }
         const own = { mcp: mcpDriver(runtime.mcp, this.#deps.bound?.mcpServers ?? {}) }
         return (await runtime.tools.call(envelope.tool, source.spec, envelope, env, own)).result
       }
@@ -200,7 +199,7 @@ export class AttemptHost implements AgentHost {
     )
   }
 
-  /** Made when a tool is first called: most agents need none. */
+  /** Made when a tool first asks for it: most agents need none. */
   #directory(): Promise<string> {
     this.#workdir ??= mkdtemp(join(this.#deps.runtime.workdir ?? tmpdir(), 'orrery-agent-'))
     return this.#workdir

@@ -184,9 +184,10 @@ async function* askOnce(
 ): AsyncGenerator<ModelEvent, Answer> {
   const { clock, source, egress } = parts
   const { namespace, endpoint, signal } = context
-  const estimatedTokens = estimateRequest(request)
+  // Reads the whole request: most calls need no such number.
+  const estimate = (): number => estimateRequest(request)
   let redactor = new Redactor([])
-  const wanted = estimatedTokens + (request.maxTokens ?? spec.defaults.maxTokens ?? 0)
+  const wanted = (): number => estimate() + (request.maxTokens ?? spec.defaults.maxTokens ?? 0)
   const place = await parts.places
     .enter(`${namespace}/${endpoint}`, spec, { name: endpoint, tokens: wanted, signal })
     .catch((error: unknown) => {
@@ -208,7 +209,7 @@ async function* askOnce(
         endpoint,
         names,
         redactor,
-        estimatedTokens,
+        estimate,
         signal,
       },
     )
@@ -227,7 +228,7 @@ async function* askOnce(
     }
     const told = readProviderError(error, redactor)
     const known = await source.listModels(namespace)
-    const about = { endpoint, spec, estimatedTokens, known, now: clock.now() }
+    const about = { endpoint, spec, estimatedTokens: estimate(), known, now: clock.now() }
     throw new Refused(judgeError(told, about))
   } finally {
     place.leave(spent)

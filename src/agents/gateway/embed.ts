@@ -107,7 +107,7 @@ async function askOnce(
   const estimatedTokens = texts.reduce((sum, text) => sum + estimateTokens(text), 0)
   const place = await places.enter(`${namespace}/${endpoint}`, spec, {
     name: endpoint,
-    tokens: estimatedTokens,
+    tokens: () => estimatedTokens,
     signal,
   })
   let redactor = new Redactor([])

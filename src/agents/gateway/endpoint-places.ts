@@ -51,7 +51,7 @@ export class EndpointPlaces {
   async enter(
     key: string,
     limits: Limits,
-    asked: { name: string; tokens: number; signal: AbortSignal },
+    asked: { name: string; tokens(): number; signal: AbortSignal },
   ): Promise<Place> {
     const { maxConcurrent, requestsPerMinute, tokensPerMinute } = limits
     if (maxConcurrent === undefined && requestsPerMinute === undefined && tokensPerMinute === undefined)
@@ -120,12 +120,12 @@ export class EndpointPlaces {
   async #takeRates(
     endpoint: Endpoint,
     { requestsPerMinute, tokensPerMinute }: Limits,
-    { name, tokens, signal }: { name: string; tokens: number; signal: AbortSignal },
+    { name, tokens, signal }: { name: string; tokens(): number; signal: AbortSignal },
   ): Promise<number> {
     const now = this.#clock.monotonic()
     const none = { waitMs: 0, taken: 0 }
     const requests = requestsPerMinute === undefined ? none : endpoint.requests.take(1, requestsPerMinute, now)
-    const ofTokens = tokensPerMinute === undefined ? none : endpoint.tokens.take(tokens, tokensPerMinute, now)
+    const ofTokens = tokensPerMinute === undefined ? none : endpoint.tokens.take(tokens(), tokensPerMinute, now)
     const giveBack = (): void => {
       endpoint.requests.settle(-requests.taken)
       endpoint.tokens.settle(-ofTokens.taken)

@@ -25,7 +25,7 @@ const on = (estimatedTokens: number) => ({
   endpoint: 'it',
   names: new ToolNames(['look']),
   redactor: new Redactor([]),
-  estimatedTokens,
+  estimate: () => estimatedTokens,
   signal: new AbortController().signal,
 })
 

@@ -31,7 +31,8 @@ export interface TryDeps {
   endpoint: string
   names: ToolNames
   redactor: Redactor
-  estimatedTokens: number
+  /** Tokens of the request, for a provider that tells none. */
+  estimate(): number
   signal: AbortSignal
 }
 
@@ -53,7 +54,7 @@ export async function* streamTry(
     text: '',
     toolCalls: [],
     finish: 'other',
-    usage: estimateOf(deps.estimatedTokens, ''),
+    usage: estimateOf(0, ''),
     warnings: [],
     firstPartMs: 0,
   }
@@ -99,7 +100,7 @@ export async function* streamTry(
     if (rest !== '') yield { type: 'text', text: rest }
     // Not every provider says by its reason to stop that it waits for tools.
     if (answer.toolCalls.length > 0 && answer.finish !== 'length') answer.finish = 'tool-calls'
-    answer.usage = usageOf(usage, deps.estimatedTokens, answer)
+    answer.usage = usageOf(usage, deps.estimate, answer)
     return answer
   } catch (error) {
     signal.throwIfAborted()
@@ -229,13 +230,13 @@ const estimateOf = (inputTokens: number, text: string): ModelUsage => ({
   isEstimated: true,
 })
 
-function usageOf(told: LanguageModelV4Usage | null, estimatedTokens: number, answer: Answer): ModelUsage {
+function usageOf(told: LanguageModelV4Usage | null, estimate: () => number, answer: Answer): ModelUsage {
   const input = told?.inputTokens.total
   const output = told?.outputTokens.total
   const more = [told?.inputTokens.cacheRead, told?.inputTokens.cacheWrite, told?.outputTokens.reasoning]
   const [cachedInputTokens = 0, cacheWriteTokens = 0, reasoningTokens = 0] = more
   if (![input, output, cachedInputTokens, cacheWriteTokens, reasoningTokens].every(isCountOfTokens))
-    return estimateOf(estimatedTokens, answer.text + answer.toolCalls.map(({ text }) => text).join(''))
+    return estimateOf(estimate(), answer.text + answer.toolCalls.map(({ text }) => text).join(''))
   return {
     inputTokens: input ?? 0,
     outputTokens: output ?? 0,

@@ -43,7 +43,7 @@ export function envOf(secrets: Record<string, string> = {}, more: Partial<ToolEn
       if (value === undefined) throw new Failure('secret.not_found', `looking for secret ${secret}`)
       return value
     },
-    workdir: tmpdir(),
+    workdir: async () => tmpdir(),
     log: (line) => void lines.push(line),
     ...more,
   }

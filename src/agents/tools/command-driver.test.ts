@@ -50,7 +50,7 @@ const onHost = (
   const workdir = folder()
   return callTool({ ...spec, isolation: 'none' }, input, {
     ...(given.secrets ? { secrets: given.secrets } : {}),
-    env: { workdir },
+    env: { workdir: async () => workdir },
     deps: { programs: given.programs ?? HOST },
   })
 }

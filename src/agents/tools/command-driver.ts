@@ -23,7 +23,8 @@ export const createCommandDriver = (programs: ToolPrograms): ToolDriver => ({
     if (!inSandbox) refuseUnlisted(program, programs.hostCommands)
     const found = placeOfProgram(program, programs, { inSandbox, field: 'command.argv' })
     const ownEnv = await environmentOf(command.env, envelope, env)
-    const home = inSandbox ? '/tmp' : env.workdir
+    const workdir = inSandbox ? null : await env.workdir()
+    const home = workdir ?? '/tmp'
     // A script that another program runs is a file of the tools as well, where the manifest alone names it.
     const named = (arg: string, i: number): string =>
       command.argv[i + 1] === arg && arg.startsWith('./')
@@ -36,7 +37,7 @@ export const createCommandDriver = (programs: ToolPrograms): ToolDriver => ({
     const end = await runProgram({
       ...start,
       env: { PATH: SYSTEM_PATH, HOME: home, TMPDIR: home, LANG: 'C.UTF-8', ...ownEnv },
-      cwd: inSandbox ? '/' : env.workdir,
+      cwd: workdir ?? '/',
       stdin: stdinOf(command.stdin, envelope),
       maxOutputBytes: spec.maxOutputBytes,
       clock: env.clock,

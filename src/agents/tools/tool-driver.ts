@@ -11,8 +11,8 @@ export interface ToolEnv {
   clock: Clock
   /** The value behind a reference. Throws `secret.not_found` and the like. */
   secret(ref: { secret: string; key: string }): Promise<string>
-  /** A directory that this call may write to. */
-  workdir: string
+  /** A directory that this call may write to; made when it is asked for, because few calls need one. */
+  workdir(): Promise<string>
   /** A line that the tool said beside its result. */
   log(line: string): void
 }

@@ -94,9 +94,17 @@ function isDeeper(value: Json, max: number): boolean {
 
 const UNSTORABLE = /\\u0000|\\ud[89a-f]/i
 
+export interface StorableEntry {
+  entry: WorkerEntry
+  /** As JSON, roughly. */
+  chars: number
+}
+
 /** The entry without what no database keeps as text: halves of characters, and the character zero. */
-export function storable(entry: WorkerEntry): WorkerEntry {
-  if (!UNSTORABLE.test(JSON.stringify(entry))) return entry
+export function storable(entry: WorkerEntry): StorableEntry {
+  const text = JSON.stringify(entry)
+  const chars = text.length
+  if (!UNSTORABLE.test(text)) return { entry, chars }
   const clean = (text: string): string => text.toWellFormed().replaceAll('\u0000', '\ufffd')
   const deep = (value: Json): Json => {
     if (typeof value === 'string') return clean(value)
@@ -105,5 +113,5 @@ export function storable(entry: WorkerEntry): WorkerEntry {
     return Object.fromEntries(Object.entries(value).map(([key, inner]) => [clean(key), deep(inner)]))
   }
   // An entry is JSON, and stays the same entry with other texts.
-  return deep(entry as unknown as Json) as unknown as WorkerEntry
+  return { entry: deep(entry as unknown as Json) as unknown as WorkerEntry, chars }
 }

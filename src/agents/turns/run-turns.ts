@@ -8,14 +8,14 @@ import type { Action, ModelCall, ReadyCall } from './action.ts'
 import { type AgentHost, type Appended, type LiveContext, type TurnsEnd } from './agent-host.ts'
 import { nextAction } from './next-action.ts'
 import { type AgentPlan, agentSpecOf, idempotencyKeyOf, type Plan, type RoutePlan, type ToolPlan } from './plan.ts'
-import { charsOf, cutResult, recordedOf, storable } from './recorded.ts'
+import { charsOf, cutResult, recordedOf, storable, type StorableEntry } from './recorded.ts'
 import { type TableEntry, type ToolTable, toolTableOf } from './tool-table.ts'
 import { applyEntry, foldJournal, type TurnState, workedBefore } from './turn-state.ts'
 
 /** Calls of tools that one turn makes at once. */
 const CALLS_AT_ONCE = 16
 /** What one append carries at most, as JSON; more goes in several. */
-const APPEND_BYTES = 2 * 1024 * 1024
+const APPEND_CHARS = 2 * 1024 * 1024
 
 /** The step without what its attempts look up. */
 export type TurnsStep = (
@@ -53,7 +53,7 @@ class TurnLoop {
   #state!: TurnState // read before anything else happens
   #live!: LiveContext // likewise
   /** Known, and not recorded yet. */
-  #pending: WorkerEntry[] = []
+  #pending: StorableEntry[] = []
   #beganAt = 0
   /** Fence of the attempt that began the journal. */
   #began = 0
@@ -173,9 +173,10 @@ class TurnLoop {
 
   /** Takes an entry into the state; it goes along with the next append. */
   #note(entry: WorkerEntry): void {
-    const kept = storable(entry)
+    const storing = storable(entry)
+    const kept = storing.entry
     this.#apply(kept)
-    this.#pending.push(kept)
+    this.#pending.push(storing)
     if (kept.kind === 'handed_over') this.#host.show({ type: 'handed_over', from: kept.from, to: kept.to })
   }
 
@@ -185,8 +186,9 @@ class TurnLoop {
 
   /** Records what is known and `asked`, which takes effect when the server took it. */
   async #record(asked: readonly WorkerEntry[]): Promise<Appended['refused']> {
-    const kept = asked.map(storable)
-    const entries = [...this.#pending, ...kept]
+    const announced = asked.map(storable)
+    const entries = [...this.#pending, ...announced]
+    const isAnnounced = new Set(announced.map(({ entry }) => entry))
     this.#pending = []
     if (entries.length === 0) return null
     let refused: Appended['refused'] = null
@@ -195,7 +197,7 @@ class TurnLoop {
       refused = answer.refused
       if (answer.contextVersion !== this.#live.version) this.#live = await this.#host.context()
       for (const entry of part)
-        if (kept.includes(entry) && (refused === null || entry.kind !== 'model_asked')) this.#apply(entry)
+        if (isAnnounced.has(entry) && (refused === null || entry.kind !== 'model_asked')) this.#apply(entry)
       for (const [call, word] of Object.entries(answer.verdicts)) this.#apply({ kind: 'verdict', call, ...word })
     }
     return refused
@@ -382,18 +384,17 @@ const tooLarge = (limit: number): ToolResult => ({
 const ended = ({ failure, park }: { failure: FailureRecord; park: ParkedOn | null }): TurnsEnd =>
   park === null ? { kind: 'failed', failure } : { kind: 'parked', on: park }
 
-function* inParts(entries: readonly WorkerEntry[]): Generator<WorkerEntry[]> {
+function* inParts(entries: readonly StorableEntry[]): Generator<WorkerEntry[]> {
   let part: WorkerEntry[] = []
-  let bytes = 0
-  for (const entry of entries) {
-    const size = JSON.stringify(entry).length
-    if (part.length === LIMITS.journalAppendMax || (part.length > 0 && bytes + size > APPEND_BYTES)) {
+  let size = 0
+  for (const { entry, chars } of entries) {
+    if (part.length === LIMITS.journalAppendMax || (part.length > 0 && size + chars > APPEND_CHARS)) {
       yield part
       part = []
-      bytes = 0
+      size = 0
     }
     part.push(entry)
-    bytes += size
+    size += chars
   }
   if (part.length > 0) yield part
 }

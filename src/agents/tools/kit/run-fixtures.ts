@@ -52,7 +52,7 @@ export async function runFixtures(
         signal,
         egress,
         clock,
-        workdir,
+        workdir: async () => workdir,
         secret: secretsOf(fixtures),
         log: (line: string) => void said.push(line),
       }
