@@ -5,11 +5,15 @@ const why = new Error('why')
 
 test('aborts with the other signal, and for its reason', () => {
   const outer = new AbortController()
-  const linked = linkedAbort(outer.signal)
+  const told: unknown[] = []
+  const linked = linkedAbort(outer.signal, (reason) => told.push(reason))
   expect(linked.signal.aborted).toBe(false)
   outer.abort(why)
   expect(linked.signal.reason).toBe(why)
-  expect(linkedAbort(outer.signal).signal.reason).toBe(why)
+  expect(linkedAbort(outer.signal, (reason) => told.push(reason)).signal.reason).toBe(why)
+  linked.abort(new Error('again'))
+  linked.end()
+  expect(told).toEqual([why, why])
 })
 
 test('aborts by itself, and leaves the other signal as it is', () => {
@@ -22,10 +26,11 @@ test('aborts by itself, and leaves the other signal as it is', () => {
 
 test('ends whatever still listens when it is over, and hears nothing more', () => {
   const outer = new AbortController()
-  const linked = linkedAbort(outer.signal)
+  const told: unknown[] = []
+  const linked = linkedAbort(outer.signal, (reason) => told.push(reason))
   let ended = 0
   linked.signal.addEventListener('abort', () => ended++)
   linked.end()
   outer.abort(why)
-  expect([ended, linked.signal.aborted, linked.signal.reason === why]).toEqual([1, true, false])
+  expect([ended, linked.signal.aborted, linked.signal.reason === why, told]).toEqual([1, true, false, []])
 })

@@ -9,16 +9,22 @@ export interface LinkedAbort {
 /** One for all: whoever hears it has nobody to tell it to. */
 const OVER = new Error('what it was done for is over')
 
-export function linkedAbort(outer: AbortSignal): LinkedAbort {
+/** `onAbort` is told why it aborts, at once when the other one has aborted already; its end is no abort. */
+export function linkedAbort(outer: AbortSignal, onAbort?: (reason: unknown) => void): LinkedAbort {
   const own = new AbortController()
-  const onAbort = (): void => own.abort(outer.reason)
-  if (outer.aborted) onAbort()
-  else outer.addEventListener('abort', onAbort)
+  const abort = (reason: unknown): void => {
+    if (own.signal.aborted) return
+    onAbort?.(reason)
+    own.abort(reason)
+  }
+  const onOuter = (): void => abort(outer.reason)
+  if (outer.aborted) onOuter()
+  else outer.addEventListener('abort', onOuter)
   return {
     signal: own.signal,
-    abort: (reason) => own.abort(reason),
+    abort,
     end() {
-      outer.removeEventListener('abort', onAbort)
+      outer.removeEventListener('abort', onOuter)
       own.abort(OVER)
     },
   }

@@ -2,6 +2,7 @@ import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4Usage 
 import type { Clock } from '../../base/clock.ts'
 import type { Deadlines } from '../../base/deadlines.ts'
 import type { Redactor } from '../../base/redact.ts'
+import { deferred } from '../../base/deferred.ts'
 import type { JsonObject } from '../../base/json.ts'
 import { type LinkedAbort, linkedAbort } from '../../base/linked-abort.ts'
 import { Failure } from '../../domain/failure.ts'
@@ -120,12 +121,17 @@ class Watch {
   #hasBegun = false
   /** Why the try was ended; null while it was not. */
   timedOut: Failure | null = null
+  /** Rejects when the signal aborts before the end. */
+  readonly over: Promise<never>
 
   constructor(deps: TryDeps) {
     const { clock, deadlines, timeouts, signal } = deps
     this.#deps = deps
     this.#heardAt = clock.monotonic()
-    this.#linked = linkedAbort(signal)
+    const over = deferred<never>()
+    this.over = over.promise
+    over.promise.catch(() => {})
+    this.#linked = linkedAbort(signal, (reason) => over.reject(reason))
     this.#leaveTotal = deadlines.add(timeouts.total, () => this.#timeOut('total'))
     this.#leaveSilence = this.#watchSilence(timeouts.firstToken)
   }
@@ -170,25 +176,19 @@ class Watch {
 
 /** Parts until the stream or the time ends: a package that does not heed the signal is left behind. */
 async function* partsOf(open: () => Promise<LanguageModelV4>, options: LanguageModelV4CallOptions, watch: Watch) {
-  const aborted = Promise.withResolvers<never>()
-  const onAbort = (): void => aborted.reject(watch.signal.reason)
-  aborted.promise.catch(() => {})
-  if (watch.signal.aborted) onAbort()
-  watch.signal.addEventListener('abort', onAbort, { once: true })
   const started = open().then((model) => model.doStream(options))
   started.catch(() => {})
-  const { stream } = await Promise.race([started, aborted.promise])
+  const { stream } = await Promise.race([started, watch.over])
   const reader = stream.getReader()
   try {
     for (;;) {
-      const next = await Promise.race([reader.read(), aborted.promise])
+      const next = await Promise.race([reader.read(), watch.over])
       if (next.done) return
       // What opens the stream is no answer yet.
       if (next.value.type !== 'stream-start' && next.value.type !== 'response-metadata') watch.heard()
       yield next.value
     }
   } finally {
-    watch.signal.removeEventListener('abort', onAbort)
     // Nobody is left to be told how the rest ends.
     reader.cancel().catch(() => {})
   }

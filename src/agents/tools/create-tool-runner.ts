@@ -106,7 +106,10 @@ async function tryOnce(
   const driver = deps.drivers?.[spec.type]
   assert(driver, `no driver for tools of type ${spec.type}`)
   const hidden = new Set<string>()
-  const ending = linkedAbort(env.signal)
+  // Whoever does not listen to the signal is left behind: the caller waits no longer than it said.
+  const over = deferred<TryResult>()
+  over.promise.catch(() => {})
+  const ending = linkedAbort(env.signal, (reason) => over.reject(reason))
   let redactor = new Redactor([])
   const hide = (value: string): void => {
     hidden.add(value)
@@ -123,11 +126,6 @@ async function tryOnce(
     },
     log: (line: string) => env.log(redactor.text(line)),
   }
-  // Whoever does not listen to the signal is left behind: the caller waits no longer than it said.
-  const over = deferred<TryResult>()
-  over.promise.catch(() => {})
-  const onAbort = (): void => over.reject(env.signal.reason)
-  env.signal.addEventListener('abort', onAbort)
   const leave = deps.deadlines.add(envelope.timeoutMs, () => {
     over.resolve(timedOut(envelope))
     ending.abort(new Failure('tool.timeout', `calling tool ${envelope.tool}`))
@@ -139,7 +137,6 @@ async function tryOnce(
     return checked(spec, envelope, withoutSecrets(tried, redactor))
   } finally {
     leave()
-    env.signal.removeEventListener('abort', onAbort)
     ending.end()
   }
 }

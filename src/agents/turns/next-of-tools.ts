@@ -81,11 +81,11 @@ function plannedOf(
 
 /** The latest equal call before this one that succeeded, or that has no result yet. */
 function formerCall(state: TurnState, call: CallState): CallState | null {
-  const key = callKey(call.tool, call.input)
+  const key = callKey(call)
   let found: CallState | null = null
   for (const other of state.calls.values()) {
     if (other === call) break
-    if (other.result?.ok !== false && callKey(other.tool, other.input) === key) found = other
+    if (other.result?.ok !== false && callKey(other) === key) found = other
   }
   return found
 }
@@ -156,10 +156,8 @@ function overCalls(plan: AgentPlan, state: TurnState): Action | null {
 /** The same call again and again, alone or as the same calls of whole turns. */
 function looping(plan: AgentPlan, state: TurnState, turn: TurnRecord): Action | null {
   const { maxRepeats } = agentSpecOf(plan, turn.agent).limits
-  const keys = [...state.calls.values()].map(({ tool, input, text }) => callKey(tool, input ?? text))
-  const turns = state.turns.map(({ agent, calls }) =>
-    [agent, ...calls.map(({ tool, input, text }) => callKey(tool, input ?? text)).sort()].join('\n'),
-  )
+  const keys = [...state.calls.values()].map(callKey)
+  const turns = state.turns.map(({ agent, calls }) => [agent, ...calls.map(callKey).sort()].join('\n'))
   const repeats = Math.max(repeatsIn(keys, turn.calls.length), repeatsIn(turns, 1))
   if (repeats <= maxRepeats) return null
   const tools = [...new Set(turn.calls.map(({ tool }) => tool))]

@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts'
 import type { Deadlines } from '../../base/deadlines.ts'
+import { type LinkedAbort, linkedAbort } from '../../base/linked-abort.ts'
 import type { JournalEntry, ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure, failureRecord, type FailureRecord } from '../../domain/failure.ts'
@@ -47,7 +48,7 @@ class TurnLoop {
   readonly #step: TurnsStep
   readonly #host: AgentHost
   readonly #deps: TurnsDeps
-  readonly #stop = new AbortController()
+  readonly #stop: LinkedAbort
   readonly #signal: AbortSignal
   readonly #tables = new Map<string, ToolTable>()
   #state!: TurnState // read before anything else happens
@@ -62,7 +63,8 @@ class TurnLoop {
     this.#step = step
     this.#host = host
     this.#deps = deps
-    this.#signal = AbortSignal.any([deps.signal, this.#stop.signal])
+    this.#stop = linkedAbort(deps.signal)
+    this.#signal = this.#stop.signal
   }
 
   async run(): Promise<TurnsEnd> {
@@ -91,7 +93,7 @@ class TurnLoop {
     } finally {
       cancel?.()
       // What still runs for a turn that is over has nobody to give its result to.
-      this.#stop.abort(new Error('the attempt is over'))
+      this.#stop.end()
     }
   }
 

@@ -263,9 +263,16 @@ function spanTo(state: TurnState, fence: number, at: number): void {
 export const workedBefore = ({ workedMs, span }: TurnState, fence: number): number =>
   workedMs + (span && span.fence !== fence ? span.to - span.from : 0)
 
+/** Each call is compared with all others in every turn. */
+const KEYS = new WeakMap<CallState, string>()
+
 /** Text under which two calls are the same call. */
-export function callKey(tool: string, input: Json): string {
-  return `${tool} ${JSON.stringify(sorted(input))}`
+export function callKey(call: CallState): string {
+  const known = KEYS.get(call)
+  if (known !== undefined) return known
+  const key = `${call.tool} ${JSON.stringify(sorted(call.input ?? call.text))}`
+  KEYS.set(call, key)
+  return key
 }
 
 function sorted(value: Json): Json {
