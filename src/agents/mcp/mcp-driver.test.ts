@@ -20,7 +20,12 @@ test('a Tool of the type mcp calls one tool of a server that the run is bound to
       retry: { max: 1, initial: '1ms' },
       operation: 'write',
     })
-    const given = { ...env, clock: systemClock, workdir: async () => '/nowhere', log: (line: string) => logged.push(line) }
+    const given = {
+      ...env,
+      clock: systemClock,
+      workdir: async () => '/nowhere',
+      log: (line: string) => logged.push(line),
+    }
     return runner.call('again', spec, envelopeOf(input), given)
   }
   expect(await call('bad', 'echo', { text: 'hello' })).toMatchObject({
