@@ -3,25 +3,18 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { isGood, renderResult, renderTotal } from './report.ts'
-import { ROOT, runStage, type Stage, type StageResult } from './stage.ts'
+import { ROOT, runTwoAtOnce, type Stage, type StageResult } from './stage.ts'
 import { CHECKS } from './stages.ts'
-
-const AT_ONCE = 2
 
 /** Runs the checks two at a time; prints each as it ends, with the output of those that fail. */
 export async function runChecks(stages: readonly Stage[], { verbose }: { verbose: boolean }): Promise<StageResult[]> {
-  const waiting = stages.filter((s) => s.requires === undefined || existsSync(join(ROOT, s.requires)))
-  const results: StageResult[] = []
-  const lane = async () => {
-    for (let stage = waiting.shift(); stage !== undefined; stage = waiting.shift()) {
-      const result = await runStage(stage)
-      results.push(result)
+  const there = stages.filter((s) => s.requires === undefined || existsSync(join(ROOT, s.requires)))
+  return runTwoAtOnce(there, {
+    ended: (result) => {
       if (verbose || !isGood(result)) process.stdout.write(`${result.output.trimEnd()}\n`)
       process.stdout.write(`${renderResult(result)}\n`)
-    }
-  }
-  await Promise.all(Array.from({ length: AT_ONCE }, lane))
-  return results
+    },
+  })
 }
 
 if (import.meta.main) {

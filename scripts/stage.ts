@@ -36,8 +36,31 @@ export interface StageResult {
 const MARK = 'ORRERY_STAGE_MARK'
 const LEAVE_GRACE_MS = 3_000
 
+interface Listener {
+  began?: (stage: Stage) => void
+  ended: (result: StageResult) => void
+  /** Something that tests need is missing here. */
+  maySkipAll?: boolean
+}
+
+/** Runs stages in their order, two at a time: the longest come first, so that neither core waits long for the other at the end. */
+export async function runTwoAtOnce(stages: readonly Stage[], listener: Listener): Promise<StageResult[]> {
+  const waiting = [...stages]
+  const results: StageResult[] = []
+  const lane = async () => {
+    for (let stage = waiting.shift(); stage !== undefined; stage = waiting.shift()) {
+      listener.began?.(stage)
+      const result = await runStage(stage, { maySkipAll: listener.maySkipAll ?? false })
+      results.push(result)
+      listener.ended(result)
+    }
+  }
+  await Promise.all([lane(), lane()])
+  return results
+}
+
 /** Runs a stage to its end or its bound. No process of it is left afterwards. `maySkipAll`: something that its tests need is missing here. */
-export async function runStage(stage: Stage, { echo = false, maySkipAll = false } = {}): Promise<StageResult> {
+export async function runStage(stage: Stage, { maySkipAll = false } = {}): Promise<StageResult> {
   const started = performance.now()
   const mark = randomUUID()
   const scratch = mkdtempSync(join(tmpdir(), 'orrery-stage-'))
@@ -47,7 +70,6 @@ export async function runStage(stage: Stage, { echo = false, maySkipAll = false 
     env: { ...process.env, ...stage.env, [MARK]: mark },
     boundMs: stage.boundMs,
     mark,
-    echo,
   })
   if (ended.isOverBound) complaints.push(`was ended at its bound of ${stage.boundMs / 1000} s`)
   const left = await processesLeft(mark)
@@ -86,7 +108,6 @@ interface CommandOptions {
   env: NodeJS.ProcessEnv
   boundMs: number
   mark: string
-  echo: boolean
 }
 
 interface CommandEnd {
@@ -106,10 +127,7 @@ function runCommand(argv: string[], options: CommandOptions): Promise<CommandEnd
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    const take = (chunk: string) => {
-      output += chunk
-      if (options.echo) process.stdout.write(chunk)
-    }
+    const take = (chunk: string) => void (output += chunk)
     child.stdout.setEncoding('utf8').on('data', take)
     child.stderr.setEncoding('utf8').on('data', take)
     const kill = () => {

@@ -1,5 +1,5 @@
-// `npm run verify`: all that can be tested on this machine. Brings PostgreSQL where it may, runs the checks, then every suite one
-// after another. The last line says how many passed, failed and were skipped. `-- --only NAME` runs one stage.
+// `npm run verify`: all that can be tested on this machine. Brings PostgreSQL where it may, runs the checks, then every suite, two
+// at a time. The last line says how many passed, failed and were skipped. `-- --only NAME` runs one stage, -v shows all output.
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { findRealModel, installRealModel } from '../test/real-model/install.ts'
 import { runChecks } from './check.ts'
 import { installPackage, mayInstall } from './install-package.ts'
 import { isGood, renderResult, renderTotal } from './report.ts'
-import { ROOT, runStage, type StageResult } from './stage.ts'
+import { ROOT, runTwoAtOnce, type StageResult } from './stage.ts'
 import { CHECKS, SUITES } from './stages.ts'
 
 const say = (line: string): void => {
@@ -71,11 +71,15 @@ await bringBubblewrap()
 await bringPromtool()
 if (suites.some(({ name }) => name === 'real model')) bringRealModel()
 const results: StageResult[] = await runChecks(checks, values)
-for (const suite of suites) {
-  say(`\n── ${suite.name}`)
-  const result = await runStage(suite, { echo: true, maySkipAll: findPostgres().kind === 'missing' })
-  results.push(result)
-}
+const suiteResults = await runTwoAtOnce(suites, {
+  maySkipAll: findPostgres().kind === 'missing',
+  began: ({ name }) => say(`──    ${name} begins`),
+  ended: (result) => {
+    if (values.verbose || !isGood(result)) say(`\n── ${result.name}\n${result.output.trimEnd()}`)
+    say(renderResult(result))
+  },
+})
+results.push(...suiteResults)
 say('\n── summary')
 for (const result of results) say(renderResult(result))
 say('')
