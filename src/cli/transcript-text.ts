@@ -180,7 +180,10 @@ function verdictLines(
           span('  ? ', 'warn'),
           ...named(tool),
           span(`waits for a person: ${approval ?? ''}`, 'warn'),
-          span(`  by ${verdict.rule}`, 'dim'),
+          span(
+            `  by ${verdict.rule}${verdict.reason === undefined ? '' : `: ${printableLine(verdict.reason)}`}`,
+            'dim',
+          ),
         ],
       ]
   }

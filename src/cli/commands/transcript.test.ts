@@ -94,7 +94,7 @@ const WHOLE: JournalEntry[] = [
   {
     kind: 'verdict',
     call: 't3',
-    verdict: { verdict: 'approval', rule: 'role/mailer', approvers: null, expiresMs: null },
+    verdict: { verdict: 'approval', rule: 'role/mailer', reason: 'all read it', approvers: null, expiresMs: null },
     approval: 'apr_1',
   },
   {
@@ -178,7 +178,7 @@ describe('orrery runs transcript', () => {
         ⚙ drop  delete  {"all":true}
         ✗ drop policy.denied  deletes are denied  by policy/no-deletes
         ⚙ mail  write  {"to":"all"}
-        ? mail waits for a person: apr_1  by role/mailer
+        ? mail waits for a person: apr_1  by role/mailer: all read it
         ✓ mail approved by ada: only me
           with other arguments: {"to":"ada"}
         ✗ mail step.timed_out  no answer  may be tried again  5.0s
