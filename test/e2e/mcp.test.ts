@@ -111,7 +111,7 @@ test.for(Object.keys(transports))('an agent is found, asked and gives its value 
       stepList: [{ name: 'answer', state: 'failed', failure: { code: 'output.schema_violation' } }],
     })
     const nobody = await client.callTool({ name: 'run_agent', arguments: { agent: 'astronomr', prompt: 'Hello?' } })
-    expect(nobody).toMatchObject({ isError: true, structuredContent: { error: { code: 'agent.not_found' } } })
+    expect(nobody).toMatchObject({ isError: true, structuredContent: { failure: { code: 'agent.not_found' } } })
   } finally {
     await client.close()
   }
