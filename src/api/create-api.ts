@@ -6,7 +6,7 @@ import { isCreateRunRequest, isHeartbeatRequest, isPollRequest, isReportRequest 
 import { findUnstorable, parseJson, textProblem } from '../contract/json-text.ts'
 import { actionOf } from '../contract/permissions.ts'
 import { type Route, type RouteId, ROUTES } from '../contract/routes.ts'
-import type { ResourceVerb } from '../contract/resource-routes.ts'
+import type { ResourceVerb } from '../contract/route.ts'
 import { isApprovalId, isRunId } from '../base/ids.ts'
 import { inScope } from '../base/scope.ts'
 import { nearest } from '../base/nearest.ts'

@@ -1,5 +1,5 @@
 import type { ApplyResponse, ResourceEvent } from '../contract/resource-types.ts'
-import type { ResourceVerb } from '../contract/resource-routes.ts'
+import type { ResourceVerb } from '../contract/route.ts'
 import { invalidRequest } from '../contract/check-request.ts'
 import { encodeSse, SSE_COMMENT } from '../contract/sse.ts'
 import { Failure } from '../domain/failure.ts'

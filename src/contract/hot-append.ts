@@ -2,7 +2,7 @@ import { OPERATION_CLASSES } from '../domain/agents/verdict.ts'
 import { isFailureCode } from '../domain/failures.ts'
 import { PROVIDERS } from '../domain/kinds/model-endpoint.ts'
 import { LIMITS } from '../domain/limits.ts'
-import { CURRENCY } from '../domain/prices.ts'
+import { CURRENCY } from '../domain/currency.ts'
 import type { AppendRequest } from './exchange.ts'
 import { isCount, isFailureRecord, isId, isMembers, isName } from './hot-messages.ts'
 

@@ -2,7 +2,7 @@ import type { z } from 'zod'
 import { LIMITS } from '../domain/limits.ts'
 import { EXCHANGE_PATHS } from './exchange.ts'
 import * as m from './memory-schemas.ts'
-import type { Route } from './routes.ts'
+import type { RouteOf } from './route.ts'
 import { pageOf } from './schemas.ts'
 
 export type MemoryRouteId =
@@ -23,7 +23,7 @@ const reads = { auth: 'viewer', bodyBytes: 0 } as const
 const writes = { auth: 'operator', bodyBytes: LIMITS.bodyBytes } as const
 
 /** What is in memories, for people and, as the last one, for agents. */
-export const MEMORY_ROUTES: readonly Route[] = [
+export const MEMORY_ROUTES: readonly RouteOf<MemoryRouteId>[] = [
   {
     ...reads,
     method: 'GET',

@@ -1,7 +1,8 @@
 import { nearest } from '../base/nearest.ts'
 import type { Access } from '../domain/roles.ts'
 import { invalidRequest } from './check-request.ts'
-import type { ResourceRouteId, ResourceVerb } from './resource-routes.ts'
+import type { ResourceRouteId } from './resource-routes.ts'
+import type { ResourceVerb } from './route.ts'
 import { kindOf } from '../domain/kinds/registry.ts'
 import { type Route, type RouteId, ROUTES } from './routes.ts'
 

@@ -12,12 +12,8 @@ import {
   VersionPageSchema,
   VersionWithSpecSchema,
 } from './resource-schemas.ts'
-import type { Route } from './routes.ts'
+import type { ResourceVerb, RouteOf } from './route.ts'
 import { PageQuerySchema } from './schemas.ts'
-
-/** What can be done with every kind; a route's id is the verb and the kind: `getWorkflow`. */
-export type ResourceVerb = 'list' | 'listAll' | 'get' | 'put' | 'delete' | 'listVersions' | 'getVersion'
-export type ResourceRouteId = `${ResourceVerb}${KindName}` | 'applyResources'
 
 /** Least roles: who may read resources, and who may change them. */
 const READS = 'viewer'
@@ -30,7 +26,9 @@ const IF_MATCH = 'Only when the resource has this ETag; `*`: only when it exists
 const IF_NONE_MATCH = '`*`: only when the resource does not exist yet.'
 const LAST_EVENT = 'With `watch=true`: go on after this event; stronger than `resourceVersion`.'
 
-const apply: Route = {
+export type ResourceRouteId = `${ResourceVerb}${KindName}` | 'applyResources'
+
+const apply: RouteOf<ResourceRouteId> = {
   id: 'applyResources',
   method: 'POST',
   path: '/v1/apply',
@@ -44,9 +42,12 @@ const apply: Route = {
 }
 
 /** All routes of resources, made from the rows of their kinds. */
-export const RESOURCE_ROUTES: readonly Route[] = [apply, ...KINDS.flatMap((row: Kind<KindName>) => routesOf(row))]
+export const RESOURCE_ROUTES: readonly RouteOf<ResourceRouteId>[] = [
+  apply,
+  ...KINDS.flatMap((row: Kind<KindName>) => routesOf(row)),
+]
 
-function routesOf({ kind, plural, schema, isVersioned }: Kind<KindName>): Route[] {
+function routesOf({ kind, plural, schema, isVersioned }: Kind<KindName>): RouteOf<ResourceRouteId>[] {
   const inNamespace = `/v1/namespaces/{namespace}/${plural}`
   const one = `${inNamespace}/{name}`
   const read = { method: 'GET', auth: READS, bodyBytes: 0 } as const
@@ -64,7 +65,7 @@ function routesOf({ kind, plural, schema, isVersioned }: Kind<KindName>): Route[
       },
     ],
   }
-  const of = (verb: ResourceVerb): Pick<Route, 'id' | 'resource'> => ({
+  const of = (verb: ResourceVerb): Pick<RouteOf<ResourceRouteId>, 'id' | 'resource'> => ({
     id: `${verb}${kind}`,
     resource: { verb, kind },
   })

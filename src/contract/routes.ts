@@ -1,6 +1,5 @@
 import type { z } from 'zod'
 import { LIMITS } from '../domain/limits.ts'
-import type { Access } from '../domain/roles.ts'
 import * as access from './access-schemas.ts'
 import {
   AppendResponseSchema,
@@ -11,42 +10,17 @@ import {
   StepJournalSchema,
 } from './agent-schemas.ts'
 import { EXCHANGE_PATHS } from './exchange.ts'
-import type { KindName } from '../domain/kinds/registry.ts'
 import { AgentCheckSchema, CheckAgentSchema } from './rule-schemas.ts'
 import { CostsViewSchema, ListCostsQuerySchema } from './cost-schemas.ts'
 import { JsonRpcErrorSchema, JsonRpcMessageSchema } from './mcp-schemas.ts'
 import { MEMORY_ROUTES, type MemoryRouteId } from './memory-routes.ts'
 import { AskModelSchema, ModelResultSchema } from './model-schemas.ts'
-import { RESOURCE_ROUTES, type ResourceRouteId, type ResourceVerb } from './resource-routes.ts'
+import { RESOURCE_ROUTES, type ResourceRouteId } from './resource-routes.ts'
+import type { RouteOf } from './route.ts'
 import * as s from './schemas.ts'
 
 /** Every route of the server as data: the api answers by it, OpenAPI is made from it. */
-export interface Route {
-  id: RouteId
-  method: 'GET' | 'POST' | 'PUT' | 'DELETE'
-  /** `{name}` is one parameter; `:verb` may follow the last one. */
-  path: string
-  summary: string
-  /** Who may ask: everybody, any good token, at least a role, or a worker. */
-  auth: Access
-  query?: z.ZodType
-  /** Names that a query may give several times. */
-  lists?: readonly string[]
-  body?: z.ZodType
-  /** The body is a manifest in YAML or JSON, of this schema; its handler reads the text, because problems have a place in it. */
-  manifest?: z.ZodType
-  /** The body is a message of another protocol, described by this schema; its handler reads the text and refuses it in the words of that protocol. */
-  message?: z.ZodType
-  /** What it does with which kind of resource. */
-  resource?: { verb: ResourceVerb; kind: KindName }
-  /** Largest body in bytes. */
-  bodyBytes: number
-  /** Checked by hot-messages.ts first. */
-  hot?: true
-  /** Headers that the route reads, with what they do. */
-  headers?: Record<string, string>
-  responses: { status: number; description: string; type?: string; schema?: z.ZodType }[]
-}
+export type Route = RouteOf<RouteId>
 
 export type RouteId =
   | ResourceRouteId

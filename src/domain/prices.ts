@@ -6,9 +6,6 @@ import { fitsName } from './name-pattern.ts'
 export const COST_GROUPS = ['agent', 'workflow', 'namespace', 'model', 'endpoint', 'run'] as const
 export type CostGroup = (typeof COST_GROUPS)[number]
 
-/** How a currency is named: as ISO 4217 does. */
-export const CURRENCY = /^[A-Z]{3}$/
-
 /** Tokens of one call. What is read from a cache or written to one is part of the input. */
 export interface TokenUsage {
   inputTokens: number

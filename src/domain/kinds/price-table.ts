@@ -3,7 +3,7 @@ import type { JsonObject } from '../../base/json.ts'
 import { LIMITS } from '../limits.ts'
 import { isObject, type Placed, placedProblem } from '../placed-problem.ts'
 import { defineKind, READY } from './kind.ts'
-import { CURRENCY } from '../prices.ts'
+import { CURRENCY } from '../currency.ts'
 import { PROVIDERS } from './model-endpoint.ts'
 
 const price = z.number().min(0).max(1_000_000)
