@@ -195,15 +195,13 @@ describeWithPostgres('two connections at one journal', (postgres) => {
       await append(first(), h, 1, asked('c1'))
       const { id } = await approvalIn(h.runId)
       await report(h, { kind: 'parked', on: { type: 'approvals', approvals: [id] } })
-      const outcomes: string[] = []
-      const decide = (engine: RunningEngine, wish: typeof YES) => async () => {
-        await engine.decideApproval(ADMIN, id, wish).then(
-          (view) => outcomes.push(view.state),
-          (error: { code?: string }) => outcomes.push(error.code ?? String(error)),
+      const decide = (engine: RunningEngine, wish: typeof YES) => () =>
+        engine.decideApproval(ADMIN, id, wish).then(
+          (view): string => view.state,
+          (error: { code?: string }) => error.code ?? String(error),
         )
-      }
       const works = [decide(first(), YES), decide(second(), NO)]
-      await meetingOf(one, two).inOrder(h.runId, isReversed ? works.toReversed() : works)
+      const outcomes = await meetingOf(one, two).inOrder(h.runId, isReversed ? works.toReversed() : works)
       const won = isReversed ? 'denied' : 'approved'
       // Whose answer comes first says nothing: the one that won has still to say so to others.
       expect(outcomes.toSorted()).toEqual(['approval.already_decided', won].toSorted())
