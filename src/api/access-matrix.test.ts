@@ -220,7 +220,7 @@ const SPECS: Record<KindName, (text: string) => JsonObject> = {
   Instructions: () => ({ text: 'Be brief.' }),
   Memory: (text) => ({ scope: 'shared', description: text }),
   McpServer: (text) => ({ transport: 'stdio', stdio: { command: 'true', args: [text] } }),
-  Budget: () => ({ window: 'day', limits: { tokens: 1 } }),
+  Budget: () => ({ window: 'day', limits: { tokens: 1_000_000 } }),
   Tool: (text) => ({ type: 'command', description: text, command: { argv: ['true'] } }),
   PriceTable: () => ({ currency: 'USD', rows: [{ model: '*', input: 1, output: 2 }] }),
   Policy: (text) => ({ description: text, models: { localOnly: true } }),
