@@ -72,6 +72,16 @@ export async function transactionCount(dsn: string): Promise<number> {
   return count
 }
 
+/** Bytes that a cluster has written into its log so far: what of a piece of work would outlive a crash. */
+export async function walBytes(dsn: string): Promise<number> {
+  let bytes = 0
+  await withClient(dsn, async (client) => {
+    const rows = await client.query<{ n: string }>(`select pg_current_wal_insert_lsn() - '0/0'::pg_lsn as n`)
+    bytes = Number(rows.rows[0]?.n ?? 0)
+  })
+  return bytes
+}
+
 /** What the database does for itself would be counted as well. For a cluster that only counts statements. */
 export async function switchOffAutovacuum(dsn: string): Promise<void> {
   await withClient(dsn, async (client) => {

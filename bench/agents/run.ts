@@ -2,6 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { treeCpuSeconds } from '../cpu.ts'
+import { walBytes } from '../history.ts'
 import { closedLoop } from '../http.ts'
 import { type Rig, rssMb, startRig } from '../rig.ts'
 
@@ -140,8 +141,10 @@ async function measureOurs(
     const first = await measured(rig, () => closedLoop(one, 1, converse))
     note({ shape: 'ten-turn agent, one at a time', who: 'orrery', store, ...first })
     await closedLoop(200, 200, converse)
+    const before = dsn === null ? 0 : await walBytes(dsn)
     const together = await measured(rig, () => closedLoop(many, 200, converse))
-    note({ shape: 'ten-turn agents, 200 at once', who: 'orrery', store, ...together, ...memoryOf(rig) })
+    const wal = dsn === null ? {} : { walPerTurn: Math.round(((await walBytes(dsn)) - before) / (many * TURNS)) }
+    note({ shape: 'ten-turn agents, 200 at once', who: 'orrery', store, ...together, ...memoryOf(rig), ...wal })
     await measureWaiting(rig, note, store)
   } finally {
     await rig.stop()
@@ -201,6 +204,7 @@ async function runPeers(postgres: Databases, note: Note, { one, many }: { one: n
       ['ten-turn agent, one at a time', one, 1],
       ['ten-turn agents, 200 at once', many, 200],
     ] as const) {
+      const before = await walBytes(dsn)
       const done = spawnSync(
         process.execPath,
         [`${peer}.mjs`, String(MODEL_PORT), dsn, String(count), String(inFlight)],
@@ -213,7 +217,10 @@ async function runPeers(postgres: Databases, note: Note, { one, many }: { one: n
       )
       const said = done.stdout.trim().split('\n').at(-1) ?? ''
       if (done.status !== 0) note({ shape, who: peer, failed: done.stderr.slice(-500) })
-      else note({ shape, who: peer, ...(await ofModel('/stats')), ...(JSON.parse(said) as object) })
+      else {
+        const walPerTurn = Math.round(((await walBytes(dsn)) - before) / ((count + WARM_UP) * TURNS))
+        note({ shape, who: peer, ...(await ofModel('/stats')), ...(JSON.parse(said) as object), walPerTurn })
+      }
     }
   }
 }
