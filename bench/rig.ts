@@ -29,7 +29,7 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
   throw new Error(`not within 30 s: ${what}`)
 }
 
-/** A server and its workers as processes of their own, over the public API. `dsn` null is the embedded store with its worker in process. */
+/** A server and its workers as processes of their own, over the public API. `dsn` null is the embedded store. Without workers the server has its own, in process. */
 export async function startRig(options: {
   dsn: string | null
   port: number
@@ -43,10 +43,9 @@ export async function startRig(options: {
     ORRERY_WORKER_TOKEN: WORKER_TOKEN,
     XDG_CACHE_HOME: join(tmpdir(), 'orrery-bench-cache'),
   }
-  const store =
-    options.dsn === null
-      ? ['--store', 'embedded', '--module', `bench=${FUNCTIONS}`, '--capacity', String(options.capacity)]
-      : ['--store', 'postgres', '--postgres-dsn', options.dsn, '--no-worker']
+  const store = options.dsn === null ? ['--store', 'embedded'] : ['--store', 'postgres', '--postgres-dsn', options.dsn]
+  const own =
+    options.workers === 0 ? ['--module', `bench=${FUNCTIONS}`, '--capacity', String(options.capacity)] : ['--no-worker']
   const extra = process.env['BENCH_SERVER_ARGS']?.split(' ') ?? []
   const server = spawn(
     process.execPath,
@@ -55,6 +54,7 @@ export async function startRig(options: {
       MAIN,
       'up',
       ...store,
+      ...own,
       '--port',
       String(options.port),
       '--data-dir',
@@ -104,8 +104,8 @@ export async function startRig(options: {
     )
     return worker
   }
-  if (options.dsn !== null) for (let i = 0; i < options.workers; i++) await addWorker()
-  else await until('the worker is there', () => ready(1))
+  for (let i = 0; i < options.workers; i++) await addWorker()
+  if (options.workers === 0) await until('the worker is there', () => ready(1))
   return {
     http,
     server,

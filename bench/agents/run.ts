@@ -111,8 +111,10 @@ export async function measureAgents(
   const many = Math.round(600 * options.scale)
   try {
     if (options.peers) await runPeers(postgres, note, { one, many })
-    await measureOurs(await postgres.createDatabase('agents'), note, { one, many, store: 'postgres' })
-    await measureOurs(null, note, { one, many, store: 'embedded' })
+    const counts = { one, many }
+    await measureOurs(await postgres.createDatabase('agents'), note, { ...counts, store: 'postgres', workers: 1 })
+    await measureOurs(await postgres.createDatabase('agents_own'), note, { ...counts, store: 'postgres', workers: 0 })
+    await measureOurs(null, note, { ...counts, store: 'embedded', workers: 0 })
   } finally {
     model.kill('SIGKILL')
   }
@@ -121,9 +123,10 @@ export async function measureAgents(
 async function measureOurs(
   dsn: string | null,
   note: Note,
-  { one, many, store }: { one: number; many: number; store: string },
+  { one, many, store, workers }: { one: number; many: number; store: string; workers: number },
 ): Promise<void> {
-  const rig = await startRig({ dsn, port: SERVER_PORT, workers: dsn === null ? 0 : 1, capacity: 500 })
+  const rig = await startRig({ dsn, port: SERVER_PORT, workers, capacity: 500 })
+  const who = { who: 'orrery', store, worker: workers === 0 ? 'in the server' : 'a process' }
   try {
     await rig.http.ask('POST', '/v1/apply', { kind: 'List', items: RESOURCES })
     let next = 0
@@ -139,13 +142,13 @@ async function measureOurs(
     }
     await closedLoop(WARM_UP, 1, converse)
     const first = await measured(rig, () => closedLoop(one, 1, converse))
-    note({ shape: 'ten-turn agent, one at a time', who: 'orrery', store, ...first })
+    note({ shape: 'ten-turn agent, one at a time', ...who, ...first })
     await closedLoop(200, 200, converse)
     const before = dsn === null ? 0 : await walBytes(dsn)
     const together = await measured(rig, () => closedLoop(many, 200, converse))
     const wal = dsn === null ? {} : { walPerTurn: Math.round(((await walBytes(dsn)) - before) / (many * TURNS)) }
-    note({ shape: 'ten-turn agents, 200 at once', who: 'orrery', store, ...together, ...memoryOf(rig), ...wal })
-    await measureWaiting(rig, note, store)
+    note({ shape: 'ten-turn agents, 200 at once', ...who, ...together, ...memoryOf(rig), ...wal })
+    await measureWaiting(rig, note, who)
   } finally {
     await rig.stop()
   }
@@ -166,7 +169,7 @@ async function measured(rig: Rig, work: () => Promise<unknown>): Promise<Record<
 }
 
 /** What agents cost that wait for a person: they hold a row and no process. */
-async function measureWaiting(rig: Rig, note: Note, store: string): Promise<void> {
+async function measureWaiting(rig: Rig, note: Note, who: Record<string, string>): Promise<void> {
   const count = 500
   const before = memoryOf(rig)
   for (let i = 0; i < count; i += 50)
@@ -184,7 +187,7 @@ async function measureWaiting(rig: Rig, note: Note, store: string): Promise<void
   const kbEach = Number(
     (((after.serverMb + after.workerMb - before.serverMb - before.workerMb) * 1024) / count).toFixed(1),
   )
-  note({ shape: `${count} agents that wait for a person`, who: 'orrery', store, before, after, kbEach })
+  note({ shape: `${count} agents that wait for a person`, ...who, before, after, kbEach })
 }
 
 const memoryOf = (rig: Rig): { serverMb: number; workerMb: number } => ({
