@@ -1,18 +1,16 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { createIds, seededRandom, silentLog, systemClock } from '../../src/base/index.ts'
-import { noMetrics } from '../../src/base/metrics.ts'
+import { systemClock } from '../../src/base/index.ts'
 import type { Assignment } from '../../src/contract/exchange.ts'
 import { readAgent } from '../../src/domain/kinds/agent.ts'
 import { parseResources } from '../../src/domain/kinds/documents.ts'
 import { agentNode, boundOf, definitionOf } from '../../src/domain/testing/definitions.ts'
-import { type Caller, createEngine, DEFAULT_TIMES, type RunningEngine } from '../../src/engine/index.ts'
+import type { RunningEngine } from '../../src/engine/index.ts'
 import type { Db } from '../../src/store/db.ts'
 import { openMigrated } from '../../src/store/testing/postgres.ts'
 import { eventually } from '../support/eventually.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
+import { ADMIN, engineOn } from './engine-on.ts'
 import { meetingOf } from './meeting.ts'
-
-const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'req' }
 
 describeWithPostgres('work that agents of one run give away by two servers at once', (postgres) => {
   let one: Db
@@ -22,28 +20,13 @@ describeWithPostgres('work that agents of one run give away by two servers at on
     const dsn = await postgres.createStore()
     one = await openMigrated(dsn, 12)
     two = await openMigrated(dsn, 12)
-    engines = [engineOn(one, 'srv_1'), engineOn(two, 'srv_2')]
+    engines = [engineOn(one, 'srv_1', { seed: 1 }), engineOn(two, 'srv_2', { seed: 2 })]
   })
   afterAll(async () => {
     await one.close()
     await two.close()
   })
 
-  const engineOn = (db: Db, serverId: string): RunningEngine =>
-    createEngine({
-      db,
-      serverId,
-      clock: systemClock,
-      random: seededRandom(1),
-      ids: createIds(systemClock, seededRandom(serverId === 'srv_1' ? 1 : 2)),
-      log: silentLog,
-      metrics: noMetrics,
-      version: '0',
-      address: null,
-      host: serverId,
-      isAlive: () => null,
-      times: { ...DEFAULT_TIMES, pollMs: 0 },
-    })
   const engine = (n: number): RunningEngine => engines[n % 2] as RunningEngine // made before all
 
   const declare = (kind: string, name: string, spec: object) => {

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createIds, seededRandom, silentLog, systemClock } from '../../src/base/index.ts'
-import { noMetrics } from '../../src/base/metrics.ts'
+import { systemClock } from '../../src/base/index.ts'
 import type { Assignment } from '../../src/contract/exchange.ts'
 import type { ParkedOn, WorkerEntry } from '../../src/domain/agents/journal.ts'
 import { failureRecord } from '../../src/domain/failure.ts'
 import { agentNode, boundOf, definitionOf } from '../../src/domain/testing/definitions.ts'
 import { NO_DATA_RULES } from '../../src/domain/agents/data-rules.ts'
-import { type Caller, createEngine, DEFAULT_TIMES, type RunningEngine } from '../../src/engine/index.ts'
+import type { RunningEngine } from '../../src/engine/index.ts'
+import type { Gate } from '../../src/engine/agents/gate.ts'
 import type { Db, Queryable } from '../../src/store/db.ts'
 import { appendEntries } from '../../src/store/journal/append-entries.ts'
 import { holdSteps } from '../../src/store/journal/hold-steps.ts'
@@ -14,9 +14,9 @@ import { wakeBudgetWaiters } from '../../src/store/steps/budget-waits.ts'
 import { openMigrated } from '../../src/store/testing/postgres.ts'
 import { eventually } from '../support/eventually.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
+import { ADMIN, engineOn } from './engine-on.ts'
 import { meetingOf } from './meeting.ts'
 
-const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'req' }
 const YES = { approved: true, comment: null, inputs: null }
 const NO = { ...YES, approved: false }
 
@@ -35,38 +35,23 @@ describeWithPostgres('two connections at one journal', (postgres) => {
     const dsn = await postgres.createStore()
     one = await openMigrated(dsn, 12)
     two = await openMigrated(dsn, 12)
-    engines = [engineOn(one, 'srv_1'), engineOn(two, 'srv_2')]
+    const gate: Gate = {
+      allowedAt: (_, asked) => Promise.resolve(asked.map(({ calls }) => (calls.length === 0 ? [] : null))),
+      models: (_, models) => Promise.resolve(models.map(() => ({ failure: null, caps: [] }))),
+      dataRules: () => Promise.resolve(NO_DATA_RULES),
+      beginning: () => Promise.resolve(null),
+      calls: (_, calls) =>
+        Promise.resolve(
+          calls.map(() => ({ verdict: 'approval', rule: 'role/test', approvers: null, expiresMs: 3_600_000 })),
+        ),
+    }
+    engines = [engineOn(one, 'srv_1', { seed: 1, gate }), engineOn(two, 'srv_2', { seed: 2, gate })]
   })
   afterAll(async () => {
     await one.close()
     await two.close()
   })
 
-  const engineOn = (db: Db, serverId: string): RunningEngine =>
-    createEngine({
-      db,
-      serverId,
-      clock: systemClock,
-      random: seededRandom(1),
-      ids: createIds(systemClock, seededRandom(serverId.length + made++)),
-      log: silentLog,
-      metrics: noMetrics,
-      version: '0',
-      address: null,
-      host: serverId,
-      isAlive: () => null,
-      times: { ...DEFAULT_TIMES, pollMs: 0 },
-      gate: {
-        allowedAt: (_, asked) => Promise.resolve(asked.map(({ calls }) => (calls.length === 0 ? [] : null))),
-        models: (_, models) => Promise.resolve(models.map(() => ({ failure: null, caps: [] }))),
-        dataRules: () => Promise.resolve(NO_DATA_RULES),
-        beginning: () => Promise.resolve(null),
-        calls: (_, calls) =>
-          Promise.resolve(
-            calls.map(() => ({ verdict: 'approval', rule: 'role/test', approvers: null, expiresMs: 3_600_000 })),
-          ),
-      },
-    })
   const first = (): RunningEngine => engines[0] as RunningEngine // made before all
   const second = (): RunningEngine => engines[1] as RunningEngine
 

@@ -1,9 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createIds, seededRandom, silentLog, systemClock } from '../../src/base/index.ts'
-import { noMetrics } from '../../src/base/metrics.ts'
 import { failureRecord } from '../../src/domain/failure.ts'
 import { type AnySpec, definitionOf, type NodeSpec } from '../../src/domain/testing/definitions.ts'
-import { createEngine, DEFAULT_TIMES, type Caller, type RunningEngine } from '../../src/engine/index.ts'
 import type { Db, Queryable } from '../../src/store/db.ts'
 import { createRuns } from '../../src/store/runs/create-runs.ts'
 import { endSessions, sweepSessions, tickSessions } from '../../src/store/sessions/sessions.ts'
@@ -17,9 +14,9 @@ import { openMigrated } from '../../src/store/testing/postgres.ts'
 import { GRACE_MS, INLINE_BYTES, LEASE_MS, StoreRig, type StoredWorkflow } from '../../src/store/testing/rig.ts'
 import { eventually } from '../support/eventually.ts'
 import { describeWithPostgres } from '../support/shared-postgres.ts'
+import { ADMIN, engineOn } from './engine-on.ts'
 import { meetingOf } from './meeting.ts'
 
-const ADMIN: Caller = { actor: 'tok_admin', role: 'admin', organisation: '*', namespaces: null, requestId: 'req' }
 const CONNECTIONS = 24
 const ROUNDS = 25
 
@@ -37,22 +34,6 @@ describeWithPostgres('two connections', (postgres) => {
     await one.close()
     await two.close()
   })
-
-  const engineOn = (db: Db, serverId: string): RunningEngine =>
-    createEngine({
-      db,
-      serverId,
-      clock: systemClock,
-      random: seededRandom(1),
-      ids: createIds(systemClock, seededRandom(2)),
-      log: silentLog,
-      metrics: noMetrics,
-      version: '0',
-      address: null,
-      host: serverId,
-      isAlive: () => null,
-      times: { ...DEFAULT_TIMES, pollMs: 0 },
-    })
 
   const blocked = (count: number) => meetingOf(one, two).blocked(count)
   const inOrder = <T>(runId: string, works: (() => Promise<T>)[]) => meetingOf(one, two).inOrder(runId, works)
@@ -184,7 +165,7 @@ describeWithPostgres('two connections', (postgres) => {
     test('a cancel first: the success is kept as evidence by the slow path; a cancel second: it is recorded', async () => {
       for (const isCancelFirst of [true, false]) {
         const { workflow, runId, named } = await leased([{ name: 'a' }, { name: 'b', needs: ['a'] }])
-        const engine = engineOn(two, 'srv_cancel')
+        const engine = engineOn(two, 'srv_cancel', { seed: 2 })
         const done: number[] = []
         const works = [
           async () => void (await engine.cancelRun(ADMIN, runId)),
@@ -204,7 +185,7 @@ describeWithPostgres('two connections', (postgres) => {
 
     test('a failure of the other need, in either order: the join is blocked and the counters hold', async () => {
       for (const isReversed of [false, true]) {
-        const engine = engineOn(two, 'srv_fail')
+        const engine = engineOn(two, 'srv_fail', { seed: 2 })
         const workflow = await put(join)
         const runId = await rig.run(workflow)
         const worker = await engine.register(
@@ -249,7 +230,7 @@ describeWithPostgres('two connections', (postgres) => {
     test('its session ends and is swept while it waits: the step is recorded or requeued, never both', async () => {
       for (const isReversed of [false, true]) {
         const { workflow, runId, session, named } = await leased([{ name: 'a' }, { name: 'b', needs: ['a'] }])
-        const engine = engineOn(two, 'srv_sweep')
+        const engine = engineOn(two, 'srv_sweep', { seed: 2 })
         let recorded = 0
         const completion = async () => void (recorded += (await complete(one, [named('a')])).done.size)
         const sweep = async () => {
@@ -292,7 +273,7 @@ describeWithPostgres('two connections', (postgres) => {
     test('of two servers at once requeue a step once and count one loss', async () => {
       const { workflow, runId, session } = await leased([{ name: 'a' }])
       await endSessions(one, [session], 'worker.lost')
-      const [a, b] = [engineOn(one, 'srv_a'), engineOn(two, 'srv_b')]
+      const [a, b] = [engineOn(one, 'srv_a', { seed: 2 }), engineOn(two, 'srv_b', { seed: 2 })]
       await inOrder(runId, [() => a.tick(), () => b.tick()])
       expect(await one.query('select state, losses from step where run_id = $1', [runId])).toEqual([
         { state: 'queued', losses: 1 },
@@ -363,7 +344,7 @@ describeWithPostgres('two connections', (postgres) => {
       const workflow = await put([{ name: 'a' }, { name: 'b' }])
       const runId = await rig.run(workflow)
       const session = await rig.session()
-      const engine = engineOn(two, 'srv_claim')
+      const engine = engineOn(two, 'srv_claim', { seed: 2 })
       await whileOpen(
         (tx) => claimSteps(tx, { session, queues: workflow.queues.slice(0, 1), limit: 1, from: '', graceMs: GRACE_MS }),
         () => engine.cancelRun(ADMIN, runId),
@@ -397,7 +378,7 @@ describeWithPostgres('two connections', (postgres) => {
 
     /** A run that waits for an approval, at either of two servers. */
     async function asked() {
-      const engines = [engineOn(one, 'srv_one'), engineOn(two, 'srv_two')] as const
+      const engines = [engineOn(one, 'srv_one', { seed: 2 }), engineOn(two, 'srv_two', { seed: 2 })] as const
       const definition = definitionOf([ask], { name: `ask-${crypto.randomUUID()}` })
       const { hash } = await engines[0].putDefinition(ADMIN, definition)
       const [outcome] = await engines[0].createRuns(ADMIN, [
