@@ -12,9 +12,9 @@ import {
 import { dropHolds, type Hold, putHolds } from '../../store/budgets/holds.ts'
 import { listBudgets } from '../../store/budgets/live-budgets.ts'
 import type { Origin } from '../../store/budgets/origins.ts'
-import { recordSpending, type SpendingRow } from '../../store/budgets/spending.ts'
+import { recordSpending, type SpendingDraft, type SpendingRow } from '../../store/budgets/spending.ts'
 import type { Queryable } from '../../store/db.ts'
-import type { EndedCall, SpendingDraft } from '../../store/journal/append-at.ts'
+import type { EndedCall } from '../../store/journal/append-at.ts'
 import type { EngineContext } from '../context.ts'
 import { type Ledger, refuse } from './budget-refusal.ts'
 import {
@@ -79,7 +79,10 @@ export class Accountant implements Budgets {
     resources: ResourcesAt,
     uses: readonly ModelUse[],
   ): Promise<(readonly EndedCall[] | null)[]> {
-    const origins = await this.#origins.of(on, [...new Set(uses.map(({ runId }) => runId))])
+    const origins = await this.#origins.of(
+      on,
+      uses.map(({ runId }) => runId),
+    )
     return Promise.all(
       uses.map(async (use) => {
         const origin = origins.get(use.runId) ?? loneOrigin(use)

@@ -4,7 +4,8 @@ import type { FailureRecord } from '../../domain/failure.ts'
 import type { ModelResult, ModelUsage } from '../../domain/model-call.ts'
 import type { Cost } from '../../domain/prices.ts'
 import type { Queryable } from '../../store/db.ts'
-import type { EndedCall, SpendingDraft } from '../../store/journal/append-at.ts'
+import type { SpendingDraft } from '../../store/budgets/spending.ts'
+import type { EndedCall } from '../../store/journal/append-at.ts'
 import type { ResourcesAt } from './resources-at.ts'
 
 /** Names one call of a model for ever. */

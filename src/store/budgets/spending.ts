@@ -23,6 +23,25 @@ export interface SpendingRow extends SpendingKey {
   cost: { nanos: number; currency: string } | null
 }
 
+/** What a call took, without what names it and who asked. */
+export type SpendingDraft = Omit<SpendingRow, keyof SpendingKey | 'agent'>
+
+/** Drafts by column: namespace, root_run, workflows and labels as JSON, endpoint, model, the four counts of tokens, nanos, currency. */
+export const draftColumns = (drafts: readonly SpendingDraft[]): unknown[][] => [
+  drafts.map((d) => d.origin.namespace),
+  drafts.map((d) => d.origin.rootRun),
+  drafts.map((d) => JSON.stringify(d.origin.workflows)),
+  drafts.map((d) => JSON.stringify(d.origin.labels)),
+  drafts.map((d) => d.endpoint),
+  drafts.map((d) => d.model),
+  drafts.map((d) => d.tokens.input),
+  drafts.map((d) => d.tokens.output),
+  drafts.map((d) => d.tokens.cachedInput),
+  drafts.map((d) => d.tokens.cacheWrite),
+  drafts.map((d) => d.cost?.nanos ?? null),
+  drafts.map((d) => d.cost?.currency ?? null),
+]
+
 /** Writes down what calls took. The same call of the same journal is written once. */
 export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]): Promise<void> {
   if (rows.length === 0) return
@@ -31,9 +50,9 @@ export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]
                            input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, nanos, currency, at)
      select s.run_id, s.node, s.path, s.generation, s.call, s.namespace, s.root_run, array(select jsonb_array_elements_text(s.workflows)), s.labels, s.agent,
             s.endpoint, s.model, s.input, s.output, s.cached, s.written, s.nanos, s.currency, (select clock_now())
-       from unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::jsonb[], $10::text[], $11::text[],
+       from unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::jsonb[], $11::text[],
                    $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::text[])
-         as s(run_id, node, path, generation, call, namespace, root_run, workflows, labels, agent, endpoint, model, input, output, cached, written, nanos, currency)
+         as s(run_id, node, path, generation, call, agent, namespace, root_run, workflows, labels, endpoint, model, input, output, cached, written, nanos, currency)
      on conflict do nothing`,
     [
       rows.map((r) => r.runId),
@@ -41,19 +60,8 @@ export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]
       rows.map((r) => r.path),
       rows.map((r) => r.generation),
       rows.map((r) => r.call),
-      rows.map((r) => r.origin.namespace),
-      rows.map((r) => r.origin.rootRun),
-      rows.map((r) => JSON.stringify(r.origin.workflows)),
-      rows.map((r) => JSON.stringify(r.origin.labels)),
       rows.map((r) => r.agent),
-      rows.map((r) => r.endpoint),
-      rows.map((r) => r.model),
-      rows.map((r) => r.tokens.input),
-      rows.map((r) => r.tokens.output),
-      rows.map((r) => r.tokens.cachedInput),
-      rows.map((r) => r.tokens.cacheWrite),
-      rows.map((r) => r.cost?.nanos ?? null),
-      rows.map((r) => r.cost?.currency ?? null),
+      ...draftColumns(rows),
     ],
     { name: 'record_spending' },
   )

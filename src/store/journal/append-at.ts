@@ -1,10 +1,7 @@
 import type { Queryable } from '../db.ts'
-import type { SpendingKey, SpendingRow } from '../budgets/spending.ts'
-import { callOf, type NewEntries } from './append-entries.ts'
+import { draftColumns, type SpendingDraft } from '../budgets/spending.ts'
+import { callOf, lastOf, type NewEntries } from './append-entries.ts'
 import { columnsOf } from './hold-steps.ts'
-
-/** What a call took, without what the journal knows of it. */
-export type SpendingDraft = Omit<SpendingRow, keyof SpendingKey | 'agent'>
 
 /** A call of a model that has ended: what was set aside for it is given back, and what it took is written down. */
 export interface EndedCall {
@@ -41,14 +38,7 @@ const RECORDING = `with clock as materialized (select version from resource_cloc
      a as materialized (
        select h.*, coalesce(l.seq, 0) as last, (l.fence = h.fence and l.n >= h.n) is not true as is_new
          from held h
-         left join lateral (
-           select t.seq, o.fence, o.n
-             from (select j.seq from journal j where j.run_id = h.run_id and j.node = h.node and j.path = h.path
-                    order by j.seq desc limit 1) t
-             left join lateral (
-               select j.fence, j.n from journal j
-                where j.run_id = h.run_id and j.node = h.node and j.path = h.path and j.n is not null
-                order by j.seq desc limit 1) o on true) l on true
+         left join lateral (${lastOf('h')}) l on true
      ),
      kept as (
        insert into journal (run_id, node, path, seq, fence, n, at, kind, call, entry)
@@ -114,18 +104,7 @@ export async function appendAt(
           ...recording,
           spent.map((r) => r.i),
           spent.map((r) => r.call),
-          spent.map((r) => r.origin.namespace),
-          spent.map((r) => r.origin.rootRun),
-          spent.map((r) => JSON.stringify(r.origin.workflows)),
-          spent.map((r) => JSON.stringify(r.origin.labels)),
-          spent.map((r) => r.endpoint),
-          spent.map((r) => r.model),
-          spent.map((r) => r.tokens.input),
-          spent.map((r) => r.tokens.output),
-          spent.map((r) => r.tokens.cachedInput),
-          spent.map((r) => r.tokens.cacheWrite),
-          spent.map((r) => r.cost?.nanos ?? null),
-          spent.map((r) => r.cost?.currency ?? null),
+          ...draftColumns(spent),
           ended.map((r) => r.i),
           ended.map((r) => r.call),
         ],

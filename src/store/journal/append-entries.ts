@@ -12,6 +12,16 @@ export interface NewEntries extends JournalAttempt {
 /** The call that an entry is about; null for one that is about none. */
 export const callOf = (entry: JournalEntry): string | null => ('call' in entry ? entry.call : null)
 
+/** Of the activation that row `of` names: the number of its last entry, and fence and `n` of the last that came from a worker. */
+export const lastOf = (of: string): string => `
+           select t.seq, o.fence, o.n
+             from (select j.seq from journal j where j.run_id = ${of}.run_id and j.node = ${of}.node and j.path = ${of}.path
+                    order by j.seq desc limit 1) t
+             left join lateral (
+               select j.fence, j.n from journal j
+                where j.run_id = ${of}.run_id and j.node = ${of}.node and j.path = ${of}.path and j.n is not null
+                order by j.seq desc limit 1) o on true`
+
 /**
  * Writes entries behind those that are there, under session and fence. What came with the same `n` before stays as it was written: of such an append only
  * what is longer is new. Gives how many entries of each were written now; none of one whose attempt does not hold its step. The steps are held by `holdSteps`.
@@ -31,14 +41,7 @@ export async function appendEntries(tx: Queryable, appends: readonly NewEntries[
          from unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::int[], $6::int[])
                 with ordinality as k(run_id, node, path, session, fence, n, i)
          join step s on s.run_id = k.run_id and s.node = k.node and s.path = k.path
-         left join lateral (
-           select t.seq, o.fence, o.n
-             from (select j.seq from journal j where j.run_id = k.run_id and j.node = k.node and j.path = k.path
-                    order by j.seq desc limit 1) t
-             left join lateral (
-               select j.fence, j.n from journal j
-                where j.run_id = k.run_id and j.node = k.node and j.path = k.path and j.n is not null
-                order by j.seq desc limit 1) o on true) l on true
+         left join lateral (${lastOf('k')}) l on true
         where (s.state = 'running') is true and s.session = k.session and s.fence = k.fence
      ),
      kept as (
