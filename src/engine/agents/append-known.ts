@@ -50,7 +50,10 @@ export class KnownAppends {
         throw error
       })
       if (!written) return answers
-      if (this.#resources.heard(written.version) !== resources) continue
+      if (written.version !== resources.version) {
+        this.#resources.heard(written.version)
+        continue
+      }
       for (const [i, draft] of drafts.entries()) {
         const outcome = written.outcomes[i] ?? null
         // What came with the same number before is answered as it was then.

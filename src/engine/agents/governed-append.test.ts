@@ -137,6 +137,23 @@ describe('what the rules allow beforehand', () => {
     expect(words).toEqual(['model allow', 'tool allow', 'model allow', 'tool deny'])
   })
 
+  test('is recorded once and answered, though another append has heard of a newer version meanwhile', async () => {
+    await ask('look')
+    words = []
+    let isFirst = true
+    const statements: string[] = []
+    rig.faults.after = async (name) => {
+      statements.push(name)
+      if (name !== 'append_at' || !isFirst) return
+      isFirst = false
+      await declare('Policy', 'readers', { tools: { denied: [{ tools: ['rm'] }] } })
+      await ask('look')
+    }
+    expect(await append(modelAsked('m1', 10))).toMatchObject({ state: 'recorded', refused: null })
+    expect(statements).not.toContain('hold_steps')
+    expect(words).toEqual(['tool allow', 'model allow'])
+  })
+
   test('is asked anew when a rule changes before it is recorded', async () => {
     await ask('look')
     let isChanged = false
