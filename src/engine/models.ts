@@ -11,6 +11,7 @@ import {
 } from '../agents/index.ts'
 import type { JsonObject } from '../base/json.ts'
 import type { AskModelRequest } from '../contract/api-types.ts'
+import { errorOfRecord } from '../contract/problem.ts'
 import { Failure } from '../domain/failure.ts'
 import type { TokenCap } from '../domain/agents/rules/worker-rules.ts'
 import type { ModelFacts } from '../domain/installation-facts.ts'
@@ -24,7 +25,7 @@ import { findResources, listResources } from '../store/resources/read-resources.
 import type { ResourceRow } from '../store/resources/resource-rows.ts'
 import { entryIn } from './access.ts'
 import type { AskedModel, Gate } from './agents/gate.ts'
-import { failureOf, LoneCall } from './agents/lone-call.ts'
+import { LoneCall } from './agents/lone-call.ts'
 import type { EngineContext } from './context.ts'
 import type { Caller } from './engine.ts'
 import type { ResourceEngine } from './resources/resource-engine.ts'
@@ -96,7 +97,7 @@ export class Models {
    */
   async #pass(asked: AskedModel): Promise<readonly TokenCap[]> {
     const [word] = await this.#gate.models(this.#ctx.db, [asked])
-    if (word?.failure) throw failureOf(word.failure)
+    if (word?.failure) throw errorOfRecord(word.failure)
     return word?.caps ?? []
   }
 

@@ -1,5 +1,5 @@
 import path from 'node:path'
-import { Failure } from '../../domain/failure.ts'
+import { errorOfRecord } from '../../contract/problem.ts'
 import { type Config, getConfig } from '../config.ts'
 import type { SettingName } from '../settings.ts'
 import type { CliDeps, UpHandle } from '../deps.ts'
@@ -122,23 +122,11 @@ export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): 
     const failedStop = new Promise<never>((_resolve, reject) => void stopping.catch(reject))
     const result = await Promise.race([up.ended.then((end) => ({ kind: 'ended' as const, ...end })), leave, failedStop])
     if (result.kind === 'left') return result.exit
-    if (result.failure) throw failureOf(result.failure)
+    if (result.failure) throw errorOfRecord(result.failure)
     return 0
   } finally {
     interrupts.stop()
   }
-}
-
-export function failureOf(record: NonNullable<Awaited<UpHandle['ended']>['failure']>): Failure {
-  return new Failure(record.code, record.message, {
-    ...(record.cause ? { cause: recordAsCause(record.cause) } : {}),
-    ...(record.evidence ? { evidence: record.evidence } : {}),
-    remediation: record.remediation,
-  })
-}
-
-function recordAsCause(cause: NonNullable<Parameters<typeof failureOf>[0]['cause']>): Error {
-  return 'code' in cause ? failureOf(cause) : new Error(cause.message)
 }
 
 function announce(output: Output, config: Config, up: UpHandle): void {

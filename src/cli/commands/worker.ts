@@ -5,7 +5,8 @@ import type { CliDeps, WorkerHandle } from '../deps.ts'
 import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { span } from '../terminal-text.ts'
-import { type ConfigFlags, failureOf, readConfig } from './up.ts'
+import { errorOfRecord } from '../../contract/problem.ts'
+import { type ConfigFlags, readConfig } from './up.ts'
 
 export interface WorkerFlags extends Pick<
   ConfigFlags,
@@ -86,7 +87,7 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
     const ended = worker.ended.then((end) => ({ kind: 'ended' as const, ...end }))
     const result = await Promise.race([ended, leave, failedDrain])
     if (result.kind === 'left') return result.exit
-    if (result.failure) throw failureOf(result.failure)
+    if (result.failure) throw errorOfRecord(result.failure)
     return 0
   } finally {
     interrupts.stop()

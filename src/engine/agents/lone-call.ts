@@ -1,4 +1,4 @@
-import { Failure, type FailureRecord } from '../../domain/failure.ts'
+import { errorOfRecord } from '../../contract/problem.ts'
 import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
 import type { ModelResult } from '../../domain/model-call.ts'
 import type { EngineContext } from '../context.ts'
@@ -33,7 +33,7 @@ export class LoneCall {
     this.#endpoint = endpoint
     const wish = { ...this.#key, ...this.#by, endpoint, tokens, caps, isLone: true }
     const [refusal] = await db.transaction((tx) => budgets.reserve(tx, [wish]))
-    if (refusal) throw failureOf(refusal.failure)
+    if (refusal) throw errorOfRecord(refusal.failure)
   }
 
   /** It has ended with what it took, or without an answer. */
@@ -48,7 +48,3 @@ export class LoneCall {
     await this.end(null).catch(() => {})
   }
 }
-
-/** What a record tells, as what is thrown. */
-export const failureOf = ({ code, message, evidence = {}, remediation }: FailureRecord): Failure =>
-  new Failure(code, message, { evidence, remediation })
