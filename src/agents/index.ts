@@ -12,6 +12,7 @@ export {
   type Appended,
   type HostCall,
   type LiveContext,
+  type ModelAt,
   type ShownEvent,
   type TurnsEnd,
 } from './turns/agent-host.ts'

@@ -8,6 +8,7 @@ import {
   type HostCall,
   type LiveContext,
   mcpDriver,
+  type ModelAt,
   type ModelSource,
   offerMcpServers,
   type ShownEvent,
@@ -132,12 +133,12 @@ export class AttemptHost implements AgentHost {
 
   model(
     request: ModelRequest,
-    { endpoint, idempotencyKey, signal }: { endpoint: string; idempotencyKey: string; signal: AbortSignal },
+    { endpoint, idempotencyKey, goAhead, signal }: ModelAt,
   ): AsyncGenerator<ModelEvent, void> {
     const { gateway } = this.#deps.runtime
     const { namespace } = this
     const source = sourceOf(this.#live)
-    return gateway.call(request, { namespace, endpoint, useFallbacks: false, idempotencyKey, source, signal })
+    return gateway.call(request, { namespace, endpoint, useFallbacks: false, idempotencyKey, source, goAhead, signal })
   }
 
   async callTool({ entry, envelope, agent }: HostCall, signal: AbortSignal): Promise<ToolResult> {

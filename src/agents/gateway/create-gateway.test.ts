@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { HandClock } from '../../base/clock.ts'
+import { deferred } from '../../base/deferred.ts'
 import type { JsonObject } from '../../base/json.ts'
 import { endOfTurn } from '../../base/turn.ts'
 import { gatewayOf, say, startProviders, type World } from '../testing/gateway-rig.ts'
@@ -212,6 +213,90 @@ describe('time', () => {
     await expect(asked).rejects.toThrow('enough')
     const { value } = await turning(clock, result('it'), 1_000)
     expect(value.text).toBe('late')
+  })
+})
+
+describe('a call that waits for its word', () => {
+  const script = mock([{ text: 'here', delay: '1s' }], {
+    maxConcurrent: 1,
+    timeouts: { firstToken: '2s', total: '2s' },
+  })
+  const secrets = { 's/k': 'the-first-key-0123' }
+  const wire = async () => {
+    const server = await startProviders()
+    server.on({}, { content: 'here' })
+    const credentials = { secret: 's', key: 'k' }
+    const baseUrl = `${server.url}/v1`
+    return { provider: 'openai-compatible', model: 'm', baseUrl, allowPrivateAddresses: true, credentials }
+  }
+  /** Turns until everything that can happen without time has. */
+  const settle = async () => {
+    for (let i = 0; i < 20; i++) await endOfTurn()
+  }
+
+  test('is sent when it has it, and its time counts from then on', async () => {
+    const clock = new HandClock(0)
+    const word = deferred<boolean>()
+    const asked = gatewayOf(world({ it: script }), clock).result('it', 'hello', { goAhead: word.promise })
+    clock.advance(60_000)
+    await settle()
+    word.resolve(true)
+    const { value } = await turning(clock, asked)
+    expect(value).toMatchObject({ text: 'here', totalMs: 1_000, firstPartMs: 1_000 })
+  })
+
+  test('is not sent, and has no event, when it is not to be', async () => {
+    const { events, sent } = gatewayOf(world({ it: await wire() }, { secrets }))
+    const word = deferred<boolean>()
+    const asked = events('it', 'hello', { goAhead: word.promise })
+    await settle()
+    word.resolve(false)
+    expect(await asked).toEqual([])
+    expect(sent).toEqual([])
+  })
+
+  test('takes no place meanwhile that another one could have', async () => {
+    const clock = new HandClock(0)
+    const { result, events } = gatewayOf(world({ it: script }), clock)
+    const word = deferred<boolean>()
+    const waiting = events('it', 'hello', { goAhead: word.promise })
+    expect((await turning(clock, result('it'))).value.text).toBe('here')
+    word.resolve(false)
+    expect(await waiting).toEqual([])
+    expect((await turning(clock, result('it'))).value.text).toBe('here')
+  })
+
+  test.for([
+    [900, 'the-first-key-0123'],
+    [1_100, 'the-other-key-4567'],
+  ] as const)('for %i ms is sent with %s, the key of when it was made ready', async ([ms, key]) => {
+    const clock = new HandClock(0)
+    const keys = { ...secrets }
+    const { result, sent } = gatewayOf(world({ it: await wire() }, { secrets: keys }), clock)
+    const word = deferred<boolean>()
+    const asked = result('it', 'hello', { goAhead: word.promise })
+    await settle()
+    keys['s/k'] = 'the-other-key-4567'
+    clock.advance(ms)
+    expect(sent).toEqual([])
+    word.resolve(true)
+    expect((await asked).text).toBe('here')
+    expect(sent.map(({ headers }) => headers.get('authorization'))).toEqual([`Bearer ${key}`])
+  })
+
+  test('is told what is wrong with it, and that its caller gave up', async () => {
+    const { failure, sent } = gatewayOf(world({ it: await wire() }))
+    expect(await failure('it', 'hello', { goAhead: Promise.resolve(true) })).toMatchObject({ code: 'secret.not_found' })
+    const gone = new AbortController()
+    const word = deferred<boolean>()
+    const { events, sent: left } = gatewayOf(world({ it: await wire() }, { secrets }))
+    const asked = events('it', 'hello', { goAhead: word.promise, signal: gone.signal })
+    asked.catch(() => {})
+    await settle()
+    gone.abort(new Error('enough'))
+    word.resolve(true)
+    await expect(asked).rejects.toThrow('enough')
+    expect([...sent, ...left]).toEqual([])
   })
 })
 

@@ -1,5 +1,6 @@
 import { assert } from '../../base/assert.ts'
 import { backoffMs } from '../../base/backoff.ts'
+import type { Clock } from '../../base/clock.ts'
 import { createDeadlines, type Deadlines } from '../../base/deadlines.ts'
 import type { Json } from '../../base/json.ts'
 import { Redactor } from '../../base/redact.ts'
@@ -15,7 +16,7 @@ import {
 import { type Cost, costOf } from '../../domain/prices.ts'
 import { callOptionsOf } from './call-options.ts'
 import { embed, type Embedded, type EmbedRequest } from './embed.ts'
-import { EndpointPlaces } from './endpoint-places.ts'
+import { EndpointPlaces, hasLimits } from './endpoint-places.ts'
 import { secretsOf } from './endpoint-secrets.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { estimateRequest } from './estimate-tokens.ts'
@@ -24,13 +25,13 @@ import type { ModelEvent, ModelRequest, ModelResult, ModelUsage, TriedEndpoint }
 import type { CallContext, GatewayDeps, ModelSource } from './model-source.ts'
 import { readProviderError } from './provider-error.ts'
 import { openModel } from './providers.ts'
-import { type Answer, streamTry } from './stream-try.ts'
+import { type Answer, streamTry, type Try } from './stream-try.ts'
 import { ToolNames } from './tool-names.ts'
 
 export interface ModelGateway {
   /**
    * Asks a model. Nothing happens before the first event is asked for; the last one is `finished`. Throws a Failure with a `model.*` or `secret.*`
-   * code, or `resource.not_found` when there is no such endpoint. Leaving off ends the call.
+   * code, or `resource.not_found` when there is no such endpoint. Leaving off ends the call. One that does not get its `goAhead` has no event at all.
    */
   call(request: ModelRequest, context: CallContext): AsyncGenerator<ModelEvent, void>
   /**
@@ -116,7 +117,7 @@ interface Failed {
   isVoid: boolean
 }
 
-/** One endpoint with its retries. Null: it answered. */
+/** One endpoint with its retries. Null: it answered, or was not to be asked. */
 async function* callEndpoint(
   parts: Parts,
   request: ModelRequest,
@@ -135,7 +136,8 @@ async function* callEndpoint(
           : [],
     ),
   ])
-  const from = clock.monotonic()
+  let from = clock.monotonic()
+  void context.goAhead?.then(() => (from = clock.monotonic()))
   let isVoid = false
   for (let tries = 0; ; tries++) {
     let judged: Judged
@@ -148,6 +150,7 @@ async function* callEndpoint(
           yield next.value
           continue
         }
+        if (next.value === null) return null
         yield* finish(parts, request, context, { spec, tried, answer: next.value, totalMs: clock.monotonic() - from })
         return null
       }
@@ -175,15 +178,17 @@ class Refused extends Error {
   }
 }
 
-/** One request at one endpoint, at its place in the limits of the endpoint. */
+/** One request at one endpoint, at its place in the limits of the endpoint. Null: it was not to be sent. */
 async function* askOnce(
   parts: Parts,
   request: ModelRequest,
   context: CallContext,
   { spec, names, tries }: { spec: ModelEndpointSpec; names: ToolNames; tries: number },
-): AsyncGenerator<ModelEvent, Answer> {
+): AsyncGenerator<ModelEvent, Answer | null> {
   const { clock, source, egress } = parts
-  const { namespace, endpoint, signal } = context
+  const { namespace, endpoint, signal, goAhead = null } = context
+  // Nobody else waits for a place that may not be needed.
+  if (hasLimits(spec) && (await goAhead) === false) return null
   // Reads the whole request: most calls need no such number.
   const estimate = (): number => estimateRequest(request)
   let redactor = new Redactor([])
@@ -194,13 +199,12 @@ async function* askOnce(
       if (!(error instanceof Failure)) throw error
       throw new Refused({ failure: error, isPassing: false, retryAfterMs: null, wasSent: false })
     })
-  let spent: number | undefined
-  try {
+  const makeReady = async (): Promise<Try> => {
     const secrets = await secretsOf(source, spec, { namespace, endpoint })
     redactor = new Redactor(Object.values(secrets))
     const fetch = egress.fetch({ allowPrivate: mayCallPrivate(spec), onlyPrivate: isLocalEndpoint(spec) })
-    const answer = yield* streamTry(
-      () => openModel(spec, { secrets, fetch, clock, tries }),
+    return streamTry(
+      (mayGo) => openModel(spec, { secrets, fetch, clock, tries, goAhead: mayGo }),
       { ...callOptionsOf(request, spec, names), ...headersOf(spec, context) },
       {
         clock,
@@ -213,6 +217,12 @@ async function* askOnce(
         signal,
       },
     )
+  }
+  let spent: number | undefined
+  try {
+    const ready = await whenWanted(goAhead, makeReady, clock)
+    if (ready === null) return null
+    const answer = yield* ready.send()
     spent = answer.usage.inputTokens + answer.usage.outputTokens
     return answer
   } catch (error) {
@@ -233,6 +243,24 @@ async function* askOnce(
   } finally {
     place.leave(spent)
   }
+}
+
+/** A request that was made ready longer ago is made anew: what opens an endpoint does not do so for ever. */
+const READY_MS = 1_000
+
+/** The request, made ready while it waits for its word. Null: it is not to be sent. */
+async function whenWanted(
+  goAhead: Promise<boolean> | null,
+  makeReady: () => Promise<Try>,
+  clock: Clock,
+): Promise<Try | null> {
+  const ready = await makeReady()
+  if (goAhead === null) return ready
+  const from = clock.monotonic()
+  const isWanted = await goAhead
+  if (isWanted && clock.monotonic() - from <= READY_MS) return ready
+  ready.drop()
+  return isWanted ? makeReady() : null
 }
 
 /** Providers whose APIs, or those that speak like them, take a key of the caller's; others might refuse what they do not know. */

@@ -5,6 +5,9 @@ import { LIMITS } from '../../domain/limits.ts'
 
 type Limits = Pick<ModelEndpointSpec, 'maxConcurrent' | 'requestsPerMinute' | 'tokensPerMinute'>
 
+export const hasLimits = ({ maxConcurrent, requestsPerMinute, tokensPerMinute }: Limits): boolean =>
+  maxConcurrent !== undefined || requestsPerMinute !== undefined || tokensPerMinute !== undefined
+
 /** A place at an endpoint, held while it is asked. */
 export interface Place {
   /** Gives it back. `tokens` is what the call was really about; left out, it never came to that. Twice is safe. */
@@ -53,9 +56,8 @@ export class EndpointPlaces {
     limits: Limits,
     asked: { name: string; tokens(): number; signal: AbortSignal },
   ): Promise<Place> {
+    if (!hasLimits(limits)) return { leave: () => {} }
     const { maxConcurrent, requestsPerMinute, tokensPerMinute } = limits
-    if (maxConcurrent === undefined && requestsPerMinute === undefined && tokensPerMinute === undefined)
-      return { leave: () => {} }
     const endpoint = this.#endpoints.get(key) ?? {
       active: 0,
       waiting: [],

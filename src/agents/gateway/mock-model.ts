@@ -15,10 +15,11 @@ import { ProviderRefusal } from './provider-error.ts'
  */
 export function mockModel(
   { mock, model }: ModelEndpointSpec,
-  { clock, tries }: { clock: Clock; tries: number },
+  { clock, tries, goAhead }: { clock: Clock; tries: number; goAhead: Promise<void> },
 ): LanguageModelV4 {
   const replies = mock?.replies ?? []
   const doStream = async ({ prompt, abortSignal }: LanguageModelV4CallOptions) => {
+    await goAhead
     const reply = replyTo(replies, prompt)
     if (!reply) throw new ProviderRefusal(400, 'the script has no reply for this message')
     if (reply.delay > 0) await clock.sleep(reply.delay, abortSignal)

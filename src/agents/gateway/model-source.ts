@@ -35,6 +35,11 @@ export interface CallContext {
   idempotencyKey?: string
   /** Where this call finds what manifests name, instead of where all do. */
   source?: ModelSource
+  /**
+   * The request is made ready at once, and sent when this resolves to true. False: it is not to be sent, and the call ends without an event. Never
+   * rejects. Absent: it is sent at once.
+   */
+  goAhead?: Promise<boolean>
   /** Ends the call; its reason is what is thrown then. */
   signal: AbortSignal
 }

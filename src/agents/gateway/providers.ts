@@ -4,13 +4,27 @@ import type { ModelEndpointSpec } from '../../domain/kinds/model-endpoint.ts'
 import { mockModel } from './mock-model.ts'
 import { type OpenEndpoint, PROVIDER } from './provider-packages.ts'
 
-/** The model of an endpoint; nothing is ever taken from the environment. */
+/** The model of an endpoint, which sends nothing before `goAhead` resolves; nothing is ever taken from the environment. */
 export async function openModel(
   spec: ModelEndpointSpec,
-  { clock, tries, ...open }: Omit<OpenEndpoint, 'spec'> & { clock: Clock; tries: number },
+  {
+    clock,
+    tries,
+    goAhead,
+    secrets,
+    fetch,
+  }: Omit<OpenEndpoint, 'spec'> & { clock: Clock; tries: number; goAhead: Promise<void> },
 ): Promise<LanguageModelV4> {
   const { provider, model } = spec
-  const on = { spec, ...open }
+  const on: OpenEndpoint = {
+    spec,
+    secrets,
+    async fetch(input, init) {
+      await goAhead
+      init?.signal?.throwIfAborted()
+      return fetch(input, init)
+    },
+  }
   switch (provider) {
     case 'openai':
       return (await PROVIDER.openai(on)).chat(model)
@@ -26,6 +40,6 @@ export async function openModel(
     case 'openai-compatible':
       return (await PROVIDER.compatible(on))(model)
     case 'mock':
-      return mockModel(spec, { clock, tries })
+      return mockModel(spec, { clock, tries, goAhead })
   }
 }

@@ -36,7 +36,7 @@ test.for(['text-delta', 'tool-call'] as const)('an answer of %s that does not en
       ? { type, id: '0', delta: piece }
       : { type, toolCallId: `call_${i}`, toolName: 'look', input: piece },
   )
-  const stream = streamTry(() => Promise.resolve(modelOf(parts)), { prompt: [] }, on(1))
+  const stream = streamTry(() => Promise.resolve(modelOf(parts)), { prompt: [] }, on(1)).send()
   let given = 0
   const read = async () => {
     for await (const _ of stream) given++
@@ -57,7 +57,7 @@ test.for([1e300, -1, 0.5, Number.NaN, Infinity])(
       { type: 'text-delta', id: '0', delta: 'x'.repeat(40) },
       { type: 'finish', usage, finishReason: FINISH },
     ]
-    const stream = streamTry(() => Promise.resolve(modelOf(parts)), { prompt: [] }, on(7))
+    const stream = streamTry(() => Promise.resolve(modelOf(parts)), { prompt: [] }, on(7)).send()
     let step = await stream.next()
     while (!step.done) step = await stream.next()
     expect(step.value).toMatchObject({ usage: { inputTokens: 7, outputTokens: 10, isEstimated: true } })

@@ -1,4 +1,9 @@
-import type { LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4Usage } from '@ai-sdk/provider'
+import type {
+  LanguageModelV4,
+  LanguageModelV4CallOptions,
+  LanguageModelV4StreamPart,
+  LanguageModelV4Usage,
+} from '@ai-sdk/provider'
 import type { Clock } from '../../base/clock.ts'
 import type { Deadlines } from '../../base/deadlines.ts'
 import type { Redactor } from '../../base/redact.ts'
@@ -25,6 +30,17 @@ export interface Answer {
 
 export type Part = { type: 'text'; text: string } | { type: 'tool-call'; call: ModelToolCall }
 
+/** One request, made ready. */
+export interface Try {
+  /**
+   * Sends it and gives its parts as they come. Throws what the provider's package threw, `model.timeout`, or the signal's reason; nothing of it goes on
+   * afterwards.
+   */
+  send(): AsyncGenerator<Part, Answer>
+  /** It is not sent. */
+  drop(): void
+}
+
 export interface TryDeps {
   clock: Clock
   deadlines: Deadlines
@@ -40,17 +56,31 @@ export interface TryDeps {
 /** The provider broke off, or sent what is no answer. */
 export class BrokenAnswer extends Error {}
 
-/**
- * One request, with its parts as they come. Throws what the provider's package threw, `model.timeout`, or the signal's reason; nothing of it goes on
- * afterwards.
- */
-export async function* streamTry(
-  open: () => Promise<LanguageModelV4>,
+/** Makes a request ready at once: the model that `open` gives sends nothing before its argument resolves. Time counts from when it is sent. */
+export function streamTry(
+  open: (goAhead: Promise<void>) => Promise<LanguageModelV4>,
   options: Omit<LanguageModelV4CallOptions, 'abortSignal'>,
   deps: TryDeps,
-): AsyncGenerator<Part, Answer> {
-  const { clock, signal, redactor, names } = deps
+): Try {
   const watch = new Watch(deps)
+  const goAhead = deferred<void>()
+  const started = open(goAhead.promise).then((model) => model.doStream({ ...options, abortSignal: watch.signal }))
+  // Whoever sends it is told; else nobody asks.
+  started.catch(() => {})
+  return {
+    send() {
+      watch.begin()
+      goAhead.resolve()
+      return answerOf(started, watch, deps)
+    },
+    drop: () => watch.end(),
+  }
+}
+
+type Started = Promise<{ stream: ReadableStream<LanguageModelV4StreamPart> }>
+
+async function* answerOf(started: Started, watch: Watch, deps: TryDeps): AsyncGenerator<Part, Answer> {
+  const { clock, signal, redactor, names } = deps
   const answer: Answer = {
     text: '',
     toolCalls: [],
@@ -68,9 +98,8 @@ export async function* streamTry(
   }
   let usage: LanguageModelV4Usage | null = null
   let hasEnded = false
-  const parts = partsOf(open, { ...options, abortSignal: watch.signal }, watch)
   try {
-    for await (const part of parts) {
+    for await (const part of partsOf(started, watch)) {
       if (part.type === 'stream-start') answer.warnings.push(...part.warnings.map(warningText))
       else if (part.type === 'error') throw part.error
       else if (part.type === 'text-delta') {
@@ -115,9 +144,9 @@ export async function* streamTry(
 class Watch {
   readonly #deps: TryDeps
   readonly #linked: LinkedAbort
-  readonly #leaveTotal: () => void
-  #leaveSilence: () => void
-  #heardAt: number
+  #leaveTotal = (): void => {}
+  #leaveSilence = (): void => {}
+  #heardAt = 0
   #hasBegun = false
   /** Why the try was ended; null while it was not. */
   timedOut: Failure | null = null
@@ -125,13 +154,17 @@ class Watch {
   readonly over: Promise<never>
 
   constructor(deps: TryDeps) {
-    const { clock, deadlines, timeouts, signal } = deps
     this.#deps = deps
-    this.#heardAt = clock.monotonic()
     const over = deferred<never>()
     this.over = over.promise
     over.promise.catch(() => {})
-    this.#linked = linkedAbort(signal, (reason) => over.reject(reason))
+    this.#linked = linkedAbort(deps.signal, (reason) => over.reject(reason))
+  }
+
+  /** Time counts from now on. */
+  begin(): void {
+    const { clock, deadlines, timeouts } = this.#deps
+    this.#heardAt = clock.monotonic()
     this.#leaveTotal = deadlines.add(timeouts.total, () => this.#timeOut('total'))
     this.#leaveSilence = this.#watchSilence(timeouts.firstToken)
   }
@@ -175,9 +208,7 @@ class Watch {
 }
 
 /** Parts until the stream or the time ends: a package that does not heed the signal is left behind. */
-async function* partsOf(open: () => Promise<LanguageModelV4>, options: LanguageModelV4CallOptions, watch: Watch) {
-  const started = open().then((model) => model.doStream(options))
-  started.catch(() => {})
+async function* partsOf(started: Started, watch: Watch) {
   const { stream } = await Promise.race([started, watch.over])
   const reader = stream.getReader()
   try {

@@ -77,7 +77,7 @@ export function gatewayOf(world: World, clock: Clock = systemClock) {
   const call = (
     endpoint: string,
     request: ModelRequest | string = 'hello',
-    options: { useFallbacks?: boolean; signal?: AbortSignal } = {},
+    options: { useFallbacks?: boolean; goAhead?: Promise<boolean>; signal?: AbortSignal } = {},
   ): AsyncGenerator<ModelEvent, void> =>
     gateway.call(typeof request === 'string' ? say(request) : request, {
       namespace: 'default',

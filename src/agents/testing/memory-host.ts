@@ -222,8 +222,12 @@ export class World {
         await endOfTurn()
         return spec.discover?.(agent) ?? []
       },
-      async *model(request, { endpoint, idempotencyKey, signal }): AsyncGenerator<ModelEvent> {
+      async *model(request, { endpoint, idempotencyKey, goAhead, signal }): AsyncGenerator<ModelEvent> {
+        if (!(await goAhead)) return
         boundary()
+        const call = idempotencyKey.slice(idempotencyKey.indexOf('/') + 1)
+        if (!world.journal.some(({ entry }) => entry.kind === 'model_asked' && entry.call === call))
+          throw new Error('a model is asked before that is recorded')
         world.#made(idempotencyKey)
         const nth = world.requests.push({ request, endpoint, key: idempotencyKey }) - 1
         const says = await spec.model(request, { endpoint, nth, signal })

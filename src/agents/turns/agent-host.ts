@@ -55,6 +55,15 @@ export type ShownEvent =
   | { type: 'tool_log'; tool: string; line: string }
   | { type: 'note'; text: string }
 
+/** Whom a call of a model is for, and when it may leave. */
+export interface ModelAt {
+  agent: string
+  endpoint: string
+  idempotencyKey: string
+  goAhead: Promise<boolean>
+  signal: AbortSignal
+}
+
 /** What the turn loop asks of the outside. */
 export interface AgentHost {
   readonly namespace: string
@@ -68,11 +77,11 @@ export interface AgentHost {
   context(): Promise<LiveContext>
   /** Tools of MCP servers and memories of an agent; throws a Failure when one that it needs cannot be had. */
   discover(agent: string, signal: AbortSignal): Promise<TableEntry[]>
-  /** Asks that endpoint and no other. Throws a Failure, or the signal's reason. */
-  model(
-    request: ModelRequest,
-    at: { agent: string; endpoint: string; idempotencyKey: string; signal: AbortSignal },
-  ): AsyncGenerator<ModelEvent, void>
+  /**
+   * Asks that endpoint and no other. The request is made ready when the first event is asked for, and sent when `goAhead` resolves to true; false: there is no
+   * event. Throws a Failure, or the signal's reason.
+   */
+  model(request: ModelRequest, at: ModelAt): AsyncGenerator<ModelEvent, void>
   /** Throws the signal's reason alone. */
   callTool(call: HostCall, signal: AbortSignal): Promise<ToolResult>
   show(event: ShownEvent): void

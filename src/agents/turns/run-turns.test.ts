@@ -157,6 +157,7 @@ describe('a turn', () => {
     const w = world([{ text: 'x' }], {}, { refuse: () => ({ failure, park: null }) })
     expect(await w.run(w.agentStep('writer'))).toEqual({ kind: 'failed', failure })
     expect(w.journal).toEqual([])
+    expect(w.requests).toEqual([])
     let isOpen = false
     const on = { type: 'budget', budgets: ['default/team'], retryAfterMs: 1, failure } as const
     const waiting = world(

@@ -1,12 +1,16 @@
 import type { Clock } from '../../base/clock.ts'
+import { deferred } from '../../base/deferred.ts'
 import type { Deadlines } from '../../base/deadlines.ts'
 import { type LinkedAbort, linkedAbort } from '../../base/linked-abort.ts'
+import { endOfTurn } from '../../base/turn.ts'
 import type { JournalEntry, ParkedOn, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure, failureRecord, type FailureRecord } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
+import type { ModelEvent } from '../../domain/model-call.ts'
 import type { Action, ModelCall, ReadyCall } from './action.ts'
 import { type AgentHost, type Appended, type LiveContext, type TurnsEnd } from './agent-host.ts'
+import type { DataGuard } from './data-guard.ts'
 import { nextAction } from './next-action.ts'
 import { type AgentPlan, agentSpecOf, idempotencyKeyOf, type Plan, type RoutePlan, type ToolPlan } from './plan.ts'
 import { charsOf, cutResult, recordedOf, storable, type StorableEntry } from './recorded.ts'
@@ -42,6 +46,12 @@ export interface TurnsDeps {
 export async function runTurns(step: TurnsStep, host: AgentHost, deps: TurnsDeps): Promise<TurnsEnd> {
   const loop = new TurnLoop(step, host, deps)
   return loop.run()
+}
+
+/** A request to a model that is made ready, and what data rules make of it and its answer. */
+interface Asked {
+  guard: DataGuard | null
+  events: Promise<AsyncIterable<ModelEvent>>
 }
 
 class TurnLoop {
@@ -125,7 +135,7 @@ class TurnLoop {
       case 'ask_model':
         return (await this.#leaves()) ?? (await this.#askModel(action))
       case 'call_model':
-        await this.#callModel(action.call)
+        await this.#callModel(action.call, this.#makeReady(action.call, Promise.resolve(true)))
         return null
       case 'ask_tools':
         return (await this.#leaves()) ?? (await this.#record(action.entries), null)
@@ -206,26 +216,47 @@ class TurnLoop {
   }
 
   async #askModel({ call }: Extract<Action, { do: 'ask_model' }>): Promise<TurnsEnd | null> {
-    const version = this.#live.version
-    const refused = await this.#record([call.entry])
-    if (refused !== null) return ended(refused)
-    // What is live changed just now: the request is made anew from it.
-    if (version === this.#live.version) await this.#callModel(call)
-    return null
+    const { version } = this.#live
+    const word = deferred<boolean>()
+    try {
+      const asked = this.#makeReady(call, word.promise)
+      const refused = await this.#record([call.entry])
+      if (refused !== null) return ended(refused)
+      // What is live changed just now: the request is made anew from it.
+      if (version !== this.#live.version) return null
+      this.#signal.throwIfAborted()
+      word.resolve(true)
+      await this.#callModel(call, asked)
+      return null
+    } finally {
+      word.resolve(false)
+    }
   }
 
-  async #callModel({ entry, request, warnings }: ModelCall): Promise<void> {
-    const { call, endpoint, turn, agent, purpose } = entry
+  /** A request that is worked out at the end of this turn of the event loop, because what is sent in it goes first. */
+  #makeReady({ entry, request }: ModelCall, goAhead: Promise<boolean>): Asked {
+    const { call, endpoint, agent } = entry
     const guard = this.#live.guardOf(agent)
+    const events = endOfTurn().then(() => {
+      const asked = guard ? guard.request(request) : request
+      const at = { agent, endpoint, idempotencyKey: this.#keyOf(call), goAhead, signal: this.#signal }
+      return begun(this.#host.model(asked, at))
+    })
+    // Where it is not wanted, nobody is told what is wrong with it.
+    events.catch(() => {})
+    return { guard, events }
+  }
+
+  async #callModel({ entry, warnings }: ModelCall, { guard, events }: Asked): Promise<void> {
+    const { call, endpoint, turn, agent, purpose } = entry
     this.#host.show({ type: 'turn', turn, agent, purpose, endpoint })
     try {
-      const asked = guard ? guard.request(request) : request
-      const at = { agent, endpoint, idempotencyKey: this.#keyOf(call), signal: this.#signal }
+      const stream = await events
       let shown = guard?.stream() ?? null
       const show = (text: string): void => {
         if (text !== '' && purpose !== 'judge') this.#host.show({ type: 'text', text })
       }
-      for await (const event of this.#host.model(asked, at)) {
+      for await (const event of stream) {
         if (event.type === 'text') show(shown ? shown.push(event.text) : event.text)
         if (event.type === 'retrying') {
           if (event.isVoid) shown = guard?.stream() ?? null
@@ -382,6 +413,18 @@ const tooLarge = (limit: number): ToolResult => ({
   reason: `the output is larger than ${limit} bytes`,
   retryable: false,
 })
+
+/** The same events, of which the first is asked for at once. */
+function begun<T>(stream: AsyncGenerator<T, void>): AsyncIterable<T> {
+  let first: Promise<IteratorResult<T, void>> | null = stream.next()
+  first.catch(() => {}) // thrown to whoever reads, where somebody does
+  const next = (): Promise<IteratorResult<T, void>> => {
+    const given = first ?? stream.next()
+    first = null
+    return given
+  }
+  return { [Symbol.asyncIterator]: () => ({ next, return: () => stream.return() }) }
+}
 
 const ended = ({ failure, park }: { failure: FailureRecord; park: ParkedOn | null }): TurnsEnd =>
   park === null ? { kind: 'failed', failure } : { kind: 'parked', on: park }

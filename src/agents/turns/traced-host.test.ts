@@ -1,11 +1,12 @@
 import { describe, expect, test } from 'vitest'
 import { HandClock } from '../../base/clock.ts'
+import { deferred } from '../../base/deferred.ts'
 import { type Span, traceOfRun, type Tracer } from '../../base/trace.ts'
 import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { ModelEvent, ModelResult } from '../../domain/model-call.ts'
 import type { DataRule } from '../../domain/agents/data-rules.ts'
-import type { AgentHost, HostCall } from './agent-host.ts'
+import type { AgentHost, HostCall, ModelAt } from './agent-host.ts'
 import { createDataGuard, type DataGuard } from './data-guard.ts'
 import { tracedHost } from './traced-host.ts'
 
@@ -34,6 +35,12 @@ const result: ModelResult = {
   totalMs: 40,
 }
 
+async function eventsOf(stream: AsyncIterable<ModelEvent>): Promise<ModelEvent[]> {
+  const events: ModelEvent[] = []
+  for await (const event of stream) events.push(event)
+  return events
+}
+
 /** A host that takes 40 ms for whatever it is asked. */
 function world({
   isOn = true,
@@ -54,7 +61,8 @@ function world({
   const bare = {
     namespace: 'default',
     context: () => Promise.resolve({ version: '1', endpoints: {}, prices: {}, guardOf: () => guard }),
-    async *model() {
+    async *model(_: unknown, { goAhead }: ModelAt) {
+      if (!(await goAhead)) return
       clock.advance(40)
       for (const event of events) {
         if (event instanceof Failure) throw event
@@ -75,6 +83,7 @@ function world({
       agent: 'writer',
       endpoint: 'gpt',
       idempotencyKey: `${RUN}.0/m1`,
+      goAhead: Promise.resolve(true),
       signal,
     }))
       void _
@@ -95,7 +104,7 @@ function world({
       signal,
     )
   }
-  return { bare, host, spans, ask, call }
+  return { bare, host, clock, spans, ask, call }
 }
 
 describe('spans of an agent', () => {
@@ -222,9 +231,29 @@ describe('spans of an agent', () => {
         { type: 'finished', result },
       ],
     })
-    const at = { agent: 'writer', endpoint: 'gpt', idempotencyKey: `${RUN}.0/m1`, signal: new AbortController().signal }
+    const signal = new AbortController().signal
+    const goAhead = Promise.resolve(true)
+    const at = { agent: 'writer', endpoint: 'gpt', idempotencyKey: `${RUN}.0/m1`, goAhead, signal }
     for await (const event of host.model({ messages: [] }, at)) if (event.type === 'text') break
     expect(spans).toMatchObject([{ failure: 'canceled' }])
+  })
+
+  test('a call begins when it may leave, and one that may not is none', async () => {
+    const { host, spans, clock } = world({ events: [{ type: 'finished', result }] })
+    const signal = new AbortController().signal
+    const ask = async (word: boolean): Promise<ModelEvent[]> => {
+      const given = deferred<boolean>()
+      const at = { agent: 'writer', endpoint: 'gpt', idempotencyKey: `${RUN}.0/m1`, goAhead: given.promise, signal }
+      const events = eventsOf(host.model({ messages: [] }, at))
+      clock.advance(5_000)
+      given.resolve(word)
+      return events
+    }
+    expect(await ask(false)).toEqual([])
+    expect(spans).toEqual([])
+    expect(await ask(true)).toHaveLength(1)
+    // 40 ms are what the host takes.
+    expect(spans).toMatchObject([{ startedAt: 11_000, endedAt: 11_040, failure: null }])
   })
 
   test('nothing is measured where nobody takes spans, and everything else is the host’s own', () => {

@@ -5,7 +5,7 @@ import type { ToolResult } from '../../domain/agents/tool-envelope.ts'
 import { Failure } from '../../domain/failure.ts'
 import type { Provider } from '../../domain/kinds/model-endpoint.ts'
 import type { ModelEvent, ModelRequest, ModelResult } from '../../domain/model-call.ts'
-import type { AgentHost, HostCall, LiveContext } from './agent-host.ts'
+import type { AgentHost, HostCall, LiveContext, ModelAt } from './agent-host.ts'
 
 export interface Tracing {
   tracer: Tracer
@@ -77,9 +77,12 @@ async function* tracedModel(
   host: AgentHost,
   tracing: Looked,
   request: ModelRequest,
-  at: Parameters<AgentHost['model']>[1],
+  at: ModelAt,
 ): AsyncGenerator<ModelEvent, void> {
-  const startedAt = tracing.clock.now()
+  let startedAt: number | null = null
+  void at.goAhead.then((isWanted) => {
+    if (isWanted) startedAt = tracing.clock.now()
+  })
   let result: ModelResult | null = null
   // Left off before its end it is a call that was ended.
   let failure: string | null = 'canceled'
@@ -95,6 +98,8 @@ async function* tracedModel(
     failure = at.signal.aborted ? 'canceled' : codeOf(error)
     throw error
   } finally {
+    // What was made ready and never sent was no call.
+    if (startedAt === null) return
     record(tracing, {
       id: `model ${at.idempotencyKey}`,
       name: `chat ${result?.model ?? at.endpoint}`,
