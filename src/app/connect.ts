@@ -131,10 +131,15 @@ async function readCa(path: string): Promise<string> {
   }
 }
 
-/** `onMove` is told when the way leads to another of several servers. */
-export const wayTo = (found: FoundServer, onMove?: (move: { from: string; to: string }) => void): Transport =>
+/** `onMove` is told when the way leads to another of several servers. `asksOften`: see `transportTo`. */
+export const wayTo = (
+  found: FoundServer,
+  onMove?: (move: { from: string; to: string }) => void,
+  { asksOften = false } = {},
+): Transport =>
   transportTo(
     {
+      asksOften,
       address: found.address,
       addressFrom: found.addressFrom,
       known: found.known,

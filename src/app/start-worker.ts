@@ -34,7 +34,7 @@ export async function startWorker(options: WorkerOptions, env: Env): Promise<Wor
   )
   const name = options.name ?? hostname()
   const lane = createExchangeLane({
-    transport: wayTo(found, (move) => log.warn('going on with the next server', { ...move })),
+    transport: wayTo(found, (move) => log.warn('going on with the next server', { ...move }), { asksOften: true }),
     token: found.token,
   })
   const worker = await buildWorker({

@@ -1,6 +1,7 @@
 import { assert } from '../base/assert.ts'
 import { Failure } from '../domain/failure.ts'
 import { httpTransport, type HttpTransportOptions } from './http-transport.ts'
+import { pooledTransport } from './pooled-transport.ts'
 import type { Transport, TransportRequest } from './transport.ts'
 
 /** From here on a status says that the server, or a proxy before it, cannot serve now: RFC 9110, section 15.6. */
@@ -69,15 +70,19 @@ export const serversIn = (address: string): string[] => {
   return servers.length > 1 ? servers.filter((part) => part !== '') : servers
 }
 
-/** A way over HTTP to the server of an address, or to the servers in it. Throws `config.value_unsupported` when one is no address. */
+/**
+ * A way over HTTP to the server of an address, or to the servers in it; `asksOften` is for whoever does, and for long. Throws `config.value_unsupported` when
+ * one is no address.
+ */
 export function transportTo(
-  options: HttpTransportOptions,
+  { asksOften = false, ...options }: HttpTransportOptions & { asksOften?: boolean },
   onMove: (move: { from: string; to: string }) => void = () => undefined,
 ): Transport {
   const servers = serversIn(options.address)
+  const transport = asksOften ? pooledTransport : httpTransport
   const known = servers.length > 1 ? { known: { ...options.known, servers } } : {}
   return failoverTransport(
-    servers.map((address) => httpTransport({ ...options, address, ...known })),
+    servers.map((address) => transport({ ...options, address, ...known })),
     onMove,
   )
 }

@@ -23,7 +23,8 @@ export interface HttpTransportOptions {
   connectionsMax?: number
 }
 
-const SILENCE_MS = 30_000
+export const SILENCE_MS = 30_000
+export const CONNECTIONS_MAX = 256
 
 /** Throws `config.value_unsupported` when the address is no http(s) address. */
 export function httpTransport(options: HttpTransportOptions): Transport {
@@ -57,7 +58,7 @@ class HttpTransport implements Transport {
     this.address = `${url.protocol}//${url.host}${this.#prefix}`
     this.addressFrom = options.addressFrom ?? null
     this.known = options.known ?? {}
-    const agentOptions = { keepAlive: true, maxSockets: options.connectionsMax ?? 256, noDelay: true }
+    const agentOptions = { keepAlive: true, maxSockets: options.connectionsMax ?? CONNECTIONS_MAX, noDelay: true }
     this.#agent = secure
       ? new https.Agent({
           ...agentOptions,
@@ -187,7 +188,7 @@ function unwrap(error: unknown): never {
   throw error instanceof StaleConnection ? error.failure : error
 }
 
-function silence(connected: boolean): NodeJS.ErrnoException {
+export function silence(connected: boolean): NodeJS.ErrnoException {
   const error: NodeJS.ErrnoException = new Error(
     connected ? 'the server was silent too long' : 'connecting took too long',
   )

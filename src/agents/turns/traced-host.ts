@@ -99,18 +99,18 @@ async function* tracedModel(
     throw error
   } finally {
     // What was made ready and never sent was no call.
-    if (startedAt === null) return
-    record(tracing, {
-      id: `model ${at.idempotencyKey}`,
-      name: `chat ${result?.model ?? at.endpoint}`,
-      kind: 'client',
-      startedAt,
-      attributes: {
-        ...modelAttributes(request, at.endpoint, result),
-        ...modelContent(tracing, at.agent, request, result),
-      },
-      failure,
-    })
+    if (startedAt !== null)
+      record(tracing, {
+        id: `model ${at.idempotencyKey}`,
+        name: `chat ${result?.model ?? at.endpoint}`,
+        kind: 'client',
+        startedAt,
+        attributes: {
+          ...modelAttributes(request, at.endpoint, result),
+          ...modelContent(tracing, at.agent, request, result),
+        },
+        failure,
+      })
   }
 }
 
