@@ -59,6 +59,45 @@ export class SocketCall implements Call {
   }
 }
 
+/** A request that was handed over in memory. */
+export interface RequestHere {
+  method: string
+  path: string
+  /** Names in lower case. */
+  headers: Readonly<Record<string, string>>
+  body: string | null
+  signal?: AbortSignal
+}
+
+/** Nobody gives up who has not said how. */
+const NEVER = new AbortController().signal
+
+/** A request from this process, to an address without parameters and query. */
+export class CallHere implements Call {
+  readonly method: string
+  readonly path: string
+  readonly search = null
+  readonly body: Call['body']
+  readonly signal: AbortSignal
+  readonly #headers: RequestHere['headers']
+
+  constructor({ method, path, headers, body, signal = NEVER }: RequestHere) {
+    this.method = method
+    this.path = path
+    this.body = { request: null, incoming: undefined, inMemory: body ?? '' }
+    this.signal = signal
+    this.#headers = headers
+  }
+
+  header(name: string): string | null {
+    return this.#headers[name] ?? null
+  }
+
+  rawParam(): string {
+    return ''
+  }
+}
+
 function headerOf(incoming: IncomingMessage, name: string): string | null {
   const value = incoming.headers[name]
   return value === undefined ? null : typeof value === 'string' ? value : value.join(', ')

@@ -26,6 +26,7 @@ beforeAll(async () => {
   serving = await serveApi({
     fetch: (request, env) => rig.api.fetch(request, env),
     answer: (incoming, outgoing) => rig.api.answer(incoming, outgoing),
+    answerHere: (request) => rig.api.answerHere(request),
   })
 })
 beforeEach(() => {
@@ -42,177 +43,218 @@ const problem = async (response: Response) => {
   return (await response.json()) as ProblemDetails
 }
 
-describe.each(['in process', 'over a socket'])('every route through the client, %s', (way) => {
-  let transport: Transport
-  beforeEach(() => {
-    transport =
-      way === 'in process'
-        ? handlerTransport((request, env) => rig.api.fetch(request, env))
-        : httpTransport({ address: `http://127.0.0.1:${serving.port}` })
-    return () => transport.close()
-  })
+test.for(['createRun', 'poll', 'report', 'append', 'heartbeat'] as const)(
+  '%s is answered in memory as it is by the long way, whatever is asked',
+  async (id) => {
+    const route = ROUTES.find((one) => one.id === id)
+    const path = route?.path ?? ''
+    const token = { authorization: `Bearer ${id === 'createRun' ? ADMIN_TOKEN : WORKER_TOKEN}` }
+    const asked: [Record<string, string>, string | null][] = [
+      [{ ...token, ...JSON_TYPE }, JSON.stringify({ definition: 'd', session: 's', nonsense: 1 })],
+      [{ ...token, ...JSON_TYPE }, '{'],
+      [{ ...token, ...JSON_TYPE }, '{"a":"\\u0000"}'],
+      [{ ...token, ...JSON_TYPE }, null],
+      [{ ...token, 'content-type': 'text/plain' }, '{}'],
+      [{ ...token, ...JSON_TYPE }, `"${'x'.repeat((route?.bodyBytes ?? 0) + 1)}"`],
+      [{ ...JSON_TYPE }, '{}'],
+      [{ ...JSON_TYPE, authorization: 'Bearer nobody' }, '{}'],
+      [{ ...JSON_TYPE, authorization: 'Basic x' }, '{}'],
+    ]
+    for (const [headers, body] of asked) {
+      const named = { ...headers, 'x-request-id': 'req_01k8zq3v9mh4d5e6f7g8h9jkmn' }
+      const answer = await rig.api.answerHere({ method: 'POST', path, headers: named, body })
+      const long = await rig.api.fetch(new Request(`http://x${path}`, { method: 'POST', headers: named }), {
+        body: body ?? '',
+      })
+      expect(answer).toEqual({
+        status: long.status,
+        headers: Object.fromEntries(long.headers),
+        body: await long.text(),
+      })
+    }
+    expect(rig.api.answerHere({ method: 'GET', path, headers: token, body: null })).toBeNull()
+    expect(rig.api.answerHere({ method: 'POST', path: `${path}?a=1`, headers: token, body: '{}' })).toBeNull()
+  },
+)
 
-  test('public routes', async () => {
-    const client = createClient({ transport, token: new Secret(ADMIN_TOKEN) })
-    const stored = await client.putDefinition({ manifest: MANIFEST })
-    expect(stored).toMatchObject({ hash: 'sha256:demo', name: 'demo', nodes: [{ name: 'one', needs: [] }] })
-    const first = await client.createRun({ definition: stored.hash, inputs: { a: 1 } }, { idempotencyKey: 'k' })
-    expect(first.run).toBeNull()
-    expect(rig.engine.created).toMatchObject([{ definition: stored.hash, inputs: { a: 1 }, idempotencyKey: 'k' }])
-    const again = await client.createRun({ definition: stored.hash, inputs: { a: 1 } }, { idempotencyKey: 'k' })
-    expect(again).toMatchObject({ id: first.id, run: { id: first.id } })
-    await expect(client.createRun({ definition: 'other' }, { idempotencyKey: 'k' })).rejects.toMatchObject({
-      code: 'idempotency.key_reused',
-      evidence: { runId: first.id },
+describe.each(['in process', 'in process by the short way', 'over a socket'])(
+  'every route through the client, %s',
+  (way) => {
+    let transport: Transport
+    beforeEach(() => {
+      const { fetch, answerHere } = rig.api
+      transport =
+        way === 'over a socket'
+          ? httpTransport({ address: `http://127.0.0.1:${serving.port}` })
+          : handlerTransport(fetch, way === 'in process' ? undefined : answerHere)
+      return () => transport.close()
     })
-    expect(await client.createRun({ manifest: MANIFEST }, { waitMs: 500 })).toMatchObject({
-      run: { state: 'succeeded' },
-    })
-    expect(rig.engine.calls.at(-1)).toMatchObject({ name: 'waitForRun' })
-    expect(rig.engine.calls.at(-1)?.args[2]).toBe(500)
-    expect((await client.createRuns({ definition: 'd', items: [{}, { inputs: { b: 2 } }] })).ids).toHaveLength(2)
-    expect(await client.getRun(RUN_ID)).toMatchObject({ id: RUN_ID })
-    const since = '2026-01-02T12:00:00+01:00'
-    await client.listRuns({ labelSelector: 'team=core,!web', since })
-    expect(rig.engine.calls.at(-1)?.args[1]).toMatchObject({
-      terms: [
-        { op: 'in', key: 'team', values: ['core'] },
-        { op: 'absent', key: 'web' },
-      ],
-      since,
-    })
-    for (const query of [{ labelSelector: '==' }, { since: 'yesterday' }])
-      await expect(client.listRuns(query)).rejects.toMatchObject({ code: 'request.invalid' })
-    await client.listRuns({ namespace: 'n', workflow: 'w', states: ['failed', 'canceled'], cursor: 'c', limit: 7 })
-    expect(rig.engine.calls.at(-1)?.args[1]).toEqual({
-      namespace: 'n',
-      workflow: 'w',
-      states: ['failed', 'canceled'],
-      terms: [],
-      since: null,
-      cursor: 'c',
-      limit: 7,
-    })
-    expect(await client.listSteps(RUN_ID, { limit: 2 })).toEqual({ items: [], next: null })
-    expect(await client.cancelRun(RUN_ID)).toMatchObject({ canceling: true })
-    expect(await client.skipStep(RUN_ID, 'measure[3]', { a: [1] })).toMatchObject({ id: RUN_ID })
-    expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([RUN_ID, 'measure[3]', { a: [1] }])
-    expect(await client.retryStep(RUN_ID, 'measure[3]')).toMatchObject({ id: RUN_ID })
-    expect(rig.engine.calls.at(-1)).toMatchObject({ args: [{}, RUN_ID, 'measure[3]'] })
-    expect(await client.nudgeRun(RUN_ID)).toMatchObject({ run: { id: RUN_ID }, changed: [], waiting: [] })
-    const sent = await client.sendEvent(RUN_ID, { name: 'paid', payload: { n: 1 } }, { idempotencyKey: 'order-1' })
-    expect(sent).toMatchObject({ name: 'paid', state: 'kept' })
-    expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([
-      RUN_ID,
-      { name: 'paid', payload: { n: 1 }, key: 'order-1' },
-    ])
-    await client.sendEvent(RUN_ID, { name: 'bare' })
-    expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([RUN_ID, { name: 'bare', payload: null, key: null }])
-    await client.listApprovals({ namespace: 'n', run: RUN_ID, step: 's', states: ['pending'], cursor: 'c', limit: 3 })
-    expect(rig.engine.calls.at(-1)?.args[1]).toEqual({
-      namespace: 'n',
-      runId: RUN_ID,
-      step: 's',
-      states: ['pending'],
-      cursor: 'c',
-      limit: 3,
-    })
-    expect(await client.getApproval(APPROVAL_ID)).toMatchObject({ id: APPROVAL_ID, message: 'Ship it?' })
-    expect(await client.approve(APPROVAL_ID, { comment: 'good', inputs: { a: 1 } })).toMatchObject({
-      state: 'approved',
-    })
-    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({
-      approved: true,
-      comment: 'good',
-      inputs: { a: 1 },
-      input: null,
-      output: null,
-    })
-    expect(await client.deny(APPROVAL_ID)).toMatchObject({ state: 'denied' })
-    expect(rig.engine.calls.at(-1)?.args[2]).toMatchObject({ approved: false, comment: null, inputs: null })
-    expect(await client.listWorkers()).toEqual([])
-    const kept = await client.putSecret('default', 'github', { values: { token: 'hunter2' } })
-    expect(kept).toMatchObject({ name: 'github', keys: ['token'] })
-    expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([
-      { namespace: 'default', secret: 'github' },
-      { values: { token: 'hunter2' }, replace: false },
-    ])
-    expect(await client.listSecrets('default', { limit: 3 })).toEqual({ items: [], next: null })
-    expect(await client.getSecret('default', 'github', { keys: ['a', 'b'] })).toMatchObject({ name: 'github' })
-    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ asked: ['a', 'b'] })
-    expect(await client.deleteSecret('default', 'github')).toEqual({ deleted: ['token'] })
-    expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ keys: null })
-    expect(await client.rotateSecrets({ newKey: true })).toMatchObject({ activeKey: 'k1' })
-    expect(rig.engine.calls.at(-1)?.args[1]).toEqual({ newKey: true })
-    expect(await client.getHealth()).toMatchObject({ status: 'ok' })
-    expect(rig.errors).toEqual([])
-  })
 
-  test('a refused recovery says what is allowed now, and its failure keeps code, evidence and remedy', async () => {
-    const client = createClient({ transport, token: new Secret(ADMIN_TOKEN) })
-    const failure = (await client.retryRun(RUN_ID).catch((e: unknown) => e)) as Failure
-    expect(failure).toBeInstanceOf(Failure)
-    expect(failure).toMatchObject({ code: 'run.not_recoverable', evidence: { state: 'running', allowed: ['cancel'] } })
-  })
+    test('public routes', async () => {
+      const client = createClient({ transport, token: new Secret(ADMIN_TOKEN) })
+      const stored = await client.putDefinition({ manifest: MANIFEST })
+      expect(stored).toMatchObject({ hash: 'sha256:demo', name: 'demo', nodes: [{ name: 'one', needs: [] }] })
+      const first = await client.createRun({ definition: stored.hash, inputs: { a: 1 } }, { idempotencyKey: 'k' })
+      expect(first.run).toBeNull()
+      expect(rig.engine.created).toMatchObject([{ definition: stored.hash, inputs: { a: 1 }, idempotencyKey: 'k' }])
+      const again = await client.createRun({ definition: stored.hash, inputs: { a: 1 } }, { idempotencyKey: 'k' })
+      expect(again).toMatchObject({ id: first.id, run: { id: first.id } })
+      await expect(client.createRun({ definition: 'other' }, { idempotencyKey: 'k' })).rejects.toMatchObject({
+        code: 'idempotency.key_reused',
+        evidence: { runId: first.id },
+      })
+      expect(await client.createRun({ manifest: MANIFEST }, { waitMs: 500 })).toMatchObject({
+        run: { state: 'succeeded' },
+      })
+      expect(rig.engine.calls.at(-1)).toMatchObject({ name: 'waitForRun' })
+      expect(rig.engine.calls.at(-1)?.args[2]).toBe(500)
+      expect((await client.createRuns({ definition: 'd', items: [{}, { inputs: { b: 2 } }] })).ids).toHaveLength(2)
+      expect(await client.getRun(RUN_ID)).toMatchObject({ id: RUN_ID })
+      const since = '2026-01-02T12:00:00+01:00'
+      await client.listRuns({ labelSelector: 'team=core,!web', since })
+      expect(rig.engine.calls.at(-1)?.args[1]).toMatchObject({
+        terms: [
+          { op: 'in', key: 'team', values: ['core'] },
+          { op: 'absent', key: 'web' },
+        ],
+        since,
+      })
+      for (const query of [{ labelSelector: '==' }, { since: 'yesterday' }])
+        await expect(client.listRuns(query)).rejects.toMatchObject({ code: 'request.invalid' })
+      await client.listRuns({ namespace: 'n', workflow: 'w', states: ['failed', 'canceled'], cursor: 'c', limit: 7 })
+      expect(rig.engine.calls.at(-1)?.args[1]).toEqual({
+        namespace: 'n',
+        workflow: 'w',
+        states: ['failed', 'canceled'],
+        terms: [],
+        since: null,
+        cursor: 'c',
+        limit: 7,
+      })
+      expect(await client.listSteps(RUN_ID, { limit: 2 })).toEqual({ items: [], next: null })
+      expect(await client.cancelRun(RUN_ID)).toMatchObject({ canceling: true })
+      expect(await client.skipStep(RUN_ID, 'measure[3]', { a: [1] })).toMatchObject({ id: RUN_ID })
+      expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([RUN_ID, 'measure[3]', { a: [1] }])
+      expect(await client.retryStep(RUN_ID, 'measure[3]')).toMatchObject({ id: RUN_ID })
+      expect(rig.engine.calls.at(-1)).toMatchObject({ args: [{}, RUN_ID, 'measure[3]'] })
+      expect(await client.nudgeRun(RUN_ID)).toMatchObject({ run: { id: RUN_ID }, changed: [], waiting: [] })
+      const sent = await client.sendEvent(RUN_ID, { name: 'paid', payload: { n: 1 } }, { idempotencyKey: 'order-1' })
+      expect(sent).toMatchObject({ name: 'paid', state: 'kept' })
+      expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([
+        RUN_ID,
+        { name: 'paid', payload: { n: 1 }, key: 'order-1' },
+      ])
+      await client.sendEvent(RUN_ID, { name: 'bare' })
+      expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([RUN_ID, { name: 'bare', payload: null, key: null }])
+      await client.listApprovals({ namespace: 'n', run: RUN_ID, step: 's', states: ['pending'], cursor: 'c', limit: 3 })
+      expect(rig.engine.calls.at(-1)?.args[1]).toEqual({
+        namespace: 'n',
+        runId: RUN_ID,
+        step: 's',
+        states: ['pending'],
+        cursor: 'c',
+        limit: 3,
+      })
+      expect(await client.getApproval(APPROVAL_ID)).toMatchObject({ id: APPROVAL_ID, message: 'Ship it?' })
+      expect(await client.approve(APPROVAL_ID, { comment: 'good', inputs: { a: 1 } })).toMatchObject({
+        state: 'approved',
+      })
+      expect(rig.engine.calls.at(-1)?.args[2]).toEqual({
+        approved: true,
+        comment: 'good',
+        inputs: { a: 1 },
+        input: null,
+        output: null,
+      })
+      expect(await client.deny(APPROVAL_ID)).toMatchObject({ state: 'denied' })
+      expect(rig.engine.calls.at(-1)?.args[2]).toMatchObject({ approved: false, comment: null, inputs: null })
+      expect(await client.listWorkers()).toEqual([])
+      const kept = await client.putSecret('default', 'github', { values: { token: 'hunter2' } })
+      expect(kept).toMatchObject({ name: 'github', keys: ['token'] })
+      expect(rig.engine.calls.at(-1)?.args.slice(1)).toEqual([
+        { namespace: 'default', secret: 'github' },
+        { values: { token: 'hunter2' }, replace: false },
+      ])
+      expect(await client.listSecrets('default', { limit: 3 })).toEqual({ items: [], next: null })
+      expect(await client.getSecret('default', 'github', { keys: ['a', 'b'] })).toMatchObject({ name: 'github' })
+      expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ asked: ['a', 'b'] })
+      expect(await client.deleteSecret('default', 'github')).toEqual({ deleted: ['token'] })
+      expect(rig.engine.calls.at(-1)?.args[2]).toEqual({ keys: null })
+      expect(await client.rotateSecrets({ newKey: true })).toMatchObject({ activeKey: 'k1' })
+      expect(rig.engine.calls.at(-1)?.args[1]).toEqual({ newKey: true })
+      expect(await client.getHealth()).toMatchObject({ status: 'ok' })
+      expect(rig.errors).toEqual([])
+    })
 
-  test('the worker exchange', async () => {
-    const lane = createExchangeLane({ transport, token: new Secret(WORKER_TOKEN) })
-    const registered = await lane.register({
-      worker: 'w1',
-      version: '0.1.0',
-      host: 'h',
-      pid: 1,
-      pidStart: null,
-      clock: 1,
-      capacity: 2,
-      labels: {},
-      namespaces: null,
-      backends: ['function'],
-      modules: [],
-      replaces: null,
-      held: [],
+    test('a refused recovery says what is allowed now, and its failure keeps code, evidence and remedy', async () => {
+      const client = createClient({ transport, token: new Secret(ADMIN_TOKEN) })
+      const failure = (await client.retryRun(RUN_ID).catch((e: unknown) => e)) as Failure
+      expect(failure).toBeInstanceOf(Failure)
+      expect(failure).toMatchObject({
+        code: 'run.not_recoverable',
+        evidence: { state: 'running', allowed: ['cancel'] },
+      })
     })
-    expect(registered.session).toBe('ses_1')
-    const common = { step: `${RUN_ID}.0`, fence: 1, startedAgoMs: 1, endedAgoMs: 0 }
-    const answer = await lane.report({
-      session: 'ses_1',
-      free: 0,
-      draining: false,
-      reports: [
-        { ...common, seq: 1, kind: 'succeeded', output: 'good' },
-        { ...common, seq: 2, kind: 'succeeded', output: 'bad \0' },
-      ],
-    })
-    expect(answer.acks).toMatchObject([
-      { seq: 1, outcome: 'recorded' },
-      { seq: 2, outcome: 'rejected', failure: { code: 'request.invalid' } },
-    ])
-    expect(await lane.heartbeat({ session: 'ses_1', clock: 1 })).toMatchObject({ leaseMs: 8000 })
-    expect(await lane.poll({ session: 'ses_1', free: 0, held: [], draining: false })).toMatchObject({ drain: false })
-  })
 
-  test('tokens: missing, wrong, of the wrong role', async () => {
-    await expect(createClient({ transport, token: null }).listRuns()).rejects.toMatchObject({
-      code: 'client.unauthorized',
-      evidence: { token: 'missing' },
+    test('the worker exchange', async () => {
+      const lane = createExchangeLane({ transport, token: new Secret(WORKER_TOKEN) })
+      const registered = await lane.register({
+        worker: 'w1',
+        version: '0.1.0',
+        host: 'h',
+        pid: 1,
+        pidStart: null,
+        clock: 1,
+        capacity: 2,
+        labels: {},
+        namespaces: null,
+        backends: ['function'],
+        modules: [],
+        replaces: null,
+        held: [],
+      })
+      expect(registered.session).toBe('ses_1')
+      const common = { step: `${RUN_ID}.0`, fence: 1, startedAgoMs: 1, endedAgoMs: 0 }
+      const answer = await lane.report({
+        session: 'ses_1',
+        free: 0,
+        draining: false,
+        reports: [
+          { ...common, seq: 1, kind: 'succeeded', output: 'good' },
+          { ...common, seq: 2, kind: 'succeeded', output: 'bad \0' },
+        ],
+      })
+      expect(answer.acks).toMatchObject([
+        { seq: 1, outcome: 'recorded' },
+        { seq: 2, outcome: 'rejected', failure: { code: 'request.invalid' } },
+      ])
+      expect(await lane.heartbeat({ session: 'ses_1', clock: 1 })).toMatchObject({ leaseMs: 8000 })
+      expect(await lane.poll({ session: 'ses_1', free: 0, held: [], draining: false })).toMatchObject({ drain: false })
     })
-    await expect(createClient({ transport, token: new Secret('nope') }).listRuns()).rejects.toMatchObject({
-      code: 'client.unauthorized',
+
+    test('tokens: missing, wrong, of the wrong role', async () => {
+      await expect(createClient({ transport, token: null }).listRuns()).rejects.toMatchObject({
+        code: 'client.unauthorized',
+        evidence: { token: 'missing' },
+      })
+      await expect(createClient({ transport, token: new Secret('nope') }).listRuns()).rejects.toMatchObject({
+        code: 'client.unauthorized',
+      })
+      await expect(createClient({ transport, token: new Secret(WORKER_TOKEN) }).listRuns()).rejects.toMatchObject({
+        code: 'client.forbidden',
+        evidence: { role: 'worker', required: 'viewer' },
+      })
+      const lane = createExchangeLane({ transport, token: new Secret('revoked') })
+      await expect(lane.heartbeat({ session: 's', clock: 1 })).rejects.toMatchObject({ code: 'worker.auth_failed' })
+      // What was shown and not taken is handed on for the audit log; a request without a token shows nothing.
+      const noted = rig.engine.calls.filter((call) => call.name === 'noteRefused')
+      expect(noted.map((call) => call.args[0])).toMatchObject([
+        { token: 'nope', path: '/v1/runs', requestId: expect.any(String) as string },
+        { token: 'revoked', path: expect.stringContaining('heartbeat') as string },
+      ])
     })
-    await expect(createClient({ transport, token: new Secret(WORKER_TOKEN) }).listRuns()).rejects.toMatchObject({
-      code: 'client.forbidden',
-      evidence: { role: 'worker', required: 'viewer' },
-    })
-    const lane = createExchangeLane({ transport, token: new Secret('revoked') })
-    await expect(lane.heartbeat({ session: 's', clock: 1 })).rejects.toMatchObject({ code: 'worker.auth_failed' })
-    // What was shown and not taken is handed on for the audit log; a request without a token shows nothing.
-    const noted = rig.engine.calls.filter((call) => call.name === 'noteRefused')
-    expect(noted.map((call) => call.args[0])).toMatchObject([
-      { token: 'nope', path: '/v1/runs', requestId: expect.any(String) as string },
-      { token: 'revoked', path: expect.stringContaining('heartbeat') as string },
-    ])
-  })
-})
+  },
+)
 
 describe('requests that are not in order', () => {
   test.each([

@@ -15,7 +15,7 @@ import type { KindName } from '../domain/kinds/registry.ts'
 import { isEnough } from '../domain/roles.ts'
 import { listCosts } from './cost-handlers.ts'
 import * as access from './access-handlers.ts'
-import { callOfHono, SocketCall, toResponse } from './calls.ts'
+import { CallHere, callOfHono, type RequestHere, SocketCall, toResponse } from './calls.ts'
 import type { Answer, ApiDeps, ApiEnv } from './context.ts'
 import * as artifacts from './artifact-handlers.ts'
 import * as approvals from './approval-handlers.ts'
@@ -41,6 +41,8 @@ export interface Api {
   fetch(request: Request, env?: ApiEnv): Promise<Response>
   /** The short way of the addresses that carry the work: no web objects and no router. Null: not such an address. */
   answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<Answer> | null
+  /** The same way for a request from this process. */
+  answerHere(request: RequestHere): Promise<Answer> | null
 }
 
 type Handler = (x: RequestContext) => Answer | Promise<Answer>
@@ -168,6 +170,11 @@ export function createApi(deps: ApiDeps): Api {
       const route = hot.get(incoming.url ?? '')
       if (!route || incoming.method !== route.method) return null
       return answer(new RequestContext(deps, edge, new SocketCall(incoming, outgoing, route)), route, handlerOf(route))
+    },
+    answerHere(request) {
+      const route = hot.get(request.path)
+      if (!route || request.method !== route.method) return null
+      return answer(new RequestContext(deps, edge, new CallHere(request)), route, handlerOf(route))
     },
   }
 }

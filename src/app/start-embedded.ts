@@ -40,7 +40,7 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
       },
       secrets: openSecrets({ secrets: options.secrets, store: options.store, dataDir, env, log, known }),
     })
-    const transport = handlerTransport((request, e) => server.api.fetch(request, e))
+    const transport = handlerTransport(server.api.fetch, server.api.answerHere)
     const worker = options.idle
       ? null
       : await startWorkerBeside(server, options, { transport, dataDir, env, observability, log })

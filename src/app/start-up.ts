@@ -78,7 +78,7 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
     const address = `${scheme}://${serving.host.includes(':') ? `[${serving.host}]` : serving.host}:${serving.port}`
     const worker = options.worker
       ? await startWorkerBeside(parts, options.worker, {
-          transport: handlerTransport((request, e) => parts.api.fetch(request, e)),
+          transport: handlerTransport(parts.api.fetch, parts.api.answerHere),
           dataDir,
           env,
           observability,

@@ -20,6 +20,7 @@ export interface TransportRequest {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE'
   /** With its query. */
   path: string
+  /** Names in lower case. */
   headers: Record<string, string>
   body: string | null
   /** Twice is safe: sent once more when a kept connection turns out to be closed. */
