@@ -2,6 +2,7 @@ import { pipeline, Readable, type Transform } from 'node:stream'
 import { constants, createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
 import type { Dispatcher } from 'undici'
 import { LIMITS } from '../domain/limits.ts'
+import { Incoming } from './incoming.ts'
 
 export interface WireRequest {
   method: string
@@ -41,18 +42,21 @@ export async function sendOnce(
 ): Promise<Reply> {
   const { origin, pathname, search } = url
   const path = pathname + search
-  const answer = await dispatcher.request({ origin, path, method, headers, body, signal: signal ?? null })
+  const incoming = new Incoming(signal ?? null)
+  const {
+    status,
+    statusText,
+    headers: given,
+  } = await incoming.over(dispatcher, { origin, path, method, headers, body })
   const told: Record<string, string> = {}
-  for (const [name, value] of Object.entries(answer.headers))
+  for (const [name, value] of Object.entries(given))
     if (value !== undefined) told[name] = typeof value === 'string' ? value : value.join(', ')
-  // Whoever reads is told what goes wrong; who does not read any more is not interested.
-  answer.body.on('error', () => {})
   return {
-    status: answer.statusCode,
-    statusText: answer.statusText,
+    status,
+    statusText,
     headers: told,
-    body: bounded(unpacked(answer.body, told), answer.statusCode),
-    discard: () => void answer.body.destroy(),
+    body: bounded(unpacked({ [Symbol.asyncIterator]: () => incoming }, told), status),
+    discard: () => void incoming.return(),
   }
 }
 
