@@ -36,7 +36,10 @@ describeWithPostgres('two connections at one journal', (postgres) => {
     one = await openMigrated(dsn, 12)
     two = await openMigrated(dsn, 12)
     const gate: Gate = {
-      allowedAt: (_, asked) => Promise.resolve(asked.map(({ calls }) => (calls.length === 0 ? [] : null))),
+      allowedAt: (_, asked) =>
+        Promise.resolve(
+          asked.map(({ calls, models }) => (calls.length === 0 ? { verdicts: [], caps: models.map(() => []) } : null)),
+        ),
       models: (_, models) => Promise.resolve(models.map(() => ({ failure: null, caps: [] }))),
       dataRules: () => Promise.resolve(NO_DATA_RULES),
       beginning: () => Promise.resolve(null),

@@ -19,9 +19,9 @@ export const simGate: Gate = {
   dataRules: () => Promise.resolve(NO_DATA_RULES),
   allowedAt: (_, asked) =>
     Promise.resolve(
-      asked.map(({ calls }) => {
+      asked.map(({ calls, models }) => {
         const verdicts = calls.map(({ tool }) => verdictOn(tool))
-        return verdicts.every(({ verdict }) => verdict === 'allow') ? verdicts : null
+        return verdicts.every(({ verdict }) => verdict === 'allow') ? { verdicts, caps: models.map(() => []) } : null
       }),
     ),
 }

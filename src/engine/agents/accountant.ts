@@ -26,7 +26,7 @@ import {
   shownBudget,
   windowAt,
 } from './budget-windows.ts'
-import type { Budgets, ModelUse, Refusal, ReserveWish, Spent } from './budgets.ts'
+import type { Budgets, LiveBudgets, ModelUse, Refusal, ReserveWish, Spent } from './budgets.ts'
 import { OriginBook } from './origin-book.ts'
 import { PriceBook } from './price-book.ts'
 import type { ResourcesAt } from './resources-at.ts'
@@ -116,11 +116,13 @@ export class Accountant implements Budgets {
     return ledgers
   }
 
-  async reserve(tx: Queryable, wishes: readonly ReserveWish[]): Promise<(null | Refusal)[]> {
+  async reserve(
+    tx: Queryable,
+    wishes: readonly ReserveWish[],
+    known: LiveBudgets | null = null,
+  ): Promise<(null | Refusal)[]> {
     if (wishes.length === 0) return []
-    const namespaces = [...new Set(wishes.map((wish) => wish.namespace))]
-    const page = { after: null, limit: LIMITS.budgetsMax * namespaces.length }
-    const { now, budgets: live } = await listBudgets(tx, namespaces, page)
+    const { now, budgets: live } = known ?? (await liveBudgetsOf(tx, wishes))
     if (live.length === 0 && wishes.every(({ caps = [] }) => caps.length === 0)) return wishes.map(() => null)
     const budgets = live.map(readLive)
     const origins = await this.#origins.of(
@@ -191,8 +193,7 @@ export class Accountant implements Budgets {
     const open = new Map(windows.map((one) => [keyOf(one.window), one]))
     if (open.size === 0) return new Map()
     const asked = [...open.values()].map(({ window }) => window)
-    await this.#lock(tx, asked)
-    await dropHolds(tx, wishes)
+    await this.#lock(tx, asked, wishes)
     const counts = await countWindows(tx, asked)
     const counted = counts.flatMap((count) => {
       const one = open.get(keyOf(count))
@@ -209,11 +210,11 @@ export class Accountant implements Budgets {
     )
   }
 
-  async #lock(tx: Queryable, keys: readonly CounterKey[]): Promise<void> {
+  async #lock(tx: Queryable, keys: readonly CounterKey[], wishes: readonly ReserveWish[]): Promise<void> {
     const unknown = keys.filter((key) => !this.#known.has(keyOf(key)))
     // Before any lock is taken: whoever waits for a row that another transaction is making holds nothing.
     if (unknown.length > 0) await makeCounters(tx, unknown)
-    const locked = await lockCounters(tx, keys)
+    const locked = await lockCounters(tx, keys, wishes)
     if (locked.length < keys.length) {
       // Forgotten meanwhile, as it is when nobody asked for long.
       await makeCounters(tx, keys)
@@ -257,6 +258,11 @@ export class Accountant implements Budgets {
       })
     }
   }
+}
+
+function liveBudgetsOf(tx: Queryable, wishes: readonly ReserveWish[]): Promise<LiveBudgets> {
+  const namespaces = [...new Set(wishes.map((wish) => wish.namespace))]
+  return listBudgets(tx, namespaces, { after: null, limit: LIMITS.budgetsMax * namespaces.length })
 }
 
 const alertKey = ({ budget, key, share }: Alert): string => `${budget} ${key} ${share}`

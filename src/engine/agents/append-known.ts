@@ -2,6 +2,7 @@ import type { AppendResponse } from '../../contract/exchange.ts'
 import type { JournalEntry, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
 import { appendAt, type AppendAt } from '../../store/journal/append-at.ts'
+import type { LiveBudget } from '../../store/budgets/live-budgets.ts'
 import { isUniqueViolation } from '../../store/storage-failure.ts'
 import type { EngineContext } from '../context.ts'
 import {
@@ -15,7 +16,7 @@ import {
   verdictsIn,
 } from './append-item.ts'
 import { type ModelUse, openBudgets } from './budgets.ts'
-import { countVerdict } from './gate.ts'
+import { type Allowed, countVerdict } from './gate.ts'
 import { HeardResources, type ResourcesAt } from './resources-at.ts'
 
 /** Somebody who changes resources all the time holds nobody up: after so many versions it is done in a transaction. */
@@ -23,6 +24,21 @@ const VERSIONS_TRIED = 2
 
 interface Draft extends AppendAt {
   item: AppendItem
+}
+
+/** What is known beforehand of an append that something counts, which takes a transaction: it holds while the resources are at `version`. */
+export interface Foreword {
+  version: number
+  /** By the rules. */
+  allowed: Allowed
+  /** Those of its namespace. */
+  budgets: readonly LiveBudget[]
+}
+
+export interface Known {
+  answers: Answers
+  /** Of those that have no answer. */
+  forewords: ReadonlyMap<AppendItem, Foreword>
 }
 
 /**
@@ -39,17 +55,20 @@ export class KnownAppends {
   }
 
   /** Each activation at most once. What has no answer takes a transaction. */
-  async record(items: readonly AppendItem[]): Promise<Answers> {
+  async record(items: readonly AppendItem[]): Promise<Known> {
     const answers: Answers = new Map()
+    let forewords: Known['forewords'] = new Map()
     for (let tries = 0; tries < VERSIONS_TRIED; tries++) {
       const resources = await this.#resources.get()
-      const drafts = await this.#draft(resources, items)
-      if (drafts.length === 0) return answers
+      const known = await this.#draft(resources, items)
+      const { drafts } = known
+      forewords = known.forewords
+      if (drafts.length === 0) break
       const written = await appendAt(this.#ctx.db, resources.version, drafts).catch((error: unknown) => {
         if (isUniqueViolation(error)) return null
         throw error
       })
-      if (!written) return answers
+      if (!written) break
       if (written.version !== resources.version) {
         this.#resources.heard(written.version)
         continue
@@ -59,9 +78,14 @@ export class KnownAppends {
         // What came with the same number before is answered as it was then.
         if (outcome !== 'known') answers.set(draft.item, outcome ? this.#recorded(draft, written.version) : STALE)
       }
-      return answers
+      break
     }
-    return answers
+    return { answers, forewords }
+  }
+
+  /** A transaction told of a version. */
+  heard(version: number): void {
+    this.#resources.heard(version)
   }
 
   #recorded({ entries, ended }: Draft, version: number): AppendResponse {
@@ -74,7 +98,10 @@ export class KnownAppends {
     return { state: 'recorded', verdicts: verdictsIn(entries), refused: null, contextVersion: String(version) }
   }
 
-  async #draft(resources: ResourcesAt, items: readonly AppendItem[]): Promise<Draft[]> {
+  async #draft(
+    resources: ResourcesAt,
+    items: readonly AppendItem[],
+  ): Promise<{ drafts: Draft[]; forewords: Map<AppendItem, Foreword> }> {
     const { gate, budgets = openBudgets, db } = this.#ctx
     const own = items.flatMap((item) => {
       const calls = item.entries.filter((entry) => entry.kind === 'tool_asked')
@@ -106,12 +133,20 @@ export class KnownAppends {
         )
         .catch(() => []),
     ])
-    return own.flatMap(({ item, calls }, i): Draft[] => {
-      const verdicts = words[i] ?? null
-      const ended = uses[i] ?? null
-      if (!verdicts || !ended || verdicts.length < calls.length) return []
-      return [{ ...item, item, ended, entries: withVerdicts(item, verdicts) }]
-    })
+    const drafts: Draft[] = []
+    const forewords = new Map<AppendItem, Foreword>()
+    for (const [i, { item, calls, models }] of own.entries()) {
+      const allowed = words[i] ?? null
+      if (!allowed || allowed.verdicts.length < calls.length || allowed.caps.length < models.length) continue
+      const isCapped = allowed.caps.some((caps) => caps.length > 0)
+      const ended = isCapped ? null : (uses[i] ?? null)
+      if (ended) drafts.push({ ...item, item, ended, entries: withVerdicts(item, allowed.verdicts) })
+      else {
+        const budgets = await resources.budgets(item.definition.namespace).catch(() => null)
+        if (budgets) forewords.set(item, { version: resources.version, allowed, budgets })
+      }
+    }
+    return { drafts, forewords }
   }
 }
 

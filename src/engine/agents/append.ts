@@ -6,11 +6,11 @@ import { Failure, type FailureRecord, failureRecord } from '../../domain/failure
 import { displayName } from '../../domain/step.ts'
 import { isJournaled } from '../../domain/workflow.ts'
 import { askForCalls, type NewCallApproval } from '../../store/approvals/call-approvals.ts'
+import type { LiveBudget } from '../../store/budgets/live-budgets.ts'
 import type { Queryable } from '../../store/db.ts'
 import { appendEntries } from '../../store/journal/append-entries.ts'
 import { type HeldActivation, holdSteps, type JournalAttempt } from '../../store/journal/hold-steps.ts'
 import { findAppended, findAskedModels } from '../../store/journal/read-entries.ts'
-import { contextVersion as versionNow } from './context-version.ts'
 import type { Batcher } from '../batcher.ts'
 import type { EngineContext } from '../context.ts'
 import type { Dispatcher } from '../dispatcher.ts'
@@ -31,9 +31,9 @@ import {
   STALE,
   verdictsIn,
 } from './append-item.ts'
-import { KnownAppends } from './append-known.ts'
-import type { ModelWord } from './gate.ts'
-import { openBudgets, type ReserveWish, type Spent } from './budgets.ts'
+import { type Foreword, KnownAppends } from './append-known.ts'
+import { countVerdict, type ModelWord } from './gate.ts'
+import { type LiveBudgets, openBudgets, type ReserveWish, type Spent } from './budgets.ts'
 
 /**
  * Writes journals: what many attempts are about to do is recorded together, after the rules were asked about the calls and the budgets about the models,
@@ -67,27 +67,36 @@ export class Appender {
     const answers: Answers = new Map()
     // Of one activation one after the other: what the second may do depends on the first.
     for (const turn of inTurns(items)) {
-      for (const [item, answer] of await this.#known.record(turn)) answers.set(item, answer)
+      const known = await this.#known.record(turn)
+      for (const [item, answer] of known.answers) answers.set(item, answer)
       const others = turn.filter((item) => !answers.has(item))
       if (others.length === 0) continue
-      const more = await this.#ctx.db.transaction((tx) => this.#record(tx, others))
+      const more = await this.#ctx.db.transaction((tx) => this.#record(tx, others, known.forewords))
       for (const [item, answer] of more) answers.set(item, answer)
     }
     for (const run of new Set(items.map((i) => i.runId))) this.#ctx.watch.notify(run)
     return items.map((item) => answers.get(item) ?? STALE)
   }
 
-  async #record(tx: Queryable, items: readonly AppendItem[]): Promise<Answers> {
+  async #record(
+    tx: Queryable,
+    items: readonly AppendItem[],
+    forewords: ReadonlyMap<AppendItem, Foreword>,
+  ): Promise<Answers> {
     const held = new Map((await holdSteps(tx, items)).map((h) => [keyOfAttempt(h), h]))
-    const live = items.flatMap((item) => {
+    const live = items.flatMap((item): Live[] => {
       const activation = held.get(keyOfAttempt(item))
-      return activation ? [{ item, activation }] : []
+      if (!activation) return []
+      const foreword = forewords.get(item) ?? null
+      return [{ item, activation, foreword: foreword?.version === activation.version ? foreword : null }]
     })
-    if (live.length === 0) return new Map()
+    const [first] = live
+    if (!first) return new Map()
+    this.#known.heard(first.activation.version)
+    const contextVersion = String(first.activation.version)
     const verdicts = await this.#judge(tx, live)
     await this.#settle(tx, live)
     const refusals = await this.#refuse(tx, live)
-    const contextVersion = await versionNow(tx)
     const drafts = live.map(({ item, activation }) => {
       const refused = refusals.get(item) ?? null
       return { item, activation, refused, ...draftOf(item, { activation, isRefused: refused !== null, verdicts }) }
@@ -116,13 +125,18 @@ export class Appender {
   }
 
   /** The rules' word on each call that is asked. */
-  async #judge(tx: Queryable, live: readonly { item: AppendItem }[]): Promise<Map<WorkerEntry, Verdict>> {
+  async #judge(tx: Queryable, live: readonly Live[]): Promise<Map<WorkerEntry, Verdict>> {
     const { gate } = this.#ctx
-    const all = live.flatMap(({ item }) =>
-      item.entries.flatMap((entry) => (entry.kind === 'tool_asked' ? [{ item, entry }] : [])),
+    const all = live.flatMap(({ item, foreword }) =>
+      item.entries
+        .filter((entry) => entry.kind === 'tool_asked')
+        .map((entry, i) => ({ item, entry, known: foreword?.allowed.verdicts[i] ?? null })),
     )
-    const asked = all.filter(({ item, entry }) => isOwn(item, entry))
-    const word = new Map<WorkerEntry, Verdict>(all.map(({ item, entry }) => [entry, notItsTool(item, entry)]))
+    const word = new Map<WorkerEntry, Verdict>(
+      all.map(({ item, entry, known }) => [entry, known ?? notItsTool(item, entry)]),
+    )
+    for (const { known } of all) if (known) countVerdict(this.#ctx, 'tool', known.verdict)
+    const asked = all.filter(({ item, entry, known }) => known === null && isOwn(item, entry))
     if (asked.length === 0) return word
     const verdicts = await gate.calls(
       tx,
@@ -133,7 +147,7 @@ export class Appender {
   }
 
   /** Counts what calls of models that have ended took. */
-  async #settle(tx: Queryable, live: readonly { item: AppendItem; activation: HeldActivation }[]): Promise<void> {
+  async #settle(tx: Queryable, live: readonly Live[]): Promise<void> {
     const { budgets = openBudgets } = this.#ctx
     const ended = live.flatMap(({ item, activation }) =>
       item.entries.flatMap((entry) =>
@@ -166,24 +180,21 @@ export class Appender {
   /** Why the models that are asked may not be: by the rules, then by the budgets. */
   async #refuse(
     tx: Queryable,
-    live: readonly { item: AppendItem; activation: HeldActivation }[],
+    live: readonly Live[],
   ): Promise<Map<AppendItem, NonNullable<AppendResponse['refused']>>> {
-    const { gate, budgets = openBudgets } = this.#ctx
+    const { budgets = openBudgets } = this.#ctx
     const refusals = new Map<AppendItem, NonNullable<AppendResponse['refused']>>()
-    const asked = live.flatMap(({ item, activation }) => {
-      const entry = item.entries.at(-1)
-      return entry?.kind === 'model_asked' ? [{ item, activation, entry }] : []
+    const asked = live.flatMap((one) => {
+      const entry = one.item.entries.at(-1)
+      return entry?.kind === 'model_asked' ? [{ ...one, entry }] : []
     })
     const own = asked.filter(({ item, entry }) => isOwn(item, entry))
     for (const { item, entry } of asked)
       if (!isOwn(item, entry)) refusals.set(item, { failure: notItsModel(item, entry), park: null })
     if (own.length === 0) return refusals
-    const word = await gate.models(
-      tx,
-      own.map(({ item, entry }) => askedModelIn(item, entry)),
-    )
-    const allowed = own.flatMap((one, i) => {
-      const { failure, caps } = word[i] ?? noModelWord(one.entry)
+    const words = await this.#modelWords(tx, own)
+    const allowed = own.flatMap((one) => {
+      const { failure, caps } = words.get(one.item) ?? noModelWord(one.entry)
       if (!failure) return [{ ...one, caps }]
       refusals.set(one.item, { failure, park: null })
       return []
@@ -192,13 +203,56 @@ export class Appender {
     const wishes = allowed.map(({ item, activation, entry, caps }): ReserveWish => {
       return { ...keyOf(item, activation, entry.call), ...spenderIn(item, entry), tokens: entry.tokens, caps }
     })
-    const answers = await budgets.reserve(tx, wishes)
+    const answers = await budgets.reserve(tx, wishes, knownBudgets(allowed))
     for (const [i, { item }] of allowed.entries()) {
       const no = answers[i]
       if (no) refusals.set(item, no)
     }
     return refusals
   }
+
+  /** The rules' word on each model that is asked. */
+  async #modelWords(
+    tx: Queryable,
+    asked: readonly (Live & { entry: Entry<'model_asked'> })[],
+  ): Promise<Map<AppendItem, ModelWord>> {
+    const words = new Map<AppendItem, ModelWord>()
+    for (const { item, foreword } of asked) {
+      if (!foreword) continue
+      words.set(item, { failure: null, caps: foreword.allowed.caps.at(-1) ?? [] })
+      countVerdict(this.#ctx, 'model', 'allow')
+    }
+    const unknown = asked.filter(({ item }) => !words.has(item))
+    if (unknown.length === 0) return words
+    const told = await this.#ctx.gate.models(
+      tx,
+      unknown.map(({ item, entry }) => askedModelIn(item, entry)),
+    )
+    for (const [i, { item }] of unknown.entries()) {
+      const word = told[i]
+      if (word) words.set(item, word)
+    }
+    return words
+  }
+}
+
+/** An append whose attempt holds its step. */
+interface Live {
+  item: AppendItem
+  activation: HeldActivation
+  /** Null: nothing of it is known beforehand, or resources have changed since. */
+  foreword: Foreword | null
+}
+
+/** The budgets of all of these, where they are known of each. */
+function knownBudgets(all: readonly Live[]): LiveBudgets | null {
+  const of = new Map<string, readonly LiveBudget[]>()
+  for (const { item, foreword } of all) {
+    if (!foreword) return null
+    of.set(item.definition.namespace, foreword.budgets)
+  }
+  const [first] = all
+  return first ? { now: new Date(first.activation.now), budgets: [...of.values()].flat() } : null
 }
 
 const keyOfAttempt = (a: JournalAttempt): string => `${a.session} ${stepIdOf(a)}@${a.fence}`

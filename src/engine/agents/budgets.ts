@@ -4,6 +4,7 @@ import type { FailureRecord } from '../../domain/failure.ts'
 import type { ModelResult, ModelUsage } from '../../domain/model-call.ts'
 import type { Cost } from '../../domain/prices.ts'
 import type { Queryable } from '../../store/db.ts'
+import type { LiveBudget } from '../../store/budgets/live-budgets.ts'
 import type { SpendingDraft } from '../../store/budgets/spending.ts'
 import type { EndedCall } from '../../store/journal/append-at.ts'
 import type { ResourcesAt } from './resources-at.ts'
@@ -61,10 +62,19 @@ export interface Refusal {
   park: ParkedOn | null
 }
 
+/** Budgets as they are, with the time of the database. */
+export interface LiveBudgets {
+  now: Date
+  budgets: readonly LiveBudget[]
+}
+
 /** Called in the transaction that records the calls. Both take many at once, of several runs. */
 export interface Budgets {
-  /** Answers one for one, in order; null where it was set aside. Without `park` the step fails. The same call again is set aside once. */
-  reserve(tx: Queryable, wishes: readonly ReserveWish[]): Promise<(null | Refusal)[]>
+  /**
+   * Answers one for one, in order; null where it was set aside. Without `park` the step fails. The same call again is set aside once. `known` are the
+   * budgets of all their namespaces, for who knows that they are as they were.
+   */
+  reserve(tx: Queryable, wishes: readonly ReserveWish[], known?: LiveBudgets | null): Promise<(null | Refusal)[]>
   /** What was never set aside is counted all the same. The same call twice counts once. */
   settle(tx: Queryable, spent: readonly Spent[]): Promise<void>
   /**

@@ -36,6 +36,14 @@ export interface ModelWord {
   caps: readonly TokenCap[]
 }
 
+/** All that was asked together may be done. */
+export interface Allowed {
+  /** On the calls, one for one. */
+  verdicts: readonly Verdict[]
+  /** What the runs of the models may use, one for one. It is counted under a lock. */
+  caps: readonly (readonly TokenCap[])[]
+}
+
 /**
  * What the rules say, by the rows as they are now. Answers one for one, in order. It fails closed: an error while reading a rule is an answer that
  * denies, never an exception of its own.
@@ -47,10 +55,10 @@ export interface Gate {
   models(on: Queryable, asked: readonly AskedModel[]): Promise<ModelWord[]>
   dataRules(on: Queryable, at: AskedRun): Promise<DataRules>
   /**
-   * The verdicts on the calls of each of those that may do all they ask for by the rules of one version alone. Null: something else has to be looked
-   * at, or to be written down, for which it takes a transaction. Counts nothing: whoever acts on it does.
+   * The word on each of those that may do all they ask for by the rules of one version alone. Null: something else has to be looked at, or to be written
+   * down, for which it takes a transaction. Counts nothing: whoever acts on it does.
    */
-  allowedAt(resources: ResourcesAt, asked: readonly AskedTogether[]): Promise<(readonly Verdict[] | null)[]>
+  allowedAt(resources: ResourcesAt, asked: readonly AskedTogether[]): Promise<(Allowed | null)[]>
 }
 
 /** Counts a word that is acted on: of calls of tools, and of models that are asked. */

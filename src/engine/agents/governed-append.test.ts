@@ -190,6 +190,49 @@ describe('what the rules allow beforehand', () => {
     expect(await kinds()).toEqual(['model_asked'])
   })
 
+  test('and is counted takes six statements, whatever rules there are; what it sets aside is what it may take', async () => {
+    await declare('Budget', 'some', { window: 'day', limits: { tokens: 100 } })
+    await declare('Policy', 'caps', { maxTokens: 1_000 })
+    await append(modelAsked('m1', 10))
+    const counting = ['hold_steps', 'lock_counters', 'count_windows_time', 'count_windows_run', 'put_holds']
+    expect(
+      await statementsOf(() =>
+        append(
+          { kind: 'tool_answered', call: 'c', result: { ok: true, output: 1 }, ms: 1, cut: 0 },
+          modelAsked('m2', 80),
+        ),
+      ),
+    ).toEqual([...counting, 'append_entries'])
+    expect(words).toEqual(['model allow', 'model allow'])
+    const { refused } = await append(modelAsked('m3', 11))
+    expect(refused).toMatchObject({
+      failure: { code: 'budget.exceeded', evidence: { budgets: [{ budget: 'default/some', held: 90, limit: 100 }] } },
+      park: { type: 'budget' },
+    })
+    // What was set aside for the same call does not count twice.
+    n--
+    expect((await append(modelAsked('m2', 80))).refused).toBeNull()
+  })
+
+  test.each<[string, string, string, JsonObject, string]>([
+    ['a policy that keeps the model from it', 'Policy', 'new', { models: { denied: ['gpt'] } }, 'policy.denied'],
+    ['a policy that caps its run', 'Policy', 'new', { maxTokens: 5 }, 'policy.denied'],
+    ['another budget', 'Budget', 'new', { window: 'day', limits: { tokens: 5 } }, 'budget.exceeded'],
+    ['a smaller limit of its budget', 'Budget', 'some', { window: 'day', limits: { tokens: 5 } }, 'budget.exceeded'],
+  ])('and is counted heeds %s of which the server has not heard', async (_, kind, name, spec, code) => {
+    await declare('Budget', 'some', { window: 'day', limits: { tokens: 100 } })
+    await append(modelAsked('m1', 10))
+    await append(modelAsked('m2', 10))
+    await declare(kind, name, spec)
+    const statements = await statementsOf(async () => {
+      expect((await append(modelAsked('m3', 10))).refused).toMatchObject({ failure: { code } })
+    })
+    expect(statements).toContain('list_rules')
+    // Now it has.
+    expect((await append(modelAsked('m3', 10))).refused).toMatchObject({ failure: { code } })
+    expect(await kinds()).toEqual(['model_asked', 'model_asked'])
+  })
+
   test('takes no transaction when the budgets are for others', async () => {
     await declare('Budget', 'others', { window: 'day', limits: { tokens: 1 }, selector: { agents: ['reader'] } })
     await append(modelAsked('m1', 10))

@@ -14,7 +14,7 @@ import {
   type Subject,
   unreadableRules,
 } from '../../domain/agents/rules/rule-set.ts'
-import { tokenCaps, workerRules } from '../../domain/agents/rules/worker-rules.ts'
+import { type TokenCap, tokenCaps, workerRules } from '../../domain/agents/rules/worker-rules.ts'
 import type { AskedCall, Denial, RuleName, RunFacts, Verdict } from '../../domain/agents/verdict.ts'
 import { modelEndpointSpecSchema } from '../../domain/kinds/model-endpoint.ts'
 import { LIMITS } from '../../domain/limits.ts'
@@ -25,7 +25,15 @@ import { listRules, readRunFacts, type StoredRule } from '../../store/resources/
 import { isRetryableConflict } from '../../store/storage-failure.ts'
 import type { EngineContext } from '../context.ts'
 import { Denials } from '../denials.ts'
-import { countVerdict, type AskedModel, type AskedRun, type AskedTogether, type Gate, type ModelWord } from './gate.ts'
+import {
+  type Allowed,
+  countVerdict,
+  type AskedModel,
+  type AskedRun,
+  type AskedTogether,
+  type Gate,
+  type ModelWord,
+} from './gate.ts'
 import type { ResourcesAt } from './resources-at.ts'
 
 type Kept = { kind: 'Policy'; rule: ReadPolicy } | { kind: 'Role'; rule: ReadRole }
@@ -122,12 +130,13 @@ export class RuleGate implements Gate {
     return workerRules(rulesOf(at.namespace), subjectOf(at, factsOf(at)))
   }
 
-  async allowedAt(resources: ResourcesAt, asked: readonly AskedTogether[]): Promise<(readonly Verdict[] | null)[]> {
+  async allowedAt(resources: ResourcesAt, asked: readonly AskedTogether[]): Promise<(Allowed | null)[]> {
     return Promise.all(asked.map((one) => this.#allowedTogether(resources, one)))
   }
 
-  async #allowedTogether(resources: ResourcesAt, { calls, models }: AskedTogether): Promise<readonly Verdict[] | null> {
+  async #allowedTogether(resources: ResourcesAt, { calls, models }: AskedTogether): Promise<Allowed | null> {
     const verdicts: Verdict[] = []
+    const caps: (readonly TokenCap[])[] = []
     for (const call of calls) {
       const rules = await this.#setAt(resources, call.namespace)
       if (rules.policies.some(looksAtRun)) return null
@@ -141,10 +150,10 @@ export class RuleGate implements Gate {
       const row = rules.policies.length === 0 ? null : await resources.endpoint(model.namespace, model.endpoint)
       const subject = subjectOf(model, loneRun(model.workflow))
       const { failure } = judgeModel(rules, subject, row ? readEndpoint(row) : { name: model.endpoint, spec: null })
-      // What caps the tokens of a run is counted under a lock.
-      if (failure || tokenCaps(rules, subject).length > 0) return null
+      if (failure) return null
+      caps.push(tokenCaps(rules, subject))
     }
-    return verdicts
+    return { verdicts, caps }
   }
 
   /** Rules that cannot be had let nothing pass here; why not is told where they are asked for in a transaction. */

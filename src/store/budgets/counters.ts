@@ -1,5 +1,6 @@
 import type { BudgetSelector } from '../../domain/kinds/budget.ts'
 import type { Queryable } from '../db.ts'
+import { callColumns, type CallOfHold, droppingHolds } from './holds.ts'
 
 /** One window of a budget. */
 export interface CounterKey {
@@ -47,13 +48,18 @@ export async function makeCounters(tx: Queryable, keys: readonly CounterKey[]): 
 
 /**
  * Takes the locks of counters to the end of the transaction, in one order for everybody. Whoever sets aside holds them: what is counted after it has all
- * that was set aside before. Gives those that are there.
+ * that was set aside before, without what was for `calls`, which ask anew. Gives those that are there.
  */
-export async function lockCounters(tx: Queryable, keys: readonly CounterKey[]): Promise<CounterKey[]> {
+export async function lockCounters(
+  tx: Queryable,
+  keys: readonly CounterKey[],
+  calls: readonly CallOfHold[] = [],
+): Promise<CounterKey[]> {
   return tx.query<CounterKey>(
-    `select c.budget, c.key from budget_counter c
+    `with dropped as (${droppingHolds(3)})
+     select c.budget, c.key from budget_counter c
       where (c.budget, c.key) in (select * from unnest($1::text[], $2::text[])) order by c.budget, c.key for update of c`,
-    keysOf(keys),
+    [...keysOf(keys), ...callColumns(calls)],
     { name: 'lock_counters' },
   )
 }

@@ -3,7 +3,7 @@ import type { Origin } from './origins.ts'
 import type { SpendingKey } from './spending.ts'
 
 /** What is set aside for a call that is about to be made. */
-export interface Hold extends Omit<SpendingKey, 'generation'> {
+export interface Hold extends CallOfHold {
   origin: Origin
   agent: string
   endpoint: string
@@ -44,15 +44,24 @@ export async function putHolds(tx: Queryable, holds: readonly Hold[], forMs: num
   )
 }
 
+/** Names the call that something is set aside for. */
+export type CallOfHold = Omit<SpendingKey, 'generation'>
+
+/** Gives back what was set aside for calls, whose columns are the parameters from `$first` on. */
+export const droppingHolds = (first: number): string =>
+  `delete from spending_hold where (run_id, node, path, call) in
+     (select * from unnest($${first}::text[], $${first + 1}::int[], $${first + 2}::text[], $${first + 3}::text[]))`
+
+export const callColumns = (calls: readonly CallOfHold[]): unknown[] => [
+  calls.map((c) => c.runId),
+  calls.map((c) => c.node),
+  calls.map((c) => c.path),
+  calls.map((c) => c.call),
+]
+
 /** Gives back what was set aside for calls. */
-export async function dropHolds(tx: Queryable, calls: readonly Omit<SpendingKey, 'generation'>[]): Promise<void> {
-  if (calls.length === 0) return
-  await tx.query(
-    `delete from spending_hold
-      where (run_id, node, path, call) in (select * from unnest($1::text[], $2::int[], $3::text[], $4::text[]))`,
-    [calls.map((c) => c.runId), calls.map((c) => c.node), calls.map((c) => c.path), calls.map((c) => c.call)],
-    { name: 'drop_holds' },
-  )
+export async function dropHolds(tx: Queryable, calls: readonly CallOfHold[]): Promise<void> {
+  if (calls.length > 0) await tx.query(droppingHolds(1), callColumns(calls), { name: 'drop_holds' })
 }
 
 /** Gives back what is set aside for calls that nobody will tell of: their step has ended or is gone, or their time is over. A call of

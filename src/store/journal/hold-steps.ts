@@ -19,6 +19,8 @@ export interface HeldActivation {
   journalFrom: number
   /** ms, by the database's clock. */
   now: number
+  /** Version of the resources when the lock was asked for. */
+  version: number
 }
 
 /**
@@ -27,7 +29,8 @@ export interface HeldActivation {
  */
 export async function holdSteps(tx: Queryable, attempts: readonly JournalAttempt[]): Promise<HeldActivation[]> {
   const rows = await tx.query<Omit<HeldActivation, 'now'> & { now: Date }>(
-    `select s.run_id as "runId", s.node, s.path, s.fence, s.session, s.journal_from as "journalFrom", clock_now() as now
+    `select s.run_id as "runId", s.node, s.path, s.fence, s.session, s.journal_from as "journalFrom", clock_now() as now,
+            (select version from resource_clock) as version
        from unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::int[]) as k(run_id, node, path, session, fence)
        join step s on s.run_id = k.run_id and s.node = k.node and s.path = k.path
       where (s.state = 'running') is true and s.session = k.session and s.fence = k.fence
