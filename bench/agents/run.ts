@@ -85,6 +85,14 @@ export const RESOURCES = [
   },
 ].map((resource) => ({ apiVersion: 'orrery.dev/v1', ...resource }))
 
+/** Counts every agent, and never has enough of them. */
+const BUDGET = {
+  apiVersion: 'orrery.dev/v1',
+  kind: 'Budget',
+  metadata: { name: 'everything' },
+  spec: { window: 'day', limits: { tokens: 1_000_000_000_000 } },
+}
+
 async function startModel(): Promise<ChildProcess> {
   const model = spawn(process.execPath, [new URL('./model-server.ts', import.meta.url).pathname], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -149,6 +157,10 @@ async function measureOurs(
     const wal = dsn === null ? {} : { walPerTurn: Math.round(((await walBytes(dsn)) - before) / (many * TURNS)) }
     note({ shape: 'ten-turn agents, 200 at once', ...who, ...together, ...memoryOf(rig), ...wal })
     await measureWaiting(rig, note, who)
+    await rig.http.ask('POST', '/v1/apply', { kind: 'List', items: [BUDGET] })
+    await closedLoop(Math.min(one, 20), 1, converse)
+    const counted = await measured(rig, () => closedLoop(one, 1, converse))
+    note({ shape: 'ten-turn agent that a budget counts, one at a time', ...who, ...counted })
   } finally {
     await rig.stop()
   }

@@ -38,7 +38,11 @@ describeWithPostgres('WRK-12: a worker is restarted while its work runs', (postg
     await eventually(() => scene.noted('work', 'began').length === 2, WITHIN)
     scene.open('work')
 
-    expect(await scene.ended(run)).toMatchObject({
+    const ended = await scene.ended(run)
+    expect(ended.stepList[0]?.attempts.map(({ state, failure }) => `${state}: ${failure?.code}`)).toEqual([
+      'lost: worker.restarted',
+    ])
+    expect(ended).toMatchObject({
       state: 'succeeded',
       stepList: [
         {
