@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { deferred } from '../base/deferred.ts'
 import { storeSuite } from './store.suite.ts'
@@ -34,6 +35,43 @@ test('a named statement may be used for the first time by several at once, in an
     const outside = ask(db, 'later')
     await transaction
     expect(await outside).toEqual([{ n: 1 }])
+  } finally {
+    await db.close()
+  }
+})
+
+test('a parameter of a named statement is what was given, whatever is in it, and ends nothing', async () => {
+  const db = await openInMemory()
+  try {
+    await db.query('create table kept (n int)')
+    const said = async (text: string) =>
+      (await db.query<{ text: string }>('select $1::text as text', [text], { name: 'said' }))[0]?.text
+    const parts = fc.constantFrom(
+      "'",
+      "''",
+      '\\',
+      "\\'",
+      ';',
+      '--',
+      '/*',
+      '$$',
+      '$1',
+      '\n',
+      '"',
+      "');drop table kept;--",
+      'ü😀',
+    )
+    for (const setting of ['on', 'off']) {
+      await db.query(`set standard_conforming_strings = ${setting}`)
+      await fc.assert(
+        fc.asyncProperty(fc.array(fc.oneof(parts, fc.string()), { maxLength: 8 }), async (given) => {
+          const text = given.join('').replaceAll('\0', '')
+          expect(await said(text)).toBe(text)
+        }),
+        { numRuns: 200 },
+      )
+    }
+    expect(await db.query('select * from kept')).toEqual([])
   } finally {
     await db.close()
   }
