@@ -6,7 +6,7 @@ import { CONNECTIONS_MAX, httpTransport, type HttpTransportOptions, SILENCE_MS, 
 import type { Transport, TransportRequest, TransportResponse } from './transport.ts'
 import { unreachableBy } from './unreachable.ts'
 
-/** Loaded when the server has answered: nobody waits for it. */
+/** Loaded when the server has answered for the first time. */
 const undici = once(() => import('undici'))
 
 /** A server was silent for longer than was allowed. */
