@@ -15,7 +15,7 @@ export interface Head {
 }
 
 /**
- * One request and what comes back of it, as the dispatcher tells it: half of the work of a stream of node's. Its bytes are read once, by one reader; who reads
+ * One request and what comes back of it, as the dispatcher tells it: a quarter less work than a stream of node’s. Its bytes are read once, by one reader; who reads
  * no further ends the connection.
  */
 export class Incoming implements Dispatcher.DispatchHandler, AsyncIterator<Uint8Array, undefined> {
