@@ -18,6 +18,7 @@ import { EngineRig, type RigWorker } from '../engine/testing/rig.ts'
 import { KeyRing } from '../store/secrets/key-ring.ts'
 import { SealingKey } from '../store/secrets/seal.ts'
 import { putToken } from '../store/tokens/tokens.ts'
+import { REGISTER } from './api-rig.ts'
 import { type Api, createApi } from './create-api.ts'
 import { ownDocument } from './tenancy.ts'
 
@@ -88,21 +89,7 @@ const WORKFLOW = {
   metadata: { name: 'w', namespace: NAMESPACE },
   spec: { steps: [{ name: 'one', command: ['true'] }] },
 }
-const registration = {
-  worker: 'newcomer',
-  version: '0',
-  host: 'h',
-  pid: 1,
-  pidStart: null,
-  clock: 1,
-  capacity: 1,
-  labels: {},
-  namespaces: null,
-  backends: ['function'],
-  modules: [],
-  replaces: null,
-  held: [],
-}
+const registration = { ...REGISTER, worker: 'newcomer', version: '0', capacity: 1 }
 
 const HANDED_OVER = { kind: 'handed_over', turn: 1, from: 'a', to: 'b' }
 

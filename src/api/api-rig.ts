@@ -2,6 +2,7 @@ import { systemClock } from '../base/clock.ts'
 import { createIds } from '../base/ids.ts'
 import { silentLog } from '../base/log.ts'
 import { systemRandom } from '../base/random.ts'
+import type { RegisterRequest } from '../contract/exchange.ts'
 import { type Api, createApi } from './create-api.ts'
 import { ADMIN_TOKEN, ScriptedEngine } from './scripted-engine.ts'
 import { serve, type Serving } from './serve.ts'
@@ -28,6 +29,23 @@ export function serveApi(
   options: { port?: number; requestStallMs?: number; tls?: { cert: string; key: string } } = {},
 ): Promise<Serving> {
   return serve(api, { host: '127.0.0.1', port: 0, clock: systemClock, ids, closeGraceMs: 200, ...options })
+}
+
+/** A worker that comes for the first time. */
+export const REGISTER: RegisterRequest = {
+  worker: 'w1',
+  version: '0.1.0',
+  host: 'h',
+  pid: 1,
+  pidStart: null,
+  clock: 1,
+  capacity: 2,
+  labels: {},
+  namespaces: null,
+  backends: ['function'],
+  modules: [],
+  replaces: null,
+  held: [],
 }
 
 export const ADMIN = { authorization: `Bearer ${ADMIN_TOKEN}` }

@@ -5,7 +5,7 @@ import { Secret } from '../base/secret.ts'
 import type { ProblemDetails } from '../contract/api-types.ts'
 import { ROUTES } from '../contract/routes.ts'
 import { Failure } from '../domain/failure.ts'
-import { ADMIN, type ApiRig, makeApi, serveApi } from './api-rig.ts'
+import { ADMIN, type ApiRig, makeApi, REGISTER, serveApi } from './api-rig.ts'
 import { ADMIN_TOKEN, APPROVAL_ID, RUN_ID, WORKER_TOKEN } from './scripted-engine.ts'
 import type { Serving } from './serve.ts'
 
@@ -198,21 +198,7 @@ describe.each(['in process', 'in process by the short way', 'over a socket'])(
 
     test('the worker exchange', async () => {
       const lane = createExchangeLane({ transport, token: new Secret(WORKER_TOKEN) })
-      const registered = await lane.register({
-        worker: 'w1',
-        version: '0.1.0',
-        host: 'h',
-        pid: 1,
-        pidStart: null,
-        clock: 1,
-        capacity: 2,
-        labels: {},
-        namespaces: null,
-        backends: ['function'],
-        modules: [],
-        replaces: null,
-        held: [],
-      })
+      const registered = await lane.register(REGISTER)
       expect(registered.session).toBe('ses_1')
       const common = { step: `${RUN_ID}.0`, fence: 1, startedAgoMs: 1, endedAgoMs: 0 }
       const answer = await lane.report({

@@ -16,7 +16,7 @@ import { isEnough } from '../domain/roles.ts'
 import { listCosts } from './cost-handlers.ts'
 import * as access from './access-handlers.ts'
 import { CallHere, callOfHono, type RequestHere, SocketCall, toResponse } from './calls.ts'
-import type { Answer, ApiDeps, ApiEnv } from './context.ts'
+import type { Answer, ApiDeps, ApiEnv, Call } from './context.ts'
 import * as artifacts from './artifact-handlers.ts'
 import * as approvals from './approval-handlers.ts'
 import { AT_HOME, createEdge } from './edge.ts'
@@ -164,18 +164,16 @@ export function createApi(deps: ApiDeps): Api {
   })
   app.onError((error, c) => toResponse(refuse(begin(c), error)))
   const hot = new Map(ROUTES.filter(({ id }) => HOT_CHECKS[id]).map((route) => [route.path, route]))
+  const answerShort = (method: string | undefined, path: string | undefined, callOf: (route: Route) => Call) => {
+    const route = hot.get(path ?? '')
+    if (!route || method !== route.method) return null
+    return answer(new RequestContext(deps, edge, callOf(route)), route, handlerOf(route))
+  }
   return {
     fetch: async (request, env) => app.fetch(request, env ?? {}),
-    answer(incoming, outgoing) {
-      const route = hot.get(incoming.url ?? '')
-      if (!route || incoming.method !== route.method) return null
-      return answer(new RequestContext(deps, edge, new SocketCall(incoming, outgoing, route)), route, handlerOf(route))
-    },
-    answerHere(request) {
-      const route = hot.get(request.path)
-      if (!route || request.method !== route.method) return null
-      return answer(new RequestContext(deps, edge, new CallHere(request)), route, handlerOf(route))
-    },
+    answer: (incoming, outgoing) =>
+      answerShort(incoming.method, incoming.url, (route) => new SocketCall(incoming, outgoing, route)),
+    answerHere: (request) => answerShort(request.method, request.path, () => new CallHere(request)),
   }
 }
 

@@ -26,6 +26,10 @@ export interface HttpTransportOptions {
 export const SILENCE_MS = 30_000
 export const CONNECTIONS_MAX = 256
 
+/** Trust in one more authority than the system's, as an option of TLS. */
+export const trusting = (ca: string | undefined): { ca?: string[] } =>
+  ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }
+
 /** Throws `config.value_unsupported` when the address is no http(s) address. */
 export function httpTransport(options: HttpTransportOptions): Transport {
   const url = URL.parse(options.address)
@@ -62,7 +66,7 @@ class HttpTransport implements Transport {
     this.#agent = secure
       ? new https.Agent({
           ...agentOptions,
-          ...(options.ca === undefined ? {} : { ca: [...getCACertificates('default'), options.ca] }),
+          ...trusting(options.ca),
         })
       : new http.Agent(agentOptions)
     this.#request = secure ? https.request : http.request

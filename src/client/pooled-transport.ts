@@ -1,8 +1,14 @@
-import { getCACertificates } from 'node:tls'
 import type { Dispatcher, Pool } from 'undici'
 import { once } from '../base/once.ts'
 import { deferred } from '../base/deferred.ts'
-import { CONNECTIONS_MAX, httpTransport, type HttpTransportOptions, SILENCE_MS, silence } from './http-transport.ts'
+import {
+  CONNECTIONS_MAX,
+  httpTransport,
+  type HttpTransportOptions,
+  SILENCE_MS,
+  silence,
+  trusting,
+} from './http-transport.ts'
 import type { Transport, TransportRequest, TransportResponse } from './transport.ts'
 import { unreachableBy } from './unreachable.ts'
 
@@ -84,10 +90,7 @@ class PooledTransport implements Transport {
   #openPool(): Promise<Pool> {
     this.#opening ??= undici().then(({ Pool: Opened }) => {
       const { ca, connectionsMax = CONNECTIONS_MAX } = this.#options
-      return new Opened(this.#origin, {
-        connections: connectionsMax,
-        ...(ca === undefined ? {} : { connect: { ca: [...getCACertificates('default'), ca] } }),
-      })
+      return new Opened(this.#origin, { connections: connectionsMax, connect: trusting(ca) })
     })
     return this.#opening
   }

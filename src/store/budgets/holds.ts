@@ -25,10 +25,7 @@ export async function putHolds(tx: Queryable, holds: readonly Hold[], forMs: num
         set tokens = excluded.tokens, nanos = excluded.nanos, currency = excluded.currency, agent = excluded.agent, endpoint = excluded.endpoint,
             expires_at = excluded.expires_at`,
     [
-      holds.map((h) => h.runId),
-      holds.map((h) => h.node),
-      holds.map((h) => h.path),
-      holds.map((h) => h.call),
+      ...callColumns(holds),
       holds.map((h) => h.origin.namespace),
       holds.map((h) => h.origin.rootRun),
       holds.map((h) => JSON.stringify(h.origin.workflows)),
