@@ -107,6 +107,27 @@ export const RACE_MUTANTS: Mutant[] = [
     caughtAs: /journaled at once while the step was taken back/,
   },
   {
+    name: 'something is set aside by a count that is over',
+    file: APPEND_AT,
+    from: 'c.count_id = w.count_id::uuid',
+    to: 'w.count_id is not null',
+    caughtAs: /set aside by a count that is over/,
+  },
+  {
+    name: 'something is set aside whatever was spent beyond',
+    file: APPEND_AT,
+    from: 's.is_beyond and s.namespace',
+    to: 'false and s.namespace',
+    caughtAs: /set aside without what was spent beyond/,
+  },
+  {
+    name: 'something is set aside without holding its counters',
+    file: APPEND_AT,
+    from: ' for share of c',
+    to: '',
+    caughtAs: /counted without what was being set aside/,
+  },
+  {
     name: 'successes of ended sessions are recorded',
     file: COMPLETE,
     from: `and (u.session in (select w.id from session w where w.id = any($4::text[]) and w.state = 'live')) is true`,

@@ -2,9 +2,11 @@
 import { createIds, deferred, silentLog, systemClock, systemRandom } from '../../src/base/index.ts'
 import { compileWorkflow } from '../../src/domain/manifest.ts'
 import { createEngine, DEFAULT_TIMES } from '../../src/engine/index.ts'
+import { countWindows, type HeldCount, lockCounters, makeCounters } from '../../src/store/budgets/counters.ts'
+import { recordSpending } from '../../src/store/budgets/spending.ts'
 import { putDefinition } from '../../src/store/definitions/put-definition.ts'
 import { type Db, migrate, openPostgres, type Queryable } from '../../src/store/index.ts'
-import { appendAt } from '../../src/store/journal/append-at.ts'
+import { appendAt, type AppendedAll } from '../../src/store/journal/append-at.ts'
 import { appendEntries } from '../../src/store/journal/append-entries.ts'
 import { holdSteps } from '../../src/store/journal/hold-steps.ts'
 import { readResourceClock } from '../../src/store/resources/resource-clock.ts'
@@ -205,6 +207,64 @@ async function appendDuringLoss(): Promise<void> {
   )
 }
 
+/** A window that was counted, and a step that may set aside by the count. */
+async function counted(): Promise<{ count: HeldCount; setAside: (on: Queryable) => Promise<AppendedAll> }> {
+  const { leased } = await makeRuns(1)
+  const [step] = leased
+  if (!step) throw new Error('nothing was leased')
+  const key = { budget: ids.make('resource'), key: 'k' }
+  const window = { ...key, namespace: key.budget, selector: {}, currency: null, from: new Date(0), rootRun: null }
+  await makeCounters(db, [key])
+  const count = await db.transaction(async (tx) => {
+    const [locked] = await lockCounters(tx, [key])
+    const [found] = await countWindows(tx, [window])
+    if (!locked || !found) throw new Error('nothing was counted')
+    return { ...locked, namespace: key.budget, mark: found.fold.mark, until: null }
+  })
+  const { version } = await readResourceClock(db)
+  const origin = { runId: step.runId, rootRun: step.runId, namespace: key.budget, workflows: ['w'], labels: {} }
+  const hold = { call: 'm', origin, agent: 'a', endpoint: 'e', tokens: 1, cost: null }
+  const append = { ...step, n: 1, entries: [NOTED], ended: [] }
+  return {
+    count,
+    setAside: (on) => appendAt(on, version, [append], { counts: [count], holds: [[hold]], forMs: 60_000 }),
+  }
+}
+
+/** Whoever sets aside by a count that is over: somebody else has counted, or more was spent than was set aside. */
+async function whoMaySetAside(): Promise<void> {
+  const again = await counted()
+  await db.transaction((tx) => lockCounters(tx, [again.count]))
+  hold(!(await again.setAside(db)).countsHold, 'something was set aside by a count that is over')
+  const beyond = await counted()
+  const { namespace } = beyond.count
+  const tokens = { input: 1, output: 1, cachedInput: 0, cacheWrite: 0 }
+  const origin = { runId: 'run_1', rootRun: 'run_1', namespace, workflows: ['w'], labels: {} }
+  const spent = { origin, agent: 'a', endpoint: 'e', model: 'm', tokens, cost: null, isBeyond: true }
+  await recordSpending(db, [{ ...{ runId: namespace, node: 0, path: '', generation: 0, call: 'm' }, ...spent }])
+  hold(!(await beyond.setAside(db)).countsHold, 'something was set aside without what was spent beyond')
+}
+
+/** Something is being set aside by a count when somebody counts: they wait, or they would not count it. */
+async function countDuringSetAside(): Promise<void> {
+  const { count, setAside } = await counted()
+  const go = deferred<void>()
+  const reached = deferred<void>()
+  const aside = watched(
+    db.transaction(async (tx) => {
+      await setAside(tx)
+      reached.resolve()
+      await go.promise
+    }),
+  )
+  await Promise.race([reached.promise, aside.outcome])
+  const counting = watched(db.transaction((tx) => lockCounters(tx, [count])))
+  await untilBlocked(1, counting.settled)
+  hold(!counting.settled(), 'somebody counted without what was being set aside')
+  go.resolve()
+  await Promise.all([aside.outcome, counting.outcome])
+}
+
 async function joinInOneBatch(): Promise<void> {
   const { runs, leased } = await makeRuns(1)
   await completeSteps(db, [reportOf(leased, runs[0], 0), reportOf(leased, runs[0], 1)], [], OPTIONS)
@@ -327,6 +387,8 @@ for (const race of [
   lossDuringAppend,
   whoMayJournalAtOnce,
   appendDuringLoss,
+  whoMaySetAside,
+  countDuringSetAside,
   joinInOneBatch,
   joinInTwoTransactions,
   sameRunsInTwoBatches,

@@ -1,9 +1,15 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { seededRandom, silentLog } from '../../src/base/index.ts'
+import { seededRandom, silentLog, systemClock } from '../../src/base/index.ts'
+import { SerialQueue } from '../../src/base/serial-queue.ts'
 import { noMetrics } from '../../src/base/metrics.ts'
 import type { JsonObject } from '../../src/base/json.ts'
 import { Accountant } from '../../src/engine/agents/accountant.ts'
 import type { ReserveWish, Spent } from '../../src/engine/agents/budgets.ts'
+import { ResourcesAt } from '../../src/engine/agents/resources-at.ts'
+import type { JournalEntry } from '../../src/domain/agents/journal.ts'
+import { appendAt } from '../../src/store/journal/append-at.ts'
+import { readResourceClock } from '../../src/store/resources/resource-clock.ts'
+import type { LeasedStep } from '../../src/store/steps/complete-steps.ts'
 import { budgetSuite } from '../../src/store/budgets/budgets.suite.ts'
 import type { Db } from '../../src/store/db.ts'
 import { putResources } from '../../src/store/resources/put-resources.ts'
@@ -21,6 +27,7 @@ describeWithPostgres('budgets with one connection', (postgres) => {
 describeWithPostgres('budgets with many connections', (postgres) => {
   /** Two servers over one database. */
   let servers: { db: Db; accountant: Accountant }[]
+  let rig: StoreRig
   let run: string
   let workflow: string
   let version = 0
@@ -28,10 +35,10 @@ describeWithPostgres('budgets with many connections', (postgres) => {
     const dsn = await postgres.createStore()
     const open = async () => ({
       db: await openMigrated(dsn, CONNECTIONS),
-      accountant: new Accountant({ log: silentLog, metrics: noMetrics }),
+      accountant: new Accountant({ clock: systemClock, log: silentLog, metrics: noMetrics }),
     })
     servers = [await open(), await open()]
-    const rig = new StoreRig(serverOf(0).db)
+    rig = new StoreRig(serverOf(0).db)
     const stored = await rig.put([{ name: 'write' }])
     workflow = stored.definition.name
     run = await rig.run(stored)
@@ -53,7 +60,7 @@ describeWithPostgres('budgets with many connections', (postgres) => {
   }
   let calls = 0
   const wish = (tokens: number, agent = 'writer'): ReserveWish => ({
-    ...{ runId: run, node: 0, path: '', generation: 0, call: `c${++calls}` },
+    ...{ runId: run, node: 0, path: '', fence: 1, generation: 0, call: `c${++calls}` },
     ...{ namespace: 'default', workflow, agent, endpoint: 'gpt' },
     tokens: { input: tokens, output: 0 },
   })
@@ -74,6 +81,10 @@ describeWithPostgres('budgets with many connections', (postgres) => {
     const { db, accountant } = serverOf(n)
     await db.transaction((tx) => accountant.settle(tx, spent))
   }
+  const keyOf = ({ runId, node, path, fence }: LeasedStep) => ({ runId, node, path, fence })
+  const modelAsked = ({ call, agent, endpoint, tokens }: ReserveWish): JournalEntry => ({
+    ...{ kind: 'model_asked', call, turn: 1, purpose: 'turn', agent, endpoint, tokens },
+  })
   const passed = (answers: readonly unknown[]) => answers.filter((answer) => answer === null).length
   const many = <T>(count: number, work: (n: number) => Promise<T>) =>
     Promise.all(Array.from({ length: count }, (_, n) => work(n)))
@@ -110,6 +121,62 @@ describeWithPostgres('budgets with many connections', (postgres) => {
     // What nobody counted twice: the whole rest fits, and not one more.
     const [sum] = await db.query<{ all: number }>(`select coalesce(sum(input_tokens), 0)::int as all from spending`)
     const rest = 2_000 - (sum?.all ?? 0)
+    expect(passed(await reserve(0, wish(rest + 1)))).toBe(0)
+    expect(passed(await reserve(0, wish(rest)))).toBe(1)
+  })
+
+  test('what is set aside in one statement, beside transactions of two servers, never passes the limit', async () => {
+    await budget('b', { window: 'day', limits: { tokens: 3_000 }, alerts: [] })
+    const random = seededRandom(5)
+    const { db } = serverOf(0)
+    const { version: at } = await readResourceClock(db)
+    const servedBy = { statement: 0, transaction: 0 }
+    const turns = [new SerialQueue(), new SerialQueue()] as const
+    const ask = async (n: number, step: LeasedStep, appends: number, one: ReserveWish): Promise<boolean> => {
+      const server = serverOf(n)
+      const { call, agent, endpoint, tokens, namespace } = one
+      const asked = [{ call, agent, endpoint, tokens, caps: [] }]
+      const use = { ...step, namespace, workflow, asked, ended: [], isCapping: false }
+      const [known] = await server.accountant.knownAt(server.db, new ResourcesAt(server.db, at), [use])
+      const counts = known && server.accountant.take(known)
+      if (counts) {
+        const { holds } = known
+        expect(holds).toHaveLength(1)
+        const append = { ...step, n: appends, entries: [modelAsked(one)], ended: [] }
+        const said = await appendAt(server.db, at, [append], { counts, holds: [holds], forMs: 60_000 })
+        if (said.countsHold) {
+          server.accountant.written(use, known)
+          servedBy.statement++
+          return true
+        }
+        server.accountant.outdated(counts)
+      }
+      servedBy.transaction++
+      return passed(await reserve(n, one)) === 1
+    }
+    const worker = async (n: number) => {
+      const stored = await rig.put([{ name: 'a', runsOn: { test: `aside-${n}` } }])
+      await rig.run(stored)
+      const [step] = await rig.claim(await rig.session(), stored)
+      if (!step) throw new Error('nothing was leased')
+      for (let i = 1; i <= 30; i++) {
+        const one = { ...wish(1 + Math.floor(random.next() * 30)), ...keyOf(step) }
+        const server = i % 10 === n ? 1 : 0
+        const isAside = await (turns[server] ?? turns[0]).add(() => ask(server, step, i, one))
+        const [sum] = await db.query<{ all: number }>(
+          `select (select coalesce(sum(input_tokens), 0) from spending)::int + (select coalesce(sum(tokens), 0) from spending_hold)::int as all`,
+        )
+        expect(sum?.all).toBeLessThanOrEqual(3_000)
+        if (isAside && i % 3 > 0) await settle(server, tookOf(one, Math.floor(random.next() * (one.tokens.input + 1))))
+      }
+    }
+    await many(10, worker)
+    expect(servedBy.statement).toBeGreaterThan(30)
+    expect(servedBy.transaction).toBeGreaterThan(10)
+    const [sum] = await db.query<{ all: number }>(
+      `select (select coalesce(sum(input_tokens), 0) from spending)::int + (select coalesce(sum(tokens), 0) from spending_hold)::int as all`,
+    )
+    const rest = 3_000 - (sum?.all ?? 0)
     expect(passed(await reserve(0, wish(rest + 1)))).toBe(0)
     expect(passed(await reserve(0, wish(rest)))).toBe(1)
   })

@@ -38,7 +38,9 @@ describeWithPostgres('two connections at one journal', (postgres) => {
     const gate: Gate = {
       allowedAt: (_, asked) =>
         Promise.resolve(
-          asked.map(({ calls, models }) => (calls.length === 0 ? { verdicts: [], caps: models.map(() => []) } : null)),
+          asked.map(({ calls, models }) =>
+            calls.length === 0 ? { verdicts: [], caps: models.map(() => []), isCapping: false } : null,
+          ),
         ),
       models: (_, models) => Promise.resolve(models.map(() => ({ failure: null, caps: [] }))),
       dataRules: () => Promise.resolve(NO_DATA_RULES),

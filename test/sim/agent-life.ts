@@ -21,7 +21,9 @@ export const simGate: Gate = {
     Promise.resolve(
       asked.map(({ calls, models }) => {
         const verdicts = calls.map(({ tool }) => verdictOn(tool))
-        return verdicts.every(({ verdict }) => verdict === 'allow') ? { verdicts, caps: models.map(() => []) } : null
+        return verdicts.every(({ verdict }) => verdict === 'allow')
+          ? { verdicts, caps: models.map(() => []), isCapping: false }
+          : null
       }),
     ),
 }

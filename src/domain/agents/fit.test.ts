@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { JsonObject } from '../../base/json.ts'
 import { readBudget } from '../kinds/budget.ts'
-import { misfitOf, shareOf } from './fit.ts'
+import { misfitOf, roomAfter, roomIn, shareOf } from './fit.ts'
 
 const budget = (limits: JsonObject, more: JsonObject = {}) => readBudget({ window: 'day', limits, ...more })
 const state = (tokens: number, heldTokens = 0, nanos = 0, heldNanos = 0) => ({ tokens, heldTokens, nanos, heldNanos })
@@ -53,6 +53,51 @@ describe('a call fits', () => {
           if (misfitOf(spec, state(0, held), { tokens, nanos: null }) === null) held += tokens
         expect(held).toBeLessThanOrEqual(limit)
       }),
+    )
+  })
+})
+
+describe('the room of a window', () => {
+  test('is what is left to its limits, and ends below the next share that is told of', () => {
+    const spec = budget({ tokens: 100, money: 1, ...USD })
+    expect(roomIn(spec, state(20, 10, 3e8, 1e8), [])).toEqual({ tokens: 70, nanos: 6e8 })
+    expect(roomIn(spec, state(20, 10, 3e8, 1e8), [0.9, 0.5])).toEqual({ tokens: 19, nanos: 1e8 - 1 })
+    expect(roomIn(budget({ tokens: 100 }), state(101), [])).toEqual({ tokens: -1, nanos: Infinity })
+    expect(roomIn(budget({ money: 1, ...USD }), state(5), [])).toEqual({ tokens: Infinity, nanos: 1e9 })
+  })
+
+  test('is refused to what has no price, as the budget itself refuses it', () => {
+    const room = { tokens: Infinity, nanos: 10 }
+    expect(roomAfter(budget({ money: 1, ...USD }), room, { tokens: 1, nanos: null })).toBeNull()
+    const allowing = budget({ money: 1, ...USD }, { unknownPrice: 'allow' })
+    expect(roomAfter(allowing, room, { tokens: 1, nanos: null })).toEqual(room)
+    expect(roomAfter(budget({ money: 1, ...USD }), room, { tokens: 1, nanos: 11 })).toBeNull()
+    expect(roomAfter(budget({ money: 1, ...USD }), room, { tokens: 1, nanos: 10 })).toMatchObject({ nanos: 0 })
+  })
+
+  test('lets nothing pass that would not fit, nor reaches a share that is not told of', () => {
+    const amounts = fc.record({ tokens: fc.nat(200), nanos: fc.nat(200) })
+    fc.assert(
+      fc.property(
+        ...[fc.nat(1_000), fc.nat(1_000), amounts, amounts, fc.array(amounts, { maxLength: 20 })],
+        fc.array(fc.double({ min: 0.001, max: 1, noNaN: true }), { maxLength: 3 }),
+        (tokens, nanos, spent, held, wishes, shares) => {
+          const spec = budget({ tokens, money: nanos / 1e9, ...USD })
+          const all = { ...spent, heldTokens: held.tokens, heldNanos: held.nanos }
+          const ahead = shares.filter((share) => share > shareOf(spec, all))
+          let room = roomIn(spec, all, ahead)
+          for (const wanted of wishes) {
+            const left = roomAfter(spec, room, wanted)
+            if (!left) continue
+            room = left
+            expect(misfitOf(spec, all, wanted)).toBeNull()
+            all.heldTokens += wanted.tokens
+            all.heldNanos += wanted.nanos
+            const inTheEnd = shareOf(spec, { tokens: all.tokens + all.heldTokens, nanos: all.nanos + all.heldNanos })
+            for (const share of ahead) expect(inTheEnd).toBeLessThan(share)
+          }
+        },
+      ),
     )
   })
 })

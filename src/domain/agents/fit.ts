@@ -69,3 +69,28 @@ export function shareOf({ limits }: BudgetSpec, state: Pick<WindowState, 'tokens
     limits.money === undefined ? 0 : part(state.nanos, nanosOf(limits.money)),
   )
 }
+
+/** What may still be set aside of a window. Infinite where nothing bounds it. */
+export interface Room {
+  tokens: number
+  nanos: number
+}
+
+/**
+ * Pure: what may be set aside of a window, beginning with what is in it, before somebody has to look at it: no call is refused and none of the shares
+ * `ahead` is reached as long as calls take no more than is set aside for them.
+ */
+export function roomIn({ limits }: BudgetSpec, state: WindowState, ahead: readonly number[]): Room {
+  const below = (limit: number): number => Math.min(limit, ...ahead.map((share) => Math.ceil(share * limit) - 1))
+  return {
+    tokens: limits.tokens === undefined ? Infinity : below(limits.tokens) - state.tokens - state.heldTokens,
+    nanos: limits.money === undefined ? Infinity : below(nanosOf(limits.money)) - state.nanos - state.heldNanos,
+  }
+}
+
+/** Pure: the room that is left when a call is set aside; null when it does not fit. */
+export function roomAfter(spec: BudgetSpec, room: Room, wanted: Wanted): Room | null {
+  if (spec.limits.money !== undefined && wanted.nanos === null && spec.unknownPrice !== 'allow') return null
+  const left = { tokens: room.tokens - wanted.tokens, nanos: room.nanos - (wanted.nanos ?? 0) }
+  return left.tokens < 0 || left.nanos < 0 ? null : left
+}

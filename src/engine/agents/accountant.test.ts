@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { HandClock } from '../../base/clock.ts'
 import { silentLog } from '../../base/log.ts'
 import { noMetrics } from '../../base/metrics.ts'
 import type { JsonObject } from '../../base/json.ts'
@@ -23,6 +24,7 @@ describe('budgets', () => {
   let run: string
   let workflow: string
   let version = 0
+  const clock = new HandClock(T0)
   beforeAll(async () => {
     db = await openInMemory()
     rig = new StoreRig(db)
@@ -34,6 +36,7 @@ describe('budgets', () => {
     counted = {}
     told = []
     accountant = new Accountant({
+      clock,
       log: { ...silentLog, warn: (message: string, fields?: unknown) => void told.push({ message, fields }) },
       metrics: {
         ...noMetrics,
@@ -84,7 +87,7 @@ describe('budgets', () => {
 
   let calls = 0
   const wish = (tokens: number, more: Partial<ReserveWish> = {}): ReserveWish => ({
-    ...{ runId: run, node: 0, path: '', generation: 0, call: `c${++calls}` },
+    ...{ runId: run, node: 0, path: '', fence: 1, generation: 0, call: `c${++calls}` },
     ...{ namespace: 'default', workflow, agent: 'writer', endpoint: 'gpt' },
     tokens: { input: tokens, output: 0 },
     ...more,
@@ -347,7 +350,7 @@ describe('budgets', () => {
 
   test('a share of a limit is told of once in a window, also beside another server', async () => {
     await budget('b', { tokens: 100 }, { alerts: [0.5, 0.9] })
-    const other = new Accountant({ log: silentLog, metrics: noMetrics })
+    const other = new Accountant({ clock, log: silentLog, metrics: noMetrics })
     await call(50)
     expect(told).toEqual([])
     await call(10)

@@ -5,16 +5,16 @@ import {
   type Count,
   type CounterKey,
   countWindows,
+  type HeldCount,
   foldCounters,
   lockCounters,
   makeCounters,
 } from '../../store/budgets/counters.ts'
-import { dropHolds, type Hold, putHolds } from '../../store/budgets/holds.ts'
+import { dropHolds, type Hold, type HoldDraft, putHolds } from '../../store/budgets/holds.ts'
 import { listBudgets } from '../../store/budgets/live-budgets.ts'
 import type { Origin } from '../../store/budgets/origins.ts'
 import { recordSpending, type SpendingDraft, type SpendingRow } from '../../store/budgets/spending.ts'
 import type { Queryable } from '../../store/db.ts'
-import type { EndedCall } from '../../store/journal/append-at.ts'
 import type { EngineContext } from '../context.ts'
 import { type Ledger, refuse } from './budget-refusal.ts'
 import {
@@ -26,7 +26,9 @@ import {
   shownBudget,
   windowAt,
 } from './budget-windows.ts'
-import type { Budgets, LiveBudgets, ModelUse, Refusal, ReserveWish, Spent } from './budgets.ts'
+import { Allowances } from './allowances.ts'
+import type { Budgets, KnownUse, LiveBudgets, ModelUse, Money, Refusal, ReserveWish, Spent } from './budgets.ts'
+import { HeldCalls } from './held-calls.ts'
 import { OriginBook } from './origin-book.ts'
 import { PriceBook } from './price-book.ts'
 import type { ResourcesAt } from './resources-at.ts'
@@ -36,16 +38,21 @@ const FOLD_ROWS = 50
 /** Counters, and alerts, that are kept in memory as known. */
 const KNOWN_MAX = 50_000
 
+/** A ledger with the count that it comes from. */
+type CountedLedger = Ledger & Pick<HeldCount, 'countId' | 'mark'>
+
 const keyOf = ({ budget, key }: CounterKey): string => `${budget} ${key}`
 
 /**
  * Budgets by what is stored. What calls took is written down and never changed; a budget is a sum of it. Setting aside holds the lock of each counter
  * from the count to the end of the transaction, so that of all that is set aside at once no more passes than fits; one lock for all calls of a flush.
- * What is spent is written down without a lock.
+ * Until somebody else counts, more may be set aside by that count. What is spent is written down without a lock.
  */
 export class Accountant implements Budgets {
-  readonly #ctx: Pick<EngineContext, 'log' | 'metrics'>
+  readonly #ctx: Pick<EngineContext, 'clock' | 'log' | 'metrics'>
   readonly #origins = new OriginBook()
+  readonly #allowances = new Allowances()
+  readonly #held: HeldCalls
   /** Counters that are there. */
   readonly #known = new Set<string>()
   /** Alerts that somebody told of. */
@@ -53,8 +60,9 @@ export class Accountant implements Budgets {
   /** Called when a share was reached, in the transaction that notes it. */
   onAlert: () => void = () => {}
 
-  constructor(ctx: Pick<EngineContext, 'log' | 'metrics'>) {
+  constructor(ctx: Pick<EngineContext, 'clock' | 'log' | 'metrics'>) {
     this.#ctx = ctx
+    this.#held = new HeldCalls(ctx.clock)
   }
 
   async settle(tx: Queryable, spent: readonly Spent[]): Promise<void> {
@@ -67,37 +75,67 @@ export class Accountant implements Budgets {
         tx,
         used.map((one) => one.runId),
       )
-      const rows = used.flatMap((one) => rowOf(one, origins.get(one.runId) ?? loneOrigin(one), book))
+      const rows = used.flatMap((one) => this.#rowOf(one, origins.get(one.runId) ?? loneOrigin(one), book))
       await recordSpending(tx, rows)
-      this.written(rows)
+      for (const row of rows) this.#measure(row)
     }
     await dropHolds(tx, spent)
+    for (const one of spent) this.#held.drop(one)
   }
 
-  async uncountedAt(
-    on: Queryable,
-    resources: ResourcesAt,
-    uses: readonly ModelUse[],
-  ): Promise<(readonly EndedCall[] | null)[]> {
+  async knownAt(on: Queryable, resources: ResourcesAt, uses: readonly ModelUse[]): Promise<KnownUse[]> {
     const origins = await this.#origins.of(
       on,
       uses.map(({ runId }) => runId),
     )
-    return Promise.all(
-      uses.map(async (use) => {
-        const origin = origins.get(use.runId) ?? loneOrigin(use)
-        const budgets = use.asked.length === 0 ? [] : (await resources.budgets(use.namespace)).map(readLive)
-        const isCountedHere = use.asked.some((spender) =>
-          budgets.some((budget) => isCounted(budget, { ...spender, origin })),
-        )
-        if (isCountedHere) return null
-        return use.ended.map(({ call, result }) => ({ call, spending: result && draftOf(result, origin) }))
-      }),
-    )
+    return Promise.all(uses.map((use) => this.#knownUse(resources, use, origins.get(use.runId) ?? loneOrigin(use))))
   }
 
-  written(spending: readonly SpendingDraft[]): void {
-    for (const draft of spending) this.#measure(draft)
+  async #knownUse(resources: ResourcesAt, use: ModelUse, origin: Origin): Promise<KnownUse> {
+    const budgets = (await resources.budgets(use.namespace)).map(readLive)
+    const asked = await Promise.all(
+      use.asked.map(async (one) => {
+        const caps = one.caps.map((cap) => capBudget(cap, origin.namespace))
+        const counted = [...caps, ...budgets.filter((budget) => isCounted(budget, { ...one, origin }))]
+        const book = counted.length === 0 ? null : await resources.prices(use.namespace, one.endpoint)
+        return { ...one, counted, cost: book?.estimate({ ...use, ...one }, one.tokens) ?? null }
+      }),
+    )
+    const holds = asked.flatMap(({ call, agent, endpoint, tokens, counted, cost }): HoldDraft[] =>
+      counted.length === 0 ? [] : [{ call, agent, endpoint, origin, tokens: tokens.input + tokens.output, cost }],
+    )
+    const ended = use.ended.map(({ call, result }) => {
+      if (!result) return { call, spending: null }
+      const took = tookOf(result)
+      // Where nothing counts, nobody has counted.
+      const isBeyond = (budgets.length > 0 || use.isCapping) && !this.#held.covers({ ...use, call }, took)
+      return { call, spending: { ...took, origin, isBeyond } }
+    })
+    return {
+      costs: asked.map(({ cost }) => cost),
+      ended,
+      holds,
+      wishes: asked.flatMap(({ counted, tokens, cost }) =>
+        counted.map((budget) => ({ budget, rootRun: origin.rootRun, wanted: wantedIn(budget, tokens, cost) })),
+      ),
+    }
+  }
+
+  take({ wishes }: KnownUse): readonly HeldCount[] | null {
+    return this.#allowances.take(wishes)
+  }
+
+  written(use: ModelUse, { ended, holds, wishes }: KnownUse): void {
+    this.#allowances.served(wishes)
+    for (const { call, spending } of ended) {
+      if (spending) this.#measure(spending)
+      this.#held.drop({ ...use, call })
+    }
+    for (const hold of holds) this.#held.put({ ...use, ...hold }, hold)
+  }
+
+  outdated(counts: readonly HeldCount[]): void {
+    this.#allowances.forget(counts)
   }
 
   #measure({ tokens, cost }: SpendingDraft): void {
@@ -145,8 +183,14 @@ export class Accountant implements Budgets {
       asked.flatMap(({ windows }) => windows),
       wishes,
     )
-    const priced = asked.some(({ windows }) => windows.some(({ budget }) => budget.spec.limits.money !== undefined))
-    const book = priced ? await PriceBook.read(tx, wishes) : null
+    const unpriced = asked.filter(({ wish, windows }) => wish.cost === undefined && windows.length > 0)
+    const book =
+      unpriced.length > 0
+        ? await PriceBook.read(
+            tx,
+            unpriced.map(({ wish }) => wish),
+          )
+        : null
     const holds: Hold[] = []
     const answers: (null | Refusal)[] = []
     for (const { wish, origin, windows } of asked) {
@@ -155,14 +199,9 @@ export class Accountant implements Budgets {
         answers.push(null)
         continue
       }
-      const cost = book?.estimate(wish, wish.tokens) ?? null
-      const tokens = wish.tokens.input + wish.tokens.output
-      const wantedIn = ({ spec }: Budget): Wanted => ({
-        tokens,
-        nanos: cost !== null && cost.currency === spec.limits.currency ? cost.nanos : null,
-      })
+      const cost = wish.cost === undefined ? (book?.estimate(wish, wish.tokens) ?? null) : wish.cost
       const misfits = mine.flatMap((ledger) => {
-        const misfit = misfitOf(ledger.budget.spec, ledger.state, wantedIn(ledger.budget))
+        const misfit = misfitOf(ledger.budget.spec, ledger.state, wantedIn(ledger.budget, wish.tokens, cost))
         return misfit ? [{ ...ledger, misfit }] : []
       })
       if (misfits.length > 0) {
@@ -172,15 +211,19 @@ export class Accountant implements Budgets {
         continue
       }
       for (const { budget, state } of mine) {
-        state.heldTokens += tokens
-        state.heldNanos += wantedIn(budget).nanos ?? 0
+        const wanted = wantedIn(budget, wish.tokens, cost)
+        state.heldTokens += wanted.tokens
+        state.heldNanos += wanted.nanos ?? 0
       }
       const { runId, node, path, call, agent, endpoint } = wish
-      holds.push({ runId, node, path, call, agent, endpoint, origin, tokens, cost })
+      const hold = { agent, endpoint, origin, tokens: wish.tokens.input + wish.tokens.output, cost }
+      holds.push({ runId, node, path, call, ...hold })
+      this.#held.put(wish, hold)
       answers.push(null)
     }
     await putHolds(tx, holds, LIMITS.holdMs)
     await this.#tell(tx, [...ledgers.values()])
+    for (const ledger of ledgers.values()) this.#allowances.note(ledger, ledger)
     return answers
   }
 
@@ -189,15 +232,16 @@ export class Accountant implements Budgets {
     tx: Queryable,
     windows: readonly { budget: Budget; window: OpenWindow }[],
     wishes: readonly ReserveWish[],
-  ): Promise<Map<string, Ledger>> {
+  ): Promise<Map<string, CountedLedger>> {
     const open = new Map(windows.map((one) => [keyOf(one.window), one]))
     if (open.size === 0) return new Map()
     const asked = [...open.values()].map(({ window }) => window)
-    await this.#lock(tx, asked, wishes)
+    const countIds = await this.#lock(tx, asked, wishes)
     const counts = await countWindows(tx, asked)
     const counted = counts.flatMap((count) => {
       const one = open.get(keyOf(count))
-      return one ? [{ ...one, count }] : []
+      const countId = countIds.get(keyOf(count))
+      return one && countId !== undefined ? [{ ...one, count, countId }] : []
     })
     await foldCounters(
       tx,
@@ -206,22 +250,39 @@ export class Accountant implements Budgets {
         .map(({ window, count: { fold } }) => ({ budget: window.budget, key: window.key, from: window.from, fold })),
     )
     return new Map(
-      counted.map(({ budget, window, count }) => [keyOf(count), { budget, window, state: stateOf(count) }]),
+      counted.map(({ budget, window, count, countId }) => [
+        keyOf(count),
+        { budget, window, state: stateOf(count), countId, mark: count.fold.mark },
+      ]),
     )
   }
 
-  async #lock(tx: Queryable, keys: readonly CounterKey[], wishes: readonly ReserveWish[]): Promise<void> {
+  /** Gives the id of the count that is made under each lock. */
+  async #lock(
+    tx: Queryable,
+    keys: readonly CounterKey[],
+    wishes: readonly ReserveWish[],
+  ): Promise<Map<string, string>> {
     const unknown = keys.filter((key) => !this.#known.has(keyOf(key)))
     // Before any lock is taken: whoever waits for a row that another transaction is making holds nothing.
     if (unknown.length > 0) await makeCounters(tx, unknown)
-    const locked = await lockCounters(tx, keys, wishes)
+    let locked = await lockCounters(tx, keys, wishes)
     if (locked.length < keys.length) {
       // Forgotten meanwhile, as it is when nobody asked for long.
       await makeCounters(tx, keys)
-      await lockCounters(tx, keys)
+      locked = await lockCounters(tx, keys)
     }
     if (this.#known.size > KNOWN_MAX) this.#known.clear()
     for (const key of locked) this.#known.add(keyOf(key))
+    return new Map(locked.map((key) => [keyOf(key), key.countId]))
+  }
+
+  #rowOf(one: Spent, origin: Origin, book: PriceBook | null): SpendingRow[] {
+    const { runId, node, path, generation, call, agent, endpoint, usage, cost } = one
+    if (!usage) return []
+    const model = one.model ?? book?.modelOf(one.namespace, endpoint) ?? endpoint
+    const took = tookOf({ endpoint, model, usage, cost })
+    return [{ runId, node, path, generation, call, agent, origin, ...took, isBeyond: !this.#held.covers(one, took) }]
   }
 
   /** Tells of each share that was reached once in a window; of one of a rolling window again when it was below it in between. */
@@ -291,18 +352,17 @@ const loneOrigin = ({
   labels: {},
 })
 
-function rowOf(one: Spent, origin: Origin, book: PriceBook | null): SpendingRow[] {
-  const { runId, node, path, generation, call, agent, endpoint, usage, cost } = one
-  if (!usage) return []
-  const model = one.model ?? book?.modelOf(one.namespace, endpoint) ?? endpoint
-  return [{ runId, node, path, generation, call, agent, ...draftOf({ endpoint, model, usage, cost }, origin) }]
-}
+const wantedIn = ({ spec }: Budget, tokens: { input: number; output: number }, cost: Money | null): Wanted => ({
+  tokens: tokens.input + tokens.output,
+  nanos: cost !== null && cost.currency === spec.limits.currency ? cost.nanos : null,
+})
 
-const draftOf = (
-  { endpoint, model, usage, cost }: NonNullable<ModelUse['ended'][number]['result']>,
-  origin: Origin,
-): SpendingDraft => ({
-  origin,
+const tookOf = ({
+  endpoint,
+  model,
+  usage,
+  cost,
+}: NonNullable<ModelUse['ended'][number]['result']>): Omit<SpendingDraft, 'origin' | 'isBeyond'> => ({
   endpoint,
   model,
   tokens: {

@@ -1,4 +1,5 @@
 import { derivedId } from '../../base/ids.ts'
+import { SerialQueue } from '../../base/serial-queue.ts'
 import type { AppendRequest, AppendResponse } from '../../contract/exchange.ts'
 import type { JournalEntry, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
@@ -31,7 +32,7 @@ import {
   STALE,
   verdictsIn,
 } from './append-item.ts'
-import { type Foreword, KnownAppends } from './append-known.ts'
+import { type Foreword, isCounted, type Known, KnownAppends } from './append-known.ts'
 import { countVerdict, type ModelWord } from './gate.ts'
 import { type LiveBudgets, openBudgets, type ReserveWish, type Spent } from './budgets.ts'
 
@@ -44,6 +45,7 @@ export class Appender {
   readonly #dispatcher: Dispatcher
   readonly #known: KnownAppends
   readonly #appends: Batcher<AppendItem, AppendResponse>
+  readonly #countings = new SerialQueue()
 
   constructor(ctx: EngineContext, dispatcher: Dispatcher) {
     this.#ctx = ctx
@@ -67,15 +69,27 @@ export class Appender {
     const answers: Answers = new Map()
     // Of one activation one after the other: what the second may do depends on the first.
     for (const turn of inTurns(items)) {
-      const known = await this.#known.record(turn)
-      for (const [item, answer] of known.answers) answers.set(item, answer)
-      const others = turn.filter((item) => !answers.has(item))
-      if (others.length === 0) continue
-      const more = await this.#ctx.db.transaction((tx) => this.#record(tx, others, known.forewords))
-      for (const [item, answer] of more) answers.set(item, answer)
+      const { answers: known, forewords } = await this.#known.record(turn)
+      const others = turn.filter((item) => !known.has(item))
+      const counted = others.filter((item) => mayBeCounted(item, forewords.get(item)))
+      const uncounted = others.filter((item) => !counted.includes(item))
+      const judged = await this.#inTransaction(uncounted, forewords)
+      const paid = counted.length === 0 ? [] : await this.#countings.add(() => this.#recordCounted(counted, forewords))
+      for (const [item, answer] of [...known, ...judged, ...paid]) answers.set(item, answer)
     }
     for (const run of new Set(items.map((i) => i.runId))) this.#ctx.watch.notify(run)
     return items.map((item) => answers.get(item) ?? STALE)
+  }
+
+  /** By the counts made last, and then by counting anew. One after the other: who counts ends the counts that were made before. */
+  async #recordCounted(items: readonly AppendItem[], forewords: Known['forewords']): Promise<Answers> {
+    const answers = await this.#known.recordCounted(items, forewords)
+    const others = items.filter((item) => !answers.has(item))
+    return new Map([...answers, ...(await this.#inTransaction(others, forewords))])
+  }
+
+  async #inTransaction(items: readonly AppendItem[], forewords: Known['forewords']): Promise<Answers> {
+    return items.length === 0 ? new Map() : this.#ctx.db.transaction((tx) => this.#record(tx, items, forewords))
   }
 
   async #record(
@@ -200,8 +214,12 @@ export class Appender {
       return []
     })
     if (allowed.length === 0) return refusals
-    const wishes = allowed.map(({ item, activation, entry, caps }): ReserveWish => {
-      return { ...keyOf(item, activation, entry.call), ...spenderIn(item, entry), tokens: entry.tokens, caps }
+    const wishes = allowed.map(({ item, activation, entry, caps, foreword }): ReserveWish => {
+      const cost = foreword?.known.costs.at(-1)
+      return {
+        ...{ ...keyOf(item, activation, entry.call), ...spenderIn(item, entry), tokens: entry.tokens, caps },
+        ...(cost === undefined ? {} : { cost }),
+      }
     })
     const answers = await budgets.reserve(tx, wishes, knownBudgets(allowed))
     for (const [i, { item }] of allowed.entries()) {
@@ -244,6 +262,10 @@ interface Live {
   foreword: Foreword | null
 }
 
+/** Whether a budget may have to set aside what it asks for. */
+const mayBeCounted = ({ entries }: AppendItem, foreword: Foreword | undefined): boolean =>
+  foreword ? isCounted(foreword) : entries.some(({ kind }) => kind === 'model_asked')
+
 /** The budgets of all of these, where they are known of each. */
 function knownBudgets(all: readonly Live[]): LiveBudgets | null {
   const of = new Map<string, readonly LiveBudget[]>()
@@ -257,8 +279,8 @@ function knownBudgets(all: readonly Live[]): LiveBudgets | null {
 
 const keyOfAttempt = (a: JournalAttempt): string => `${a.session} ${stepIdOf(a)}@${a.fence}`
 
-const keyOf = ({ runId, node, path }: AppendItem, { journalFrom }: HeldActivation, call: string) => {
-  return { runId, node, path, generation: journalFrom, call }
+const keyOf = ({ runId, node, path, fence }: AppendItem, { journalFrom }: HeldActivation, call: string) => {
+  return { runId, node, path, fence, generation: journalFrom, call }
 }
 
 const notItsTool = ({ definition, node }: AppendItem, { agent, tool }: Entry<'tool_asked'>): Verdict => ({

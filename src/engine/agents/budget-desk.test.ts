@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import type { JsonObject } from '../../base/json.ts'
 import { noMetrics } from '../../base/metrics.ts'
 import { silentLog } from '../../base/log.ts'
+import { systemClock } from '../../base/clock.ts'
 import { parseResources } from '../../domain/kinds/documents.ts'
 import { kindOf } from '../../domain/kinds/registry.ts'
 import { LIMITS } from '../../domain/limits.ts'
@@ -26,7 +27,7 @@ beforeEach(async () => {
   measured = {}
   const note = (name: string, value: number, labels: Record<string, string> = {}) =>
     (measured[[name, ...Object.values(labels)].join(' ')] = value)
-  accountant = new Accountant({ log: silentLog, metrics: noMetrics })
+  accountant = new Accountant({ clock: systemClock, log: silentLog, metrics: noMetrics })
   engine = rig.engine({ metrics: { ...noMetrics, gauge: note, count: (name, by = 1) => void note(name, by) } })
   run = await rig.start(engine, await rig.put(engine, one, { name: 'report' }))
 })
@@ -43,7 +44,16 @@ let calls = 0
 async function spend(tokens: number, more: Partial<ReserveWish> & { price?: number } = {}): Promise<void> {
   const { price, ...of } = more
   const wish = {
-    ...{ runId: run, node: 0, path: '', generation: 0, call: `c${++calls}`, namespace: 'default', workflow: 'report' },
+    ...{
+      runId: run,
+      node: 0,
+      path: '',
+      fence: 1,
+      generation: 0,
+      call: `c${++calls}`,
+      namespace: 'default',
+      workflow: 'report',
+    },
     ...{ agent: 'writer', endpoint: 'gpt', tokens: { input: tokens, output: 0 } },
     ...of,
   }
@@ -256,7 +266,7 @@ describe('the upkeep', () => {
       await rig.advance(1_000)
       await spend(80)
       const wish = { namespace: 'default', workflow: 'report', agent: 'writer', endpoint: 'gpt' }
-      const key = { runId: run, node: 0, path: '', generation: 0, call: 'next' }
+      const key = { runId: run, node: 0, path: '', fence: 1, generation: 0, call: 'next' }
       const tokens = { input: 1, output: 0 }
       await rig.db.transaction((tx) => accountant.reserve(tx, [{ ...wish, ...key, tokens }]))
       await upkeep()

@@ -24,6 +24,7 @@ export interface AskedModel extends AskedRun {
 
 /** All that is about to be done at once. */
 export interface AskedTogether {
+  namespace: string
   calls: readonly AskedCall[]
   models: readonly AskedModel[]
 }
@@ -42,6 +43,8 @@ export interface Allowed {
   verdicts: readonly Verdict[]
   /** What the runs of the models may use, one for one. It is counted under a lock. */
   caps: readonly (readonly TokenCap[])[]
+  /** Whether some run of the namespace has a cap: what is spent there is counted by others than budgets. */
+  isCapping: boolean
 }
 
 /**

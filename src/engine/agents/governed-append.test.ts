@@ -1,11 +1,13 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 import { noMetrics } from '../../base/metrics.ts'
 import type { JsonObject } from '../../base/json.ts'
+import { silentLog } from '../../base/log.ts'
 import type { Assignment } from '../../contract/exchange.ts'
 import type { WorkerEntry } from '../../domain/agents/journal.ts'
 import { readAgent } from '../../domain/kinds/agent.ts'
 import { parseResources } from '../../domain/kinds/documents.ts'
 import { readTool } from '../../domain/kinds/tool.ts'
+import type { Cost } from '../../domain/prices.ts'
 import { agentNode, boundOf } from '../../domain/testing/definitions.ts'
 import type { RunningEngine } from '../create-engine.ts'
 import { ADMIN, type EngineRig, type RigWorker, useRig, WORKER } from '../testing/rig.ts'
@@ -52,8 +54,9 @@ async function declare(kind: string, name: string, spec: JsonObject): Promise<vo
   const text = JSON.stringify({ apiVersion: 'orrery.dev/v1', kind, metadata: { name }, spec })
   await engine.resources.apply(ADMIN, parseResources(text, { file: 'm', namespace: null }), { dryRun: false })
 }
-const append = (...entries: WorkerEntry[]) =>
-  engine.append(WORKER, { session: worker.session, step: a.step, fence: a.fence, n: ++n, entries })
+const append = (...entries: WorkerEntry[]) => appendOn(engine, ...entries)
+const appendOn = (server: RunningEngine, ...entries: WorkerEntry[]) =>
+  server.append(WORKER, { session: worker.session, step: a.step, fence: a.fence, n: ++n, entries })
 const modelAsked = (call: string, tokens: number): Extract<WorkerEntry, { kind: 'model_asked' }> => ({
   kind: 'model_asked',
   call,
@@ -79,27 +82,28 @@ const kinds = async () => {
   return entries.map(({ entry }) => entry.kind)
 }
 
-describe('what the rules allow beforehand', () => {
-  const answered = (call: string): WorkerEntry => ({
-    kind: 'model_answered',
-    call,
-    result: {
-      ...{ endpoint: 'gpt', provider: 'mock', model: 'm', text: 'hi', toolCalls: [], finish: 'stop' },
-      usage: {
-        ...{ inputTokens: 7, outputTokens: 8, cachedInputTokens: 0, cacheWriteTokens: 0, reasoningTokens: 0 },
-        isEstimated: false,
-      },
-      ...{ cost: null, warnings: [], tried: [], totalMs: 1 },
+const answered = (call: string, tokens = 15, more: { endpoint?: string; cost?: Cost } = {}): WorkerEntry => ({
+  kind: 'model_answered',
+  call,
+  result: {
+    ...{ endpoint: 'gpt', provider: 'mock', model: 'm', text: 'hi', toolCalls: [], finish: 'stop' },
+    usage: {
+      ...{ inputTokens: tokens - 8, outputTokens: 8, cachedInputTokens: 0, cacheWriteTokens: 0, reasoningTokens: 0 },
+      isEstimated: false,
     },
-  })
-  const statementsOf = async (work: () => Promise<unknown>): Promise<string[]> => {
-    const statements: string[] = []
-    rig.faults.before = (name) => void statements.push(name)
-    await work()
-    delete rig.faults.before
-    return statements
-  }
+    ...{ cost: null, warnings: [], tried: [], totalMs: 1 },
+    ...more,
+  },
+})
+const statementsOf = async (work: () => Promise<unknown>): Promise<string[]> => {
+  const statements: string[] = []
+  rig.faults.before = (name) => void statements.push(name)
+  await work()
+  delete rig.faults.before
+  return statements
+}
 
+describe('what the rules allow beforehand', () => {
   test('is recorded in one statement, with what it took', async () => {
     await declare('Policy', 'readers', { tools: { denied: [{ tools: ['rm'] }] } })
     await append(modelAsked('m1', 10))
@@ -237,6 +241,115 @@ describe('what the rules allow beforehand', () => {
     await declare('Budget', 'others', { window: 'day', limits: { tokens: 1 }, selector: { agents: ['reader'] } })
     await append(modelAsked('m1', 10))
     expect(await statementsOf(() => append(answered('m1'), modelAsked('m2', 10)))).toEqual(['append_and_settle_at'])
+  })
+})
+
+describe('what a budget counts', () => {
+  const budget = (tokens: number, more: JsonObject = {}) =>
+    declare('Budget', 'some', { window: 'day', limits: { tokens }, alerts: [], ...more })
+  const asks = async (call: string, tokens: number, server = engine) =>
+    (await appendOn(server, modelAsked(call, tokens))).refused
+
+  test('is set aside in one statement by the count made before, and given back in another', async () => {
+    await budget(1_000)
+    await append(modelAsked('m1', 20))
+    const statements = await statementsOf(async () => {
+      await append(answered('m1'))
+      await append(modelAsked('m2', 20))
+      await append(answered('m2'), modelAsked('m3', 20))
+    })
+    expect(statements).toEqual(['append_and_settle_at', 'append_counted_at', 'append_counted_and_settle_at'])
+    expect(words).toEqual(['model allow', 'model allow', 'model allow'])
+    expect(await kinds()).toEqual(['model_asked', 'model_answered', 'model_asked', 'model_answered', 'model_asked'])
+    expect(
+      (await engine.resources.get(ADMIN, { kind: 'Budget', namespace: 'default', name: 'some' })).status,
+    ).toMatchObject({
+      usage: { tokens: 30, heldTokens: 20 },
+    })
+  })
+
+  test('in money is set aside by what it may cost at most', async () => {
+    await declare('PriceTable', 'prices', { currency: 'EUR', rows: [{ model: 'm', input: 1_000, output: 1_000 }] })
+    await declare('ModelEndpoint', 'gpt', {
+      ...{ provider: 'mock', model: 'm', mock: { replies: [{ text: 'hi' }] }, prices: 'prices' },
+    })
+    await declare('Budget', 'some', { window: 'day', limits: { money: 0.1, currency: 'EUR' }, alerts: [] })
+    await append(modelAsked('m1', 20))
+    expect(
+      await statementsOf(async () => {
+        await append(answered('m1', 20, { cost: { currency: 'EUR', amount: 0.02 } }))
+        expect(await asks('m2', 60)).toBeNull()
+      }),
+    ).toEqual(['append_and_settle_at', 'append_counted_at'])
+    expect(await asks('m3', 21)).toMatchObject({
+      failure: { code: 'budget.exceeded', evidence: { budgets: [{ of: 'money', spent: 0.02, held: 0.06 }] } },
+    })
+    expect(await asks('m3', 20)).toBeNull()
+  })
+
+  test('by two servers is counted anew by each after the other, and no more passes than fits', async () => {
+    const other = rig.engine()
+    await budget(100)
+    for (let i = 1; i <= 10; i++) expect(await asks(`m${i}`, 10, i % 3 === 0 ? other : engine)).toBeNull()
+    expect(await asks('m11', 1)).toMatchObject({ failure: { code: 'budget.exceeded' } })
+    expect(await asks('m11', 1, other)).toMatchObject({ failure: { code: 'budget.exceeded' } })
+  })
+
+  test.each<[string, () => Promise<unknown>]>([
+    ['more than was set aside for it', () => append(answered('m1', 60))],
+    ['by another endpoint', () => append(answered('m1', 60, { endpoint: 'claude' }))],
+    ['and told to another server', () => appendOn(rig.engine(), answered('m1', 60))],
+  ])('and took %s is counted before anything else is set aside', async (_, spend) => {
+    await budget(100)
+    await append(modelAsked('m1', 20))
+    await spend()
+    expect(await asks('m2', 41)).toMatchObject({
+      failure: { code: 'budget.exceeded', evidence: { budgets: [{ spent: 60, held: 0 }] } },
+    })
+    expect(await asks('m2', 40)).toBeNull()
+  })
+
+  test('by a policy alone is counted in the same way, for the run', async () => {
+    await declare('Policy', 'caps', { maxTokens: 100 })
+    await append(modelAsked('m1', 20))
+    expect(await statementsOf(() => asks('m2', 20))).toEqual(['append_counted_at'])
+    await appendOn(rig.engine(), answered('m1', 60))
+    expect(await asks('m3', 21)).toMatchObject({
+      failure: { code: 'policy.denied', evidence: { spent: 60, held: 20 } },
+    })
+    expect(await asks('m3', 20)).toBeNull()
+  })
+
+  test('is told of when a share of the limit is reached, as by a count of every call', async () => {
+    const told: string[] = []
+    engine = rig.engine({ log: { ...silentLog, warn: (message) => void told.push(message) } })
+    await budget(100, { alerts: [0.5] })
+    for (let i = 1; i <= 5; i++) {
+      await append(modelAsked(`m${i}`, 10))
+      await append(answered(`m${i}`, 10))
+      expect(told).toEqual([])
+    }
+    await append(modelAsked('m6', 10))
+    expect(told).toHaveLength(1)
+  })
+
+  test('in a window that is over is counted in the next one', async () => {
+    await budget(100)
+    await append(modelAsked('m1', 60))
+    await append(answered('m1', 60))
+    await rig.advance(86_400_000)
+    expect(await asks('m2', 100)).toBeNull()
+  })
+
+  test('takes a transaction when the count does not hold any more, and one statement again after it', async () => {
+    const other = rig.engine()
+    await budget(1_000)
+    await asks('m1', 10)
+    await asks('m2', 10, other)
+    expect(await statementsOf(() => asks('m3', 10))).toEqual([
+      ...['append_counted_at', 'hold_steps', 'lock_counters', 'count_windows_time', 'put_holds', 'append_entries'],
+    ])
+    expect(await statementsOf(() => asks('m4', 10))).toEqual(['append_counted_at'])
   })
 })
 

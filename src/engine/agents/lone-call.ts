@@ -20,7 +20,7 @@ export class LoneCall {
 
   constructor(ctx: Pick<EngineContext, 'db' | 'budgets' | 'ids'>, { namespace, workflow, runId, agent }: AskedRun) {
     this.#ctx = ctx
-    this.#key = { runId: runId ?? '', node: NO_STEP, path: '', generation: 0, call: ctx.ids.make('request') }
+    this.#key = { runId: runId ?? '', node: NO_STEP, path: '', fence: 0, generation: 0, call: ctx.ids.make('request') }
     this.#by = { namespace, workflow, agent: agent ?? '' }
   }
 

@@ -5,6 +5,7 @@ import { listRules, type StoredRule } from '../../store/resources/list-rules.ts'
 import { findResources } from '../../store/resources/read-resources.ts'
 import { readResourceClock } from '../../store/resources/resource-clock.ts'
 import type { ResourceRow } from '../../store/resources/resource-rows.ts'
+import { PriceBook } from './price-book.ts'
 
 /** Names of namespaces and endpoints that are kept of one version. */
 const KEPT_MAX = 10_000
@@ -40,6 +41,11 @@ export class ResourcesAt {
       const [row = null] = await findResources(this.#db, [{ kind: 'ModelEndpoint', namespace, name }])
       return row
     })
+  }
+
+  /** What an endpoint charges. */
+  prices(namespace: string, endpoint: string): Promise<PriceBook> {
+    return this.#once(`prices ${namespace} ${endpoint}`, () => PriceBook.read(this.#db, [{ namespace, endpoint }]))
   }
 
   #once<T>(key: string, read: () => Promise<T>): Promise<T> {

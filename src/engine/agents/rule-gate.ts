@@ -134,7 +134,7 @@ export class RuleGate implements Gate {
     return Promise.all(asked.map((one) => this.#allowedTogether(resources, one)))
   }
 
-  async #allowedTogether(resources: ResourcesAt, { calls, models }: AskedTogether): Promise<Allowed | null> {
+  async #allowedTogether(resources: ResourcesAt, { namespace, calls, models }: AskedTogether): Promise<Allowed | null> {
     const verdicts: Verdict[] = []
     const caps: (readonly TokenCap[])[] = []
     for (const call of calls) {
@@ -153,7 +153,8 @@ export class RuleGate implements Gate {
       if (failure) return null
       caps.push(tokenCaps(rules, subject))
     }
-    return { verdicts, caps }
+    const { policies } = await this.#setAt(resources, namespace)
+    return { verdicts, caps, isCapping: policies.some(({ spec }) => spec === null || spec.maxTokens !== undefined) }
   }
 
   /** Rules that cannot be had let nothing pass here; why not is told where they are asked for in a transaction. */

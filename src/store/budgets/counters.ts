@@ -10,6 +10,21 @@ export interface CounterKey {
   key: string
 }
 
+/** A counter as it was when it was locked to be counted. */
+export interface LockedCounter extends CounterKey {
+  /** Of this count: whoever locks it next gives another one. */
+  countId: string
+}
+
+/** A count that something is set aside by: it holds while nobody else has counted, and nothing was spent beyond what was set aside. */
+export interface HeldCount extends LockedCounter {
+  namespace: string
+  /** As its `fold.mark`. */
+  mark: string
+  /** When the window is over (ms); null: never. */
+  until: number | null
+}
+
 /** What counts in a window. */
 export interface CountedWindow extends CounterKey {
   namespace: string
@@ -48,17 +63,21 @@ export async function makeCounters(tx: Queryable, keys: readonly CounterKey[]): 
 
 /**
  * Takes the locks of counters to the end of the transaction, in one order for everybody. Whoever sets aside holds them: what is counted after it has all
- * that was set aside before, without what was for `calls`, which ask anew. Gives those that are there.
+ * that was set aside before, without what was for `calls`, which ask anew. Nobody sets aside any more by a count that was made before. Gives those that
+ * are there.
  */
 export async function lockCounters(
   tx: Queryable,
   keys: readonly CounterKey[],
   calls: readonly CallOfHold[] = [],
-): Promise<CounterKey[]> {
-  return tx.query<CounterKey>(
-    `with dropped as (${droppingHolds(3)})
-     select c.budget, c.key from budget_counter c
-      where (c.budget, c.key) in (select * from unnest($1::text[], $2::text[])) order by c.budget, c.key for update of c`,
+): Promise<LockedCounter[]> {
+  return tx.query<LockedCounter>(
+    `with dropped as (${droppingHolds(3)}),
+     locked as materialized (
+       select c.budget, c.key from budget_counter c
+        where (c.budget, c.key) in (select * from unnest($1::text[], $2::text[])) order by c.budget, c.key for update of c)
+     update budget_counter c set count_id = gen_random_uuid() from locked l where c.budget = l.budget and c.key = l.key
+     returning c.budget, c.key, c.count_id::text as "countId"`,
     [...keysOf(keys), ...callColumns(calls)],
     { name: 'lock_counters' },
   )

@@ -3,7 +3,11 @@ import type { Origin } from './origins.ts'
 import type { SpendingKey } from './spending.ts'
 
 /** What is set aside for a call that is about to be made. */
-export interface Hold extends CallOfHold {
+export interface Hold extends CallOfHold, HoldDraft {}
+
+/** What is set aside, without where the call is made. */
+export interface HoldDraft {
+  call: string
   origin: Origin
   agent: string
   endpoint: string
@@ -17,29 +21,32 @@ export async function putHolds(tx: Queryable, holds: readonly Hold[], forMs: num
   await tx.query(
     `insert into spending_hold (run_id, node, path, call, namespace, root_run, workflows, labels, agent, endpoint, tokens, nanos, currency, expires_at)
      select h.run_id, h.node, h.path, h.call, h.namespace, h.root_run, array(select jsonb_array_elements_text(h.workflows)), h.labels, h.agent, h.endpoint,
-            h.tokens, h.nanos, h.currency, (select clock_now()) + $13::float8 * interval '1 ms'
+            h.tokens, h.nanos, h.currency, (select clock_now()) + $14::float8 * interval '1 ms'
        from unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::text[], $10::text[], $11::bigint[],
-                   $12::bigint[], $14::text[])
+                   $12::bigint[], $13::text[])
          as h(run_id, node, path, call, namespace, root_run, workflows, labels, agent, endpoint, tokens, nanos, currency)
-     on conflict (run_id, node, path, call) do update
-        set tokens = excluded.tokens, nanos = excluded.nanos, currency = excluded.currency, agent = excluded.agent, endpoint = excluded.endpoint,
-            expires_at = excluded.expires_at`,
-    [
-      ...callColumns(holds),
-      holds.map((h) => h.origin.namespace),
-      holds.map((h) => h.origin.rootRun),
-      holds.map((h) => JSON.stringify(h.origin.workflows)),
-      holds.map((h) => JSON.stringify(h.origin.labels)),
-      holds.map((h) => h.agent),
-      holds.map((h) => h.endpoint),
-      holds.map((h) => h.tokens),
-      holds.map((h) => h.cost?.nanos ?? null),
-      forMs,
-      holds.map((h) => h.cost?.currency ?? null),
-    ],
+     ${REPLACING_HOLD}`,
+    [...callColumns(holds), ...holdColumns(holds), forMs],
     { name: 'put_holds' },
   )
 }
+
+export const REPLACING_HOLD = `on conflict (run_id, node, path, call) do update
+        set tokens = excluded.tokens, nanos = excluded.nanos, currency = excluded.currency, agent = excluded.agent, endpoint = excluded.endpoint,
+            expires_at = excluded.expires_at`
+
+/** Drafts by column, without their calls: namespace, root_run, workflows and labels as JSON, agent, endpoint, tokens, nanos, currency. */
+export const holdColumns = (holds: readonly HoldDraft[]): unknown[][] => [
+  holds.map((h) => h.origin.namespace),
+  holds.map((h) => h.origin.rootRun),
+  holds.map((h) => JSON.stringify(h.origin.workflows)),
+  holds.map((h) => JSON.stringify(h.origin.labels)),
+  holds.map((h) => h.agent),
+  holds.map((h) => h.endpoint),
+  holds.map((h) => h.tokens),
+  holds.map((h) => h.cost?.nanos ?? null),
+  holds.map((h) => h.cost?.currency ?? null),
+]
 
 /** Names the call that something is set aside for. */
 export type CallOfHold = Omit<SpendingKey, 'generation'>

@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { JournalEntry, ServerEntry } from '../../domain/agents/journal.ts'
 import { agentNode, definitionOf } from '../../domain/testing/definitions.ts'
 import type { Db } from '../db.ts'
+import { type HeldCount, lockCounters, makeCounters } from '../budgets/counters.ts'
 import { putHolds } from '../budgets/holds.ts'
+import { recordSpending } from '../budgets/spending.ts'
 import { putDefinition } from '../definitions/put-definition.ts'
 import { readResourceClock } from '../resources/resource-clock.ts'
 import { endSessions } from '../sessions/sessions.ts'
@@ -127,7 +129,11 @@ export function journalSuite(name: string, open: () => Promise<Db>): void {
         spending: {
           origin: { ...origin, runId, rootRun: runId },
           ...{ endpoint: 'other', model: 'm' },
-          ...{ tokens: { input: 3, output: 4, cachedInput: 1, cacheWrite: 2 }, cost: { nanos: 5, currency: 'EUR' } },
+          ...{
+            tokens: { input: 3, output: 4, cachedInput: 1, cacheWrite: 2 },
+            cost: { nanos: 5, currency: 'EUR' },
+            isBeyond: false,
+          },
         },
       })
 
@@ -177,9 +183,111 @@ export function journalSuite(name: string, open: () => Promise<Db>): void {
         await append(step, 1, asked('m1'))
         const { version } = await readResourceClock(db)
         const one = { ...step, n: 2, entries: [noted(1)], ended: [ended('m1', step.runId)] }
-        expect(await appendAt(db, version + 1, [one])).toEqual({ version, outcomes: [null] })
+        expect(await appendAt(db, version + 1, [one])).toEqual({ version, countsHold: true, outcomes: [null] })
         expect(await seqs(step)).toEqual([1])
         expect(await db.query(`select 1 from spending where run_id = $1`, [step.runId])).toEqual([])
+      })
+
+      describe('by a count', () => {
+        let budget = 0
+        const count = async (): Promise<HeldCount> => {
+          const key = { budget: `res_${++budget}`, key: 'k' }
+          await makeCounters(db, [key])
+          const [locked] = await db.transaction((tx) => lockCounters(tx, [key]))
+          const [row] = await db.query<{ mark: string }>(`select pg_snapshot_xmin(pg_current_snapshot())::text as mark`)
+          if (!locked || !row) throw new Error('not counted')
+          return { ...locked, namespace: `ns-${budget}`, mark: row.mark, until: null }
+        }
+        const holdOf = (call: string, step: LeasedStep, tokens = 5) => ({
+          ...{ call, agent: 'writer', endpoint: 'gpt', tokens, cost: { nanos: 6, currency: 'EUR' } },
+          origin: { ...origin, runId: step.runId, rootRun: step.runId },
+        })
+        const holdsOf = (step: LeasedStep) =>
+          db.query(
+            `select call, namespace, root_run = run_id as top, workflows, labels, agent, endpoint, tokens, nanos, currency,
+                    extract(epoch from expires_at - clock_now())::int as seconds
+               from spending_hold where run_id = $1 order by call`,
+            [step.runId],
+          )
+        const setAside = async (steps: LeasedStep[], counts: HeldCount[], n = 1) => {
+          const { version } = await readResourceClock(db)
+          const appends = steps.map((step) => ({ ...step, n, entries: [asked('m1')], ended: [] }))
+          const holds = steps.map((step) => [holdOf('m1', step)])
+          return appendAt(db, version, appends, { counts, holds, forMs: 60_000 })
+        }
+
+        test('what may be spent is set aside with the entries of many', async () => {
+          const [one, two, lost] = [await lease(), await lease(), await lease()]
+          await endSessions(db, [lost.session], 'worker.lost')
+          const counts = [await count(), await count()]
+          expect(await setAside([one, lost, two], counts)).toMatchObject({
+            countsHold: true,
+            outcomes: ['recorded', null, 'recorded'],
+          })
+          expect(await Promise.all([one, two, lost].map(seqs))).toEqual([[1], [1], []])
+          expect(await holdsOf(one)).toEqual([
+            {
+              ...{ call: 'm1', namespace: 'default', top: true, workflows: ['top', 'w'], labels: { team: 'a' } },
+              ...{ agent: 'writer', endpoint: 'gpt', tokens: 5, nanos: 6, currency: 'EUR', seconds: 60 },
+            },
+          ])
+          expect(await holdsOf(two)).toHaveLength(1)
+          expect(await holdsOf(lost)).toEqual([])
+          // The count still holds: who sets aside by it has not counted anew.
+          expect(await setAside([one], counts, 2)).toMatchObject({ countsHold: true, outcomes: ['recorded'] })
+        })
+
+        test('what ended is given back in the same statement, and a number that came before sets nothing aside', async () => {
+          const step = await lease()
+          const counts = [await count()]
+          await setAside([step], counts)
+          const { version } = await readResourceClock(db)
+          const next = { ...step, n: 2, entries: [asked('m2')], ended: [ended('m1', step.runId)] }
+          const aside = { counts, holds: [[holdOf('m2', step, 7)]], forMs: 60_000 }
+          expect((await appendAt(db, version, [next], aside)).outcomes).toEqual(['recorded'])
+          expect(await holdsOf(step)).toMatchObject([{ call: 'm2', tokens: 7 }])
+          expect(await db.query(`select call from spending where run_id = $1`, [step.runId])).toEqual([{ call: 'm1' }])
+          const again = { ...aside, holds: [[holdOf('m3', step)]] }
+          expect((await appendAt(db, version, [next], again)).outcomes).toEqual(['known'])
+          expect(await holdsOf(step)).toHaveLength(1)
+        })
+
+        test.each<[string, (count: HeldCount) => Promise<unknown>]>([
+          ['somebody else has counted', (one) => db.transaction((tx) => lockCounters(tx, [one]))],
+          [
+            'more was spent than was set aside',
+            ({ namespace }) => {
+              const { spending, call } = ended('m', 'run_x')
+              const spent = { ...spending, origin: { ...spending.origin, namespace }, isBeyond: true }
+              return recordSpending(db, [
+                { runId: namespace, node: 0, path: '', generation: 0, call, agent: 'a', ...spent },
+              ])
+            },
+          ],
+          ['its counter is gone', ({ budget }) => db.query(`delete from budget_counter where budget = $1`, [budget])],
+          ['its window is over', (one) => Promise.resolve(Object.assign(one, { until: Date.now() - 86_400_000 }))],
+        ])('that does not hold, because %s, nothing is written', async (_, happen) => {
+          const step = await lease()
+          const [good, bad] = [await count(), await count()]
+          await happen(bad)
+          expect(await setAside([step], [good, bad])).toMatchObject({ countsHold: false, outcomes: [null] })
+          expect(await seqs(step)).toEqual([])
+          expect(await holdsOf(step)).toEqual([])
+          expect(await setAside([step], [good])).toMatchObject({ countsHold: true, outcomes: ['recorded'] })
+        })
+
+        test('what was spent as it was set aside, or elsewhere, leaves it as it is', async () => {
+          const step = await lease()
+          const one = await count()
+          const { spending } = ended('m', 'run_x')
+          const row = { node: 0, path: '', generation: 0, call: 'm', agent: 'a' }
+          const inside = { ...spending, origin: { ...spending.origin, namespace: one.namespace } }
+          await recordSpending(db, [
+            { ...row, ...inside, runId: one.namespace },
+            { ...row, ...spending, runId: `${one.namespace}-other`, isBeyond: true },
+          ])
+          expect(await setAside([step], [one])).toMatchObject({ countsHold: true, outcomes: ['recorded'] })
+        })
       })
 
       test('what a call took is written down once for whom the journal says asked, and what was set aside is given back', async () => {

@@ -1,0 +1,9 @@
+-- breaking: yes
+-- Servers set aside by a count made before, as long as nobody has counted since: one that does not leave word that it counted would go unnoticed.
+
+-- The last count of the window that was made under its lock.
+alter table budget_counter add column count_id uuid not null default gen_random_uuid();
+
+-- More may be spent than was set aside for it: a count made before does not include it.
+alter table spending add column is_beyond boolean not null default false;
+create index spending_beyond on spending (namespace, xid) where is_beyond;
