@@ -16,11 +16,12 @@ import type { Origin } from '../../store/budgets/origins.ts'
 import { recordSpending, type SpendingDraft, type SpendingRow } from '../../store/budgets/spending.ts'
 import type { Queryable } from '../../store/db.ts'
 import type { EngineContext } from '../context.ts'
-import { type Ledger, refuse } from './budget-refusal.ts'
+import { refuse } from './budget-refusal.ts'
 import {
   type Budget,
   capBudget,
   isCounted,
+  type Ledger,
   type OpenWindow,
   readLive,
   shownBudget,

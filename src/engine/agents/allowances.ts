@@ -1,7 +1,6 @@
 import { type Room, roomAfter, roomIn, shareOf, type Wanted } from '../../domain/agents/fit.ts'
 import type { CounterKey, HeldCount } from '../../store/budgets/counters.ts'
-import type { Ledger } from './budget-refusal.ts'
-import type { Budget } from './budget-windows.ts'
+import type { Budget, Ledger } from './budget-windows.ts'
 
 /** How often something is set aside by one count: then counters are set forward, and what rolling windows have let go is noticed. */
 const USES = 200

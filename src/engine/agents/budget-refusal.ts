@@ -1,20 +1,13 @@
 import type { JsonObject } from '../../base/json.ts'
-import type { Misfit, WindowState } from '../../domain/agents/fit.ts'
+import type { Misfit } from '../../domain/agents/fit.ts'
 import { freedAt, ROLLING_MS } from '../../domain/agents/windows.ts'
 import { failureRecord } from '../../domain/failure.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { plainNamespace } from '../../domain/tenancy.ts'
 import { listWindow } from '../../store/budgets/counters.ts'
 import type { Queryable } from '../../store/db.ts'
-import { type Budget, budgetName, type OpenWindow, shownBudget } from './budget-windows.ts'
+import { budgetName, type Ledger, shownBudget } from './budget-windows.ts'
 import type { Refusal, ReserveWish } from './budgets.ts'
-
-/** One window of a budget with what is in it, as far as a transaction got. */
-export interface Ledger {
-  budget: Budget
-  window: OpenWindow
-  state: WindowState
-}
 
 type Found = Ledger & { misfit: Misfit }
 type Timed = Found & { retryAt: number | null }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type { WindowState } from '../../domain/agents/fit.ts'
 import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
 import type { RuleName } from '../../domain/agents/verdict.ts'
 import { calendarSpan, isCalendarWindow, ROLLING_MS } from '../../domain/agents/windows.ts'
@@ -33,6 +34,13 @@ export interface OpenWindow extends CountedWindow {
   budget: string
   /** When the window is over and another one begins (ms); null of a rolling one and of that of a run. */
   until: number | null
+}
+
+/** One window of a budget with what is in it, as far as a transaction got. */
+export interface Ledger {
+  budget: Budget
+  window: OpenWindow
+  state: WindowState
 }
 
 /** As messages and parked steps name it. */

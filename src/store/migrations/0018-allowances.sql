@@ -7,3 +7,6 @@ alter table budget_counter add column count_id uuid not null default gen_random_
 -- More may be spent than was set aside for it: a count made before does not include it.
 alter table spending add column is_beyond boolean not null default false;
 create index spending_beyond on spending (namespace, xid) where is_beyond;
+
+-- Forgotten by their age.
+create index budget_alert_age on budget_alert (at);

@@ -7,7 +7,7 @@ import { RESOURCE_COLUMNS, type ResourceRef, type ResourceRow } from './resource
 export async function findResources(
   db: Queryable,
   refs: readonly ResourceRef[],
-  options?: { name: string },
+  options: { name: string } = { name: 'find_resources' },
 ): Promise<ResourceRow[]> {
   return db.query<ResourceRow>(
     `select ${RESOURCE_COLUMNS} from resource

@@ -40,6 +40,7 @@ export function findSecretValues(
       where (namespace, secret) in (select * from unnest($1::text[], $2::text[]))
       order by namespace, secret, key`,
     [secrets.map((s) => s.namespace), secrets.map((s) => s.secret)],
+    { name: 'find_secret_values' },
   )
 }
 
