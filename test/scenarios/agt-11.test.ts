@@ -106,6 +106,7 @@ describeWithPostgres('AGT-11: a worker dies in the middle of a turn', (postgres)
           ...tool,
         }),
         doc('Agent', 'writer', { model: 'gpt', instructions: 'Look until all is well.', tools: ['look'] }),
+        doc('Budget', 'team', { window: 'day', limits: { tokens: 100_000_000 } }),
       ]),
     )
     const { code, stderr } = await scene.orrery('apply', '-f', path)
@@ -165,6 +166,15 @@ describeWithPostgres('AGT-11: a worker dies in the middle of a turn', (postgres)
             most: Math.max(...counted) <= 3,
           }).toEqual({ at, again: true, most: true })
         }
+      // Each answer is counted once, however often it was asked for, and nothing stays set aside.
+      const costs = await scene.orrery('costs', '--by', 'run', '--output', 'json')
+      const { items } = JSON.parse(costs.stdout) as {
+        items: { calls: number; inputTokens: number; outputTokens: number }[]
+      }
+      expect(items.map(({ calls }) => calls)).toEqual(Array.from({ length: 2 * TURNS }, () => TURNS))
+      const spent = items.reduce((sum, { inputTokens, outputTokens }) => sum + inputTokens + outputTokens, 0)
+      const budget = await scene.orrery('get', 'budget', 'team', '--output', 'json')
+      expect(JSON.parse(budget.stdout)).toMatchObject({ status: { usage: { tokens: spent, heldTokens: 0 } } })
     },
   )
 
