@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { treeCpuSeconds } from '../cpu.ts'
 import { walBytes } from '../history.ts'
 import { closedLoop } from '../http.ts'
@@ -83,15 +84,28 @@ export const RESOURCES = [
     metadata: { name: 'asker' },
     spec: { model: 'instant', instructions: 'You add.', tools: ['add'], approval: 'always' },
   },
+  {
+    kind: 'Workflow',
+    metadata: { name: 'counting' },
+    spec: {
+      inputs: { type: 'object', properties: { conversation: { type: 'number' } } },
+      steps: [{ name: 'add', agent: 'counted', with: { prompt: `${PROMPT} \${{ string(inputs.conversation) }}` } }],
+    },
+  },
+  {
+    kind: 'Agent',
+    metadata: { name: 'counted' },
+    spec: { model: 'instant', instructions: 'You add.', tools: ['add'], limits: { maxTurns: 30 } },
+  },
+  {
+    kind: 'Budget',
+    metadata: { name: 'never-used-up' },
+    spec: { selector: { agents: ['counted'] }, window: 'day', limits: { tokens: 1_000_000_000_000 } },
+  },
 ].map((resource) => ({ apiVersion: 'orrery.dev/v1', ...resource }))
 
-/** Counts every agent, and never has enough of them. */
-const BUDGET = {
-  apiVersion: 'orrery.dev/v1',
-  kind: 'Budget',
-  metadata: { name: 'everything' },
-  spec: { window: 'day', limits: { tokens: 1_000_000_000_000 } },
-}
+/** Budgets are there for weeks: a server keeps counts of one that it has known for a minute. */
+const BUDGET_KNOWN_MS = 61_000
 
 async function startModel(): Promise<ChildProcess> {
   const model = spawn(process.execPath, [new URL('./model-server.ts', import.meta.url).pathname], {
@@ -138,28 +152,31 @@ async function measureOurs(
   try {
     await rig.http.ask('POST', '/v1/apply', { kind: 'List', items: RESOURCES })
     let next = 0
-    const converse = async (): Promise<void> => {
+    const converse = async (workflowRef = 'adding'): Promise<void> => {
       const inputs = { conversation: next++ }
       const run = await rig.http.ask<{ id: string; state: string }>(
         'POST',
         '/v1/runs',
-        { workflowRef: 'adding', inputs },
+        { workflowRef, inputs },
         { prefer: 'wait=120' },
       )
       if (run.state !== 'succeeded') throw new Error(`run ${run.id} is ${run.state}`)
     }
-    await closedLoop(WARM_UP, 1, converse)
-    const first = await measured(rig, () => closedLoop(one, 1, converse))
+    const converseCounted = () => converse('counting')
+    const budgetSince = performance.now()
+    await converseCounted()
+    await closedLoop(WARM_UP, 1, () => converse())
+    const first = await measured(rig, () => closedLoop(one, 1, () => converse()))
     note({ shape: 'ten-turn agent, one at a time', ...who, ...first })
-    await closedLoop(200, 200, converse)
+    await closedLoop(200, 200, () => converse())
     const before = dsn === null ? 0 : await walBytes(dsn)
-    const together = await measured(rig, () => closedLoop(many, 200, converse))
+    const together = await measured(rig, () => closedLoop(many, 200, () => converse()))
     const wal = dsn === null ? {} : { walPerTurn: Math.round(((await walBytes(dsn)) - before) / (many * TURNS)) }
     note({ shape: 'ten-turn agents, 200 at once', ...who, ...together, ...memoryOf(rig), ...wal })
     await measureWaiting(rig, note, who)
-    await rig.http.ask('POST', '/v1/apply', { kind: 'List', items: [BUDGET] })
-    await closedLoop(Math.min(one, 20), 1, converse)
-    const counted = await measured(rig, () => closedLoop(one, 1, converse))
+    await sleep(Math.max(0, budgetSince + BUDGET_KNOWN_MS - performance.now()))
+    await closedLoop(Math.min(one, 20), 1, converseCounted)
+    const counted = await measured(rig, () => closedLoop(one, 1, converseCounted))
     note({ shape: 'ten-turn agent that a budget counts, one at a time', ...who, ...counted })
   } finally {
     await rig.stop()
@@ -191,7 +208,7 @@ async function measureWaiting(rig: Rig, note: Note, who: Record<string, string>)
       ),
     )
   for (let waiting = 0, tries = 0; waiting < count && tries < 600; tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    await sleep(100)
     const page = await rig.http.ask<{ items: unknown[] }>('GET', '/v1/runs?workflow=waiting&state=waiting&limit=500')
     waiting = page.items.length
   }

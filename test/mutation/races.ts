@@ -208,9 +208,13 @@ async function appendDuringLoss(): Promise<void> {
 }
 
 /** A window that was counted, and a step that may set aside by the count. */
-async function counted(): Promise<{ count: HeldCount; setAside: (on: Queryable) => Promise<AppendedAll> }> {
-  const { leased } = await makeRuns(1)
-  const [step] = leased
+async function counted(): Promise<{
+  count: HeldCount
+  steps: readonly LeasedStep[]
+  setAside: (on: Queryable) => Promise<AppendedAll>
+}> {
+  const { leased: steps } = await makeRuns(1)
+  const [step] = steps
   if (!step) throw new Error('nothing was leased')
   const key = { budget: ids.make('resource'), key: 'k' }
   const window = { ...key, namespace: key.budget, selector: {}, currency: null, from: new Date(0), rootRun: null }
@@ -219,15 +223,17 @@ async function counted(): Promise<{ count: HeldCount; setAside: (on: Queryable) 
     const [locked] = await lockCounters(tx, [key])
     const [found] = await countWindows(tx, [window])
     if (!locked || !found) throw new Error('nothing was counted')
-    return { ...locked, namespace: key.budget, mark: found.fold.mark, until: null }
+    return { ...locked, namespace: key.budget, selector: {}, rootRun: null, mark: found.fold.mark, until: null }
   })
   const { version } = await readResourceClock(db)
   const origin = { runId: step.runId, rootRun: step.runId, namespace: key.budget, workflows: ['w'], labels: {} }
   const hold = { call: 'm', origin, agent: 'a', endpoint: 'e', tokens: 1, cost: null }
-  const append = { ...step, n: 1, entries: [NOTED], ended: [] }
+  const appends = steps.map((one) => ({ ...one, n: 1, entries: [NOTED], ended: [] }))
+  const holds = steps.map(() => [hold])
   return {
     count,
-    setAside: (on) => appendAt(on, version, [append], { counts: [count], holds: [[hold]], forMs: 60_000 }),
+    steps,
+    setAside: (on) => appendAt(on, version, appends, { counts: [count], holds, forMs: 60_000 }),
   }
 }
 
@@ -240,7 +246,7 @@ async function whoMaySetAside(): Promise<void> {
   const { namespace } = beyond.count
   const tokens = { input: 1, output: 1, cachedInput: 0, cacheWrite: 0 }
   const origin = { runId: 'run_1', rootRun: 'run_1', namespace, workflows: ['w'], labels: {} }
-  const spent = { origin, agent: 'a', endpoint: 'e', model: 'm', tokens, cost: null, isBeyond: true }
+  const spent = { origin, agent: 'a', endpoint: 'e', model: 'm', tokens, cost: null, isUncovered: true }
   await recordSpending(db, [{ ...{ runId: namespace, node: 0, path: '', generation: 0, call: 'm' }, ...spent }])
   hold(!(await beyond.setAside(db)).countsHold, 'something was set aside without what was spent beyond')
 }
@@ -263,6 +269,50 @@ async function countDuringSetAside(): Promise<void> {
   hold(!counting.settled(), 'somebody counted without what was being set aside')
   go.resolve()
   await Promise.all([aside.outcome, counting.outcome])
+}
+
+/** Somebody counts when something is to be set aside by the count before: it waits, and then sees that the count is over. */
+async function setAsideDuringCount(): Promise<void> {
+  const { count, setAside } = await counted()
+  const go = deferred<void>()
+  const reached = deferred<void>()
+  const counting = watched(
+    db.transaction(async (tx) => {
+      await lockCounters(tx, [count])
+      reached.resolve()
+      await go.promise
+    }),
+  )
+  await Promise.race([reached.promise, counting.outcome])
+  const aside = watched(setAside(db))
+  await untilBlocked(1, aside.settled)
+  go.resolve()
+  await counting.outcome
+  const said = await aside.outcome
+  hold(!(said instanceof Error) && !said.countsHold, 'something was set aside while somebody counted')
+}
+
+/** One of the steps is held by another: whoever waits for it holds no counter. */
+async function countWhileStepsAreAwaited(): Promise<void> {
+  const { count, steps, setAside } = await counted()
+  const last = steps.at(-1)
+  const go = deferred<void>()
+  const reached = deferred<void>()
+  const holder = watched(
+    db.transaction(async (tx) => {
+      await tx.query(`select 1 from step where run_id = $1 and node = $2 for update`, [last?.runId, last?.node])
+      reached.resolve()
+      await go.promise
+    }),
+  )
+  await Promise.race([reached.promise, holder.outcome])
+  const aside = watched(setAside(db))
+  await untilBlocked(1, aside.settled)
+  const counting = watched(db.transaction((tx) => lockCounters(tx, [count])))
+  await untilBlocked(2, counting.settled)
+  hold(counting.settled(), 'a counter was held by who waited for a step')
+  go.resolve()
+  await Promise.all([holder.outcome, aside.outcome, counting.outcome])
 }
 
 async function joinInOneBatch(): Promise<void> {
@@ -389,6 +439,8 @@ for (const race of [
   appendDuringLoss,
   whoMaySetAside,
   countDuringSetAside,
+  setAsideDuringCount,
+  countWhileStepsAreAwaited,
   joinInOneBatch,
   joinInTwoTransactions,
   sameRunsInTwoBatches,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { seededRandom, silentLog, systemClock } from '../../src/base/index.ts'
+import { HandClock, seededRandom, silentLog } from '../../src/base/index.ts'
 import { SerialQueue } from '../../src/base/serial-queue.ts'
 import { noMetrics } from '../../src/base/metrics.ts'
 import type { JsonObject } from '../../src/base/json.ts'
@@ -29,13 +29,14 @@ describeWithPostgres('budgets with many connections', (postgres) => {
   let servers: { db: Db; accountant: Accountant }[]
   let rig: StoreRig
   let run: string
+  const clock = new HandClock(0)
   let workflow: string
   let version = 0
   beforeAll(async () => {
     const dsn = await postgres.createStore()
     const open = async () => ({
       db: await openMigrated(dsn, CONNECTIONS),
-      accountant: new Accountant({ clock: systemClock, log: silentLog, metrics: noMetrics }),
+      accountant: new Accountant({ clock, log: silentLog, metrics: noMetrics }),
     })
     servers = [await open(), await open()]
     rig = new StoreRig(serverOf(0).db)
@@ -80,6 +81,11 @@ describeWithPostgres('budgets with many connections', (postgres) => {
   const settle = async (n: number, ...spent: Spent[]) => {
     const { db, accountant } = serverOf(n)
     await db.transaction((tx) => accountant.settle(tx, spent))
+  }
+  /** Counts are kept of windows that a server knows for a minute. */
+  const makeKnown = async () => {
+    for (const n of [0, 1]) await reserve(n, wish(0))
+    await clock.advance(60_000)
   }
   const keyOf = ({ runId, node, path, fence }: LeasedStep) => ({ runId, node, path, fence })
   const modelAsked = ({ call, agent, endpoint, tokens }: ReserveWish): JournalEntry => ({
@@ -128,6 +134,7 @@ describeWithPostgres('budgets with many connections', (postgres) => {
   test('what is set aside in one statement, beside transactions of two servers, never passes the limit', async () => {
     await budget('b', { window: 'day', limits: { tokens: 3_000 }, alerts: [] })
     const random = seededRandom(5)
+    await makeKnown()
     const { db } = serverOf(0)
     const { version: at } = await readResourceClock(db)
     const servedBy = { statement: 0, transaction: 0 }

@@ -66,6 +66,13 @@ describe('the room of a window', () => {
     expect(roomIn(budget({ money: 1, ...USD }), state(5), [])).toEqual({ tokens: Infinity, nanos: 1e9 })
   })
 
+  test.each([0.07, 0.14, 0.28, 0.55, 0.56, 0.57, 1])('ends below the share %d, however it is rounded', (share) => {
+    const spec = budget({ tokens: 100 })
+    const { tokens } = roomIn(spec, state(0), [share])
+    expect(shareOf(spec, { tokens, nanos: 0 })).toBeLessThan(share)
+    expect(shareOf(spec, { tokens: tokens + 1, nanos: 0 })).toBeGreaterThanOrEqual(share)
+  })
+
   test('is refused to what has no price, as the budget itself refuses it', () => {
     const room = { tokens: Infinity, nanos: 10 }
     expect(roomAfter(budget({ money: 1, ...USD }), room, { tokens: 1, nanos: null })).toBeNull()
@@ -80,7 +87,15 @@ describe('the room of a window', () => {
     fc.assert(
       fc.property(
         ...[fc.nat(1_000), fc.nat(1_000), amounts, amounts, fc.array(amounts, { maxLength: 20 })],
-        fc.array(fc.double({ min: 0.001, max: 1, noNaN: true }), { maxLength: 3 }),
+        fc.array(
+          fc.oneof(
+            fc.integer({ min: 1, max: 100 }).map((n) => n / 100),
+            fc.double({ min: 0.001, max: 1, noNaN: true }),
+          ),
+          {
+            maxLength: 3,
+          },
+        ),
         (tokens, nanos, spent, held, wishes, shares) => {
           const spec = budget({ tokens, money: nanos / 1e9, ...USD })
           const all = { ...spent, heldTokens: held.tokens, heldNanos: held.nanos }

@@ -81,11 +81,17 @@ export interface Room {
  * `ahead` is reached as long as calls take no more than is set aside for them.
  */
 export function roomIn({ limits }: BudgetSpec, state: WindowState, ahead: readonly number[]): Room {
-  const below = (limit: number): number => Math.min(limit, ...ahead.map((share) => Math.ceil(share * limit) - 1))
+  const below = (limit: number): number => Math.min(limit, ...ahead.map((share) => lastBelow(share, limit)))
   return {
     tokens: limits.tokens === undefined ? Infinity : below(limits.tokens) - state.tokens - state.heldTokens,
     nanos: limits.money === undefined ? Infinity : below(nanosOf(limits.money)) - state.nanos - state.heldNanos,
   }
+}
+
+/** The most of a limit that is less than a share of it, as `shareOf` divides: a product that was rounded may be one off. */
+function lastBelow(share: number, limit: number): number {
+  const about = Math.ceil(share * limit)
+  return [about, about - 1, about - 2].find((most) => most / limit < share) ?? 0
 }
 
 /** Pure: the room that is left when a call is set aside; null when it does not fit. */

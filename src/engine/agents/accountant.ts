@@ -1,3 +1,4 @@
+import { assert } from '../../base/assert.ts'
 import { misfitOf, shareOf, type Wanted, type WindowState } from '../../domain/agents/fit.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { type Alert, forgetAlerts, noteAlerts } from '../../store/budgets/alerts.ts'
@@ -7,6 +8,7 @@ import {
   countWindows,
   type HeldCount,
   foldCounters,
+  holdCounters,
   lockCounters,
   makeCounters,
 } from '../../store/budgets/counters.ts'
@@ -52,17 +54,20 @@ const keyOf = ({ budget, key }: CounterKey): string => `${budget} ${key}`
 export class Accountant implements Budgets {
   readonly #ctx: Pick<EngineContext, 'clock' | 'log' | 'metrics'>
   readonly #origins = new OriginBook()
-  readonly #allowances = new Allowances()
+  readonly #allowances: Allowances
   readonly #held: HeldCalls
   /** Counters that are there. */
   readonly #known = new Set<string>()
   /** Alerts that somebody told of. */
   readonly #told = new Set<string>()
+  /** Alerts that this server noted in a transaction, of which it does not know whether it was committed. */
+  readonly #noted = new Set<string>()
   /** Called when a share was reached, in the transaction that notes it. */
   onAlert: () => void = () => {}
 
   constructor(ctx: Pick<EngineContext, 'clock' | 'log' | 'metrics'>) {
     this.#ctx = ctx
+    this.#allowances = new Allowances(ctx.clock)
     this.#held = new HeldCalls(ctx.clock)
   }
 
@@ -108,9 +113,10 @@ export class Accountant implements Budgets {
     const ended = use.ended.map(({ call, result }) => {
       if (!result) return { call, spending: null }
       const took = tookOf(result)
-      // Where nothing counts, nobody has counted.
-      const isBeyond = (budgets.length > 0 || use.isCapping) && !this.#held.covers({ ...use, call }, took)
-      return { call, spending: { ...took, origin, isBeyond } }
+      // Who asked is not known here.
+      const mayCount = budgets.some((budget) => isCounted(budget, { agent: null, endpoint: took.endpoint, origin }))
+      const isUncovered = (mayCount || use.isCapping) && !this.#held.covers({ ...use, call }, took)
+      return { call, spending: { ...took, origin, isUncovered } }
     })
     return {
       costs: asked.map(({ cost }) => cost),
@@ -241,8 +247,10 @@ export class Accountant implements Budgets {
     const counts = await countWindows(tx, asked)
     const counted = counts.flatMap((count) => {
       const one = open.get(keyOf(count))
+      if (!one) return []
       const countId = countIds.get(keyOf(count))
-      return one && countId !== undefined ? [{ ...one, count, countId }] : []
+      assert(countId !== undefined, 'a window was counted without its lock')
+      return [{ ...one, count, countId }]
     })
     await foldCounters(
       tx,
@@ -267,11 +275,12 @@ export class Accountant implements Budgets {
     const unknown = keys.filter((key) => !this.#known.has(keyOf(key)))
     // Before any lock is taken: whoever waits for a row that another transaction is making holds nothing.
     if (unknown.length > 0) await makeCounters(tx, unknown)
-    let locked = await lockCounters(tx, keys, wishes)
+    const lock = () => (wishes.length === 0 ? holdCounters(tx, keys) : lockCounters(tx, keys, wishes))
+    let locked = await lock()
     if (locked.length < keys.length) {
       // Forgotten meanwhile, as it is when nobody asked for long.
       await makeCounters(tx, keys)
-      locked = await lockCounters(tx, keys)
+      locked = await lock()
     }
     if (this.#known.size > KNOWN_MAX) this.#known.clear()
     for (const key of locked) this.#known.add(keyOf(key))
@@ -283,7 +292,7 @@ export class Accountant implements Budgets {
     if (!usage) return []
     const model = one.model ?? book?.modelOf(one.namespace, endpoint) ?? endpoint
     const took = tookOf({ endpoint, model, usage, cost })
-    return [{ runId, node, path, generation, call, agent, origin, ...took, isBeyond: !this.#held.covers(one, took) }]
+    return [{ runId, node, path, generation, call, agent, origin, ...took, isUncovered: !this.#held.covers(one, took) }]
   }
 
   /** Tells of each share that was reached once in a window; of one of a rolling window again when it was below it in between. */
@@ -296,20 +305,23 @@ export class Accountant implements Budgets {
         const alert = { budget: budget.uid, key: window.key, share }
         const isKnown = this.#told.has(alertKey(alert))
         if (used >= share && !isKnown) fresh.push({ alert, budget, used })
-        if (used < share && isKnown && budget.spec.window === '24h') left.push(alert)
+        const isTold = isKnown || this.#noted.has(alertKey(alert))
+        if (used < share && isTold && budget.spec.window === '24h') left.push(alert)
       }
     }
     await forgetAlerts(on, left)
-    for (const alert of left) this.#told.delete(alertKey(alert))
+    for (const alert of left) for (const told of [this.#told, this.#noted]) told.delete(alertKey(alert))
     const mine = await noteAlerts(
       on,
       fresh.map(({ alert }) => alert),
     )
     const noted = new Set(mine.map(alertKey))
-    if (this.#told.size > KNOWN_MAX) this.#told.clear()
+    for (const told of [this.#told, this.#noted]) if (told.size > KNOWN_MAX) told.clear()
     for (const { alert, budget, used } of fresh) {
-      this.#told.add(alertKey(alert))
-      if (!noted.has(alertKey(alert))) continue
+      const isNew = noted.has(alertKey(alert))
+      const told = isNew ? this.#noted : this.#told
+      told.add(alertKey(alert))
+      if (!isNew) continue
       this.onAlert()
       this.#ctx.metrics.count('orrery_budget_alerts_total')
       this.#ctx.log.warn('budget reached a share of its limit that it tells of', {
@@ -363,7 +375,7 @@ const tookOf = ({
   model,
   usage,
   cost,
-}: NonNullable<ModelUse['ended'][number]['result']>): Omit<SpendingDraft, 'origin' | 'isBeyond'> => ({
+}: NonNullable<ModelUse['ended'][number]['result']>): Omit<SpendingDraft, 'origin' | 'isUncovered'> => ({
   endpoint,
   model,
   tokens: {

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest'
+import { HandClock } from '../../base/clock.ts'
 import type { JsonObject } from '../../base/json.ts'
 import { readBudget } from '../../domain/kinds/budget.ts'
 import { Allowances } from './allowances.ts'
@@ -13,17 +14,24 @@ const budgetOf = (name: string, spec: JsonObject, version = 1): Budget => ({
 
 describe('what may be set aside by a count', () => {
   let allowances: Allowances
+  let clock: HandClock
   const day = budgetOf('day', { limits: { tokens: 100 } })
   const run = budgetOf('run', { window: 'run', limits: { tokens: 10 } })
   const note = (budget: Budget, spent = 0, rootRun = 'run_1') => {
-    const window = windowAt(budget, NOW, rootRun)
+    noteNow(budget, spent, rootRun)
+    clock.advance(60_000)
+    noteNow(budget, spent, rootRun)
+  }
+  const noteNow = (budget: Budget, spent: number, rootRun: string, now = NOW) => {
+    const window = windowAt(budget, now, rootRun)
     if (!window) throw new Error('no window')
     allowances.note({ budget, window, state: { tokens: spent, nanos: 0, heldTokens: 0, heldNanos: 0 } }, COUNT)
   }
   const take = (tokens: number, budgets: Budget[] = [day], rootRun = 'run_1') =>
     allowances.take(budgets.map((budget) => ({ budget, rootRun, wanted: { tokens, nanos: null } })))
   beforeEach(() => {
-    allowances = new Allowances()
+    clock = new HandClock(0)
+    allowances = new Allowances(clock)
   })
 
   test('is nothing before there is one', () => {
@@ -34,7 +42,10 @@ describe('what may be set aside by a count', () => {
   test('is what the count left, and every call takes of it', () => {
     note(day, 50)
     expect(take(30)).toEqual([
-      { budget: 'res_day', key: 'f:2026-01-10T00:00:00.000Z', namespace: 'default', until: NOW + 43_200_000, ...COUNT },
+      {
+        ...{ budget: 'res_day', key: 'f:2026-01-10T00:00:00.000Z', namespace: 'default', selector: {}, rootRun: null },
+        ...{ until: NOW + 43_200_000, ...COUNT },
+      },
     ])
     expect(take(21)).toBeNull()
     expect(take(20)).toHaveLength(1)
@@ -62,6 +73,26 @@ describe('what may be set aside by a count', () => {
     note(run, 0, 'run_1')
     expect(take(1, [run], 'run_2')).toBeNull()
     expect(take(1, [run], 'run_1')).toMatchObject([{ key: 'f:run_1', until: null }])
+  })
+
+  test('is kept once the window was known for longer than any statement is under way', () => {
+    const isKept = (budget: Budget, rootRun = 'run_1', now = NOW) => {
+      noteNow(budget, 0, rootRun, now)
+      return take(1, [budget], rootRun) !== null
+    }
+    expect(isKept(day)).toBe(false)
+    clock.advance(59_999)
+    expect(isKept(day)).toBe(false)
+    clock.advance(1)
+    expect(isKept(day)).toBe(true)
+    // Another version is known anew, and so is the window of another day; a run whose budget is known is not.
+    expect(isKept(budgetOf('day', { limits: { tokens: 100 } }, 2))).toBe(false)
+    allowances = new Allowances(clock)
+    isKept(day)
+    isKept(run, 'run_1')
+    clock.advance(60_000)
+    expect(isKept(day, 'run_1', NOW + 86_400_000)).toBe(false)
+    expect(isKept(run, 'run_2')).toBe(true)
   })
 
   test('is not for another version of the budget, nor for another cap', () => {
@@ -100,7 +131,7 @@ describe('what may be set aside by a count', () => {
     const lose = () => allowances.forget(take(1) ?? [])
     const countsUntilKept = () => {
       for (let counts = 1; ; counts++) {
-        note(day)
+        noteNow(day, 0, 'run_1')
         if (take(1)) return counts
       }
     }

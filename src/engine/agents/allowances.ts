@@ -1,10 +1,16 @@
+import type { Clock } from '../../base/clock.ts'
 import { type Room, roomAfter, roomIn, shareOf, type Wanted } from '../../domain/agents/fit.ts'
 import type { CounterKey, HeldCount } from '../../store/budgets/counters.ts'
-import type { Budget, Ledger } from './budget-windows.ts'
+import type { Budget, Ledger, OpenWindow } from './budget-windows.ts'
 
 /** How often something is set aside by one count: then counters are set forward, and what rolling windows have let go is noticed. */
 const USES = 200
 const KEPT_MAX = 10_000
+/**
+ * How long a server has to know a window of a budget as it is before it keeps counts of it. A statement that began before the budget was made or changed, or before
+ * the window began, may wait for locks (30 s at most, each), and then set aside or spend by what it knew: it is over by then, and counted.
+ */
+const KNOWN_FOR_MS = 60_000
 /** Where others count as often as this server, so many of its counts at most are not tried to be used. */
 const PAUSE_MAX = 64
 
@@ -34,12 +40,21 @@ export interface AllowanceWish {
  * nothing was spent beyond what was set aside, which the statement that sets aside compares. So room is only ever taken here, and given back by a new count.
  */
 export class Allowances {
+  readonly #clock: Clock
+  /** By budget; each names its window, whose end the statement compares. */
   readonly #kept = new Map<string, Allowance>()
   readonly #pauses = new Map<string, Pause>()
+  /** Since when windows are known. Those of runs are known with their budget: before a run there was nothing to count in its window. */
+  readonly #knownSince = new Map<string, number>()
+
+  constructor(clock: Clock) {
+    this.#clock = clock
+  }
 
   /** `state` of the ledger is what was counted, with what was set aside since. */
   note({ budget, window, state }: Ledger, { countId, mark }: Pick<HeldCount, 'countId' | 'mark'>): void {
     const of = keyOf(budget, window.rootRun ?? '')
+    if (!this.#isKnown(budget, window)) return
     const pause = this.#pauses.get(of)
     if (pause && pause.left > 0) {
       pause.left--
@@ -51,17 +66,21 @@ export class Allowances {
       state,
       budget.spec.alerts.filter((share) => share > used),
     )
-    const { namespace, key, until } = window
-    if (this.#kept.size >= KEPT_MAX) this.#kept.clear()
+    const { namespace, selector, key, until } = window
+    this.#kept.delete(of)
+    makeRoom(this.#kept)
     this.#kept.set(of, {
-      count: { budget: budget.uid, key, namespace, countId, mark, until },
+      count: { budget: budget.uid, key, namespace, selector, rootRun: window.rootRun, countId, mark, until },
       room,
       uses: USES,
       hasServed: false,
     })
   }
 
-  /** Takes what all of these want, of which a budget may be named more than once; gives the counts that it is taken by. Null: one has no room, and nothing is taken. */
+  /**
+   * Takes what all of these want, of which a budget may be named more than once; gives the counts that it is taken by. Null, and nothing is taken: one was
+   * not counted, its count was used often enough, or has no room.
+   */
   take(wishes: readonly AllowanceWish[]): HeldCount[] | null {
     const rooms = new Map<Allowance, { room: Room; uses: number }>()
     for (const { budget, rootRun, wanted } of wishes) {
@@ -74,6 +93,16 @@ export class Allowances {
     }
     for (const [kept, left] of rooms) Object.assign(kept, left)
     return [...rooms.keys()].map(({ count }) => count)
+  }
+
+  #isKnown(budget: Budget, window: OpenWindow): boolean {
+    const of = `${keyOf(budget, '')} ${window.rootRun === null ? window.key : ''}`
+    const now = this.#clock.monotonic()
+    const since = this.#knownSince.get(of) ?? now
+    this.#knownSince.delete(of)
+    makeRoom(this.#knownSince)
+    this.#knownSince.set(of, since)
+    return now - since >= KNOWN_FOR_MS
   }
 
   /** What was taken was set aside: the counts held. */
@@ -93,10 +122,19 @@ export class Allowances {
       const next = this.#pauses.get(of)?.next ?? 0
       if (hasServed) this.#pauses.delete(of)
       else {
-        if (this.#pauses.size >= KEPT_MAX) this.#pauses.clear()
+        makeRoom(this.#pauses)
+        // 0, 1, 2, 4 …: what is lost once is tried again at once.
         this.#pauses.set(of, { left: next, next: Math.min(Math.max(1, 2 * next), PAUSE_MAX) })
       }
     }
+  }
+}
+
+/** Those that were put in first are let go. */
+function makeRoom(kept: Map<string, unknown>): void {
+  for (const first of kept.keys()) {
+    if (kept.size < KEPT_MAX) return
+    kept.delete(first)
   }
 }
 

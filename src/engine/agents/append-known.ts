@@ -116,8 +116,9 @@ export class KnownAppends {
       throw error
     })
     if (!written) return version
+    if (written.version !== version) return written.version
     if (!written.countsHold) budgets.outdated(counts ?? [])
-    else if (written.version === version)
+    else
       for (const [i, foreword] of forewords.entries()) {
         const outcome = written.outcomes[i] ?? null
         // What came with the same number before is answered as it was then.

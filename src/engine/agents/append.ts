@@ -9,7 +9,7 @@ import { isJournaled } from '../../domain/workflow.ts'
 import { askForCalls, type NewCallApproval } from '../../store/approvals/call-approvals.ts'
 import type { LiveBudget } from '../../store/budgets/live-budgets.ts'
 import type { Queryable } from '../../store/db.ts'
-import { appendEntries } from '../../store/journal/append-entries.ts'
+import { appendEntries, removeAsked } from '../../store/journal/append-entries.ts'
 import { type HeldActivation, holdSteps, type JournalAttempt } from '../../store/journal/hold-steps.ts'
 import { findAppended, findAskedModels } from '../../store/journal/read-entries.ts'
 import type { Batcher } from '../batcher.ts'
@@ -34,7 +34,7 @@ import {
 } from './append-item.ts'
 import { type Foreword, isCounted, type Known, KnownAppends } from './append-known.ts'
 import { countVerdict, type ModelWord } from './gate.ts'
-import { type LiveBudgets, openBudgets, type ReserveWish, type Spent } from './budgets.ts'
+import { type LiveBudgets, openBudgets, type Refusal, type ReserveWish, type Spent } from './budgets.ts'
 
 /**
  * Writes journals: what many attempts are about to do is recorded together, after the rules were asked about the calls and the budgets about the models,
@@ -110,23 +110,35 @@ export class Appender {
     const contextVersion = String(first.activation.version)
     const verdicts = await this.#judge(tx, live)
     await this.#settle(tx, live)
-    const refusals = await this.#refuse(tx, live)
+    const words = await this.#modelWords(tx, live)
     const drafts = live.map(({ item, activation }) => {
-      const refused = refusals.get(item) ?? null
-      return { item, activation, refused, ...draftOf(item, { activation, isRefused: refused !== null, verdicts }) }
+      const denied = words.get(item)?.failure ?? null
+      return { item, activation, denied, ...draftOf(item, { activation, isRefused: denied !== null, verdicts }) }
     })
     const written = await appendEntries(
       tx,
       drafts.map(({ item, entries }) => ({ ...item, entries })),
     )
+    // A question that was written before has what is set aside for it. What is new of an append is its end, which is what asks.
+    const isNewIn = new Map(live.map(({ item }, i) => [item, (written[i] ?? 0) > 0]))
+    const refusals = await this.#reserve(
+      tx,
+      live.filter(({ item }) => isNewIn.get(item)),
+      words,
+    )
+    await removeAsked(
+      tx,
+      [...refusals.keys()].map((item) => ({ ...item, call: askingIn(item)?.call ?? '' })),
+    )
     const asked: NewCallApproval[] = []
     const answers: Answers = new Map()
-    for (const [i, { item, entries, approvals, refused }] of drafts.entries()) {
-      const isNew = written[i] === entries.length
+    for (const [i, { item, entries, approvals, denied }] of drafts.entries()) {
+      const refused = denied ? { failure: denied, park: null } : (refusals.get(item) ?? null)
+      const isNew = written[i] === entries.length && entries.length > 0
       if (isNew) asked.push(...approvals)
       const said = isNew ? entries : await findAppended(tx, item)
       // What was written under this number before was not refused then.
-      const isThere = !isNew && said.some((entry) => entry.kind === 'model_asked')
+      const isThere = !isNewIn.get(item) && said.some((entry) => entry.kind === 'model_asked')
       answers.set(item, {
         state: 'recorded',
         verdicts: verdictsIn(said),
@@ -191,66 +203,55 @@ export class Appender {
     if (spent.length > 0) await budgets.settle(tx, spent)
   }
 
-  /** Why the models that are asked may not be: by the rules, then by the budgets. */
-  async #refuse(
+  /** The rules' word on the model that each asks. */
+  async #modelWords(tx: Queryable, live: readonly Live[]): Promise<Map<AppendItem, ModelWord>> {
+    const words = new Map<AppendItem, ModelWord>()
+    const unknown: { item: AppendItem; entry: Entry<'model_asked'> }[] = []
+    for (const { item, foreword } of live) {
+      const entry = askingIn(item)
+      if (!entry) continue
+      if (!isOwn(item, entry)) words.set(item, { failure: notItsModel(item, entry), caps: [] })
+      else if (foreword) {
+        words.set(item, { failure: null, caps: foreword.allowed.caps.at(-1) ?? [] })
+        countVerdict(this.#ctx, 'model', 'allow')
+      } else unknown.push({ item, entry })
+    }
+    if (unknown.length === 0) return words
+    const told = await this.#ctx.gate.models(
+      tx,
+      unknown.map(({ item, entry }) => askedModelIn(item, entry)),
+    )
+    for (const [i, { item, entry }] of unknown.entries()) words.set(item, told[i] ?? noModelWord(entry))
+    return words
+  }
+
+  /** Sets aside what models may take that are asked; why not for those that do not fit. */
+  async #reserve(
     tx: Queryable,
     live: readonly Live[],
-  ): Promise<Map<AppendItem, NonNullable<AppendResponse['refused']>>> {
+    words: ReadonlyMap<AppendItem, ModelWord>,
+  ): Promise<Map<AppendItem, Refusal>> {
     const { budgets = openBudgets } = this.#ctx
-    const refusals = new Map<AppendItem, NonNullable<AppendResponse['refused']>>()
-    const asked = live.flatMap((one) => {
-      const entry = one.item.entries.at(-1)
-      return entry?.kind === 'model_asked' ? [{ ...one, entry }] : []
+    const asking = live.flatMap((one) => {
+      const entry = askingIn(one.item)
+      const word = words.get(one.item)
+      return entry && word && !word.failure ? [{ ...one, entry, caps: word.caps }] : []
     })
-    const own = asked.filter(({ item, entry }) => isOwn(item, entry))
-    for (const { item, entry } of asked)
-      if (!isOwn(item, entry)) refusals.set(item, { failure: notItsModel(item, entry), park: null })
-    if (own.length === 0) return refusals
-    const words = await this.#modelWords(tx, own)
-    const allowed = own.flatMap((one) => {
-      const { failure, caps } = words.get(one.item) ?? noModelWord(one.entry)
-      if (!failure) return [{ ...one, caps }]
-      refusals.set(one.item, { failure, park: null })
-      return []
-    })
-    if (allowed.length === 0) return refusals
-    const wishes = allowed.map(({ item, activation, entry, caps, foreword }): ReserveWish => {
+    if (asking.length === 0) return new Map()
+    const wishes = asking.map(({ item, activation, entry, caps, foreword }): ReserveWish => {
       const cost = foreword?.known.costs.at(-1)
       return {
         ...{ ...keyOf(item, activation, entry.call), ...spenderIn(item, entry), tokens: entry.tokens, caps },
         ...(cost === undefined ? {} : { cost }),
       }
     })
-    const answers = await budgets.reserve(tx, wishes, knownBudgets(allowed))
-    for (const [i, { item }] of allowed.entries()) {
-      const no = answers[i]
-      if (no) refusals.set(item, no)
-    }
-    return refusals
-  }
-
-  /** The rules' word on each model that is asked. */
-  async #modelWords(
-    tx: Queryable,
-    asked: readonly (Live & { entry: Entry<'model_asked'> })[],
-  ): Promise<Map<AppendItem, ModelWord>> {
-    const words = new Map<AppendItem, ModelWord>()
-    for (const { item, foreword } of asked) {
-      if (!foreword) continue
-      words.set(item, { failure: null, caps: foreword.allowed.caps.at(-1) ?? [] })
-      countVerdict(this.#ctx, 'model', 'allow')
-    }
-    const unknown = asked.filter(({ item }) => !words.has(item))
-    if (unknown.length === 0) return words
-    const told = await this.#ctx.gate.models(
-      tx,
-      unknown.map(({ item, entry }) => askedModelIn(item, entry)),
+    const answers = await budgets.reserve(tx, wishes, knownBudgets(asking))
+    return new Map(
+      asking.flatMap(({ item }, i) => {
+        const no = answers[i]
+        return no ? [[item, no]] : []
+      }),
     )
-    for (const [i, { item }] of unknown.entries()) {
-      const word = told[i]
-      if (word) words.set(item, word)
-    }
-    return words
   }
 }
 
@@ -260,6 +261,12 @@ interface Live {
   activation: HeldActivation
   /** Null: nothing of it is known beforehand, or resources have changed since. */
   foreword: Foreword | null
+}
+
+/** The question that an append ends with. */
+function askingIn({ entries }: AppendItem): Entry<'model_asked'> | null {
+  const last = entries.at(-1)
+  return last?.kind === 'model_asked' ? last : null
 }
 
 /** Whether a budget may have to set aside what it asks for. */

@@ -94,16 +94,16 @@ export function windowAt(budget: Budget, now: number, rootRun: string | null): O
   return rootRun === null ? null : { ...of, key: `${fingerprint}:${rootRun}`, from: null, rootRun, until: null }
 }
 
-/** Pure: whether a call counts in a budget. The SQL function `budget_covers` says the same. */
+/** Pure: whether a call counts in a budget; of an agent that is not known (null) whether it may. The SQL function `budget_covers` says the same. */
 export function isCounted(
   { namespace, spec: { selector } }: Budget,
-  call: { origin: Origin; agent: string; endpoint: string },
+  call: { origin: Origin; agent: string | null; endpoint: string },
 ): boolean {
   const { workflows, agents, endpoints, labels } = selector
   return (
     namespace === call.origin.namespace &&
     (workflows === undefined || workflows.some((name) => call.origin.workflows.includes(name))) &&
-    (agents === undefined || agents.includes(call.agent)) &&
+    (agents === undefined || call.agent === null || agents.includes(call.agent)) &&
     (endpoints === undefined || endpoints.includes(call.endpoint)) &&
     (labels === undefined || Object.entries(labels).every(([key, value]) => call.origin.labels[key] === value))
   )

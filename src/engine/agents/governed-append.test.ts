@@ -198,7 +198,7 @@ describe('what the rules allow beforehand', () => {
     await declare('Budget', 'some', { window: 'day', limits: { tokens: 100 } })
     await declare('Policy', 'caps', { maxTokens: 1_000 })
     await append(modelAsked('m1', 10))
-    const counting = ['hold_steps', 'lock_counters', 'count_windows_time', 'count_windows_run', 'put_holds']
+    const counting = ['lock_counters', 'count_windows_time', 'count_windows_run', 'put_holds']
     expect(
       await statementsOf(() =>
         append(
@@ -206,7 +206,7 @@ describe('what the rules allow beforehand', () => {
           modelAsked('m2', 80),
         ),
       ),
-    ).toEqual([...counting, 'append_entries'])
+    ).toEqual(['hold_steps', 'append_entries', ...counting])
     expect(words).toEqual(['model allow', 'model allow'])
     const { refused } = await append(modelAsked('m3', 11))
     expect(refused).toMatchObject({
@@ -245,8 +245,16 @@ describe('what the rules allow beforehand', () => {
 })
 
 describe('what a budget counts', () => {
-  const budget = (tokens: number, more: JsonObject = {}) =>
-    declare('Budget', 'some', { window: 'day', limits: { tokens }, alerts: [], ...more })
+  const budget = async (tokens: number, more: JsonObject = {}) => {
+    await declare('Budget', 'some', { window: 'day', limits: { tokens }, alerts: [], ...more })
+    await makeKnown()
+  }
+  /** Counts are kept of windows that a server knows for a minute. */
+  const makeKnown = async (...servers: RunningEngine[]) => {
+    for (const server of [engine, ...servers]) await appendOn(server, modelAsked(`m0-${n}`, 0))
+    await rig.advance(60_000)
+    words = []
+  }
   const asks = async (call: string, tokens: number, server = engine) =>
     (await appendOn(server, modelAsked(call, tokens))).refused
 
@@ -260,7 +268,9 @@ describe('what a budget counts', () => {
     })
     expect(statements).toEqual(['append_and_settle_at', 'append_counted_at', 'append_counted_and_settle_at'])
     expect(words).toEqual(['model allow', 'model allow', 'model allow'])
-    expect(await kinds()).toEqual(['model_asked', 'model_answered', 'model_asked', 'model_answered', 'model_asked'])
+    expect((await kinds()).slice(1)).toEqual([
+      ...['model_asked', 'model_answered', 'model_asked', 'model_answered', 'model_asked'],
+    ])
     expect(
       (await engine.resources.get(ADMIN, { kind: 'Budget', namespace: 'default', name: 'some' })).status,
     ).toMatchObject({
@@ -274,6 +284,7 @@ describe('what a budget counts', () => {
       ...{ provider: 'mock', model: 'm', mock: { replies: [{ text: 'hi' }] }, prices: 'prices' },
     })
     await declare('Budget', 'some', { window: 'day', limits: { money: 0.1, currency: 'EUR' }, alerts: [] })
+    await makeKnown()
     await append(modelAsked('m1', 20))
     expect(
       await statementsOf(async () => {
@@ -290,6 +301,7 @@ describe('what a budget counts', () => {
   test('by two servers is counted anew by each after the other, and no more passes than fits', async () => {
     const other = rig.engine()
     await budget(100)
+    await makeKnown(other)
     for (let i = 1; i <= 10; i++) expect(await asks(`m${i}`, 10, i % 3 === 0 ? other : engine)).toBeNull()
     expect(await asks('m11', 1)).toMatchObject({ failure: { code: 'budget.exceeded' } })
     expect(await asks('m11', 1, other)).toMatchObject({ failure: { code: 'budget.exceeded' } })
@@ -311,6 +323,7 @@ describe('what a budget counts', () => {
 
   test('by a policy alone is counted in the same way, for the run', async () => {
     await declare('Policy', 'caps', { maxTokens: 100 })
+    await makeKnown()
     await append(modelAsked('m1', 20))
     expect(await statementsOf(() => asks('m2', 20))).toEqual(['append_counted_at'])
     await appendOn(rig.engine(), answered('m1', 60))
@@ -344,12 +357,86 @@ describe('what a budget counts', () => {
   test('takes a transaction when the count does not hold any more, and one statement again after it', async () => {
     const other = rig.engine()
     await budget(1_000)
+    await makeKnown(other)
     await asks('m1', 10)
     await asks('m2', 10, other)
     expect(await statementsOf(() => asks('m3', 10))).toEqual([
-      ...['append_counted_at', 'hold_steps', 'lock_counters', 'count_windows_time', 'put_holds', 'append_entries'],
+      ...['append_counted_at', 'hold_steps', 'append_entries', 'lock_counters', 'count_windows_time', 'put_holds'],
     ])
     expect(await statementsOf(() => asks('m4', 10))).toEqual(['append_counted_at'])
+  })
+
+  test('is counted by every call while the budget, or its window, has not been known for long', async () => {
+    const takesStatement = async () => {
+      const statements = await statementsOf(() => append(modelAsked(`m${n}`, 1)))
+      return statements.includes('append_counted_at')
+    }
+    await declare('Budget', 'some', { window: 'day', limits: { tokens: 1_000 }, alerts: [] })
+    expect([await takesStatement(), await takesStatement()]).toEqual([false, false])
+    await rig.advance(60_000)
+    expect([await takesStatement(), await takesStatement()]).toEqual([false, true])
+    await rig.advance(86_400_000)
+    expect([await takesStatement(), await takesStatement(), await takesStatement()]).toEqual([true, false, false])
+  })
+
+  test('and was recorded before is told as it was, and stays set aside, though it would not fit any more', async () => {
+    const other = rig.engine()
+    await budget(100)
+    await makeKnown(other)
+    await append(modelAsked('m1', 60))
+    await declare('Budget', 'some', { window: 'day', limits: { tokens: 50 }, alerts: [] })
+    for (const server of [engine, other]) {
+      n--
+      expect((await appendOn(server, modelAsked('m1', 60))).refused).toBeNull()
+    }
+    const usage = async () =>
+      (await engine.resources.get(ADMIN, { kind: 'Budget', namespace: 'default', name: 'some' })).status
+    expect(await usage()).toMatchObject({ usage: { heldTokens: 60 } })
+    await append(answered('m1', 60))
+    expect(await usage()).toMatchObject({ usage: { tokens: 60, heldTokens: 0 } })
+    expect(await asks('m2', 1)).toMatchObject({ failure: { code: 'budget.exceeded' } })
+    expect((await kinds()).filter((kind) => kind === 'model_answered')).toHaveLength(1)
+  })
+
+  test('and was refused leaves what came with it, and may be asked again under the same number', async () => {
+    await budget(10)
+    const looked = {
+      kind: 'tool_answered' as const,
+      call: 'c',
+      result: { ok: true as const, output: 1 },
+      ms: 1,
+      cut: 0,
+    }
+    expect((await append(looked, modelAsked('m1', 11))).refused).toMatchObject({ failure: { code: 'budget.exceeded' } })
+    expect((await kinds()).slice(1)).toEqual(['tool_answered'])
+    await declare('Budget', 'some', { window: 'day', limits: { tokens: 11 }, alerts: [] })
+    n--
+    expect((await append(looked, modelAsked('m1', 11))).refused).toBeNull()
+    expect((await kinds()).slice(1)).toEqual(['tool_answered', 'model_asked'])
+  })
+
+  test('is told of though the transaction that noted it was undone', async () => {
+    await budget(100, { alerts: [0.5] })
+    await append(modelAsked('m1', 60))
+    await append(answered('m1', 60))
+    let isUndone = false
+    rig.faults.after = (name) => {
+      if (name !== 'put_holds' || isUndone) return
+      isUndone = true
+      throw new Error('undone')
+    }
+    await append(modelAsked('m2', 10)).catch(() => {})
+    expect(isUndone).toBe(true)
+    await append(modelAsked('m3', 10))
+    await append(modelAsked('m4', 10))
+    expect(await rig.db.query('select share from budget_alert')).toEqual([{ share: 0.5 }])
+  })
+
+  test('is not ended by what calls spend that no budget counts', async () => {
+    await budget(1_000, { selector: { endpoints: ['gpt'] } })
+    await append(modelAsked('m1', 10))
+    await appendOn(rig.engine(), answered('m1', 10, { endpoint: 'claude' }))
+    expect(await statementsOf(() => asks('m2', 10))).toEqual(['append_counted_at'])
   })
 })
 

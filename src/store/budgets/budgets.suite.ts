@@ -57,7 +57,7 @@ export function budgetSuite(name: string, open: () => Promise<Db>): void {
       model: 'gpt-5',
       tokens: { input: tokens - 1, output: 1, cachedInput: 0, cacheWrite: 0 },
       cost: { nanos: tokens * 10, currency: 'USD' },
-      isBeyond: false,
+      isUncovered: false,
       ...more,
     })
     const hold = (tokens: number, more: Partial<Hold> = {}): Hold => ({

@@ -16,9 +16,8 @@ export interface LockedCounter extends CounterKey {
   countId: string
 }
 
-/** A count that something is set aside by: it holds while nobody else has counted, and nothing was spent beyond what was set aside. */
-export interface HeldCount extends LockedCounter {
-  namespace: string
+/** A count that something is set aside by: it holds while nobody else has counted, and nothing that it counts was spent without having been set aside. */
+export interface HeldCount extends LockedCounter, Pick<CountedWindow, 'namespace' | 'selector' | 'rootRun'> {
   /** As its `fold.mark`. */
   mark: string
   /** When the window is over (ms); null: never. */
@@ -80,6 +79,16 @@ export async function lockCounters(
      returning c.budget, c.key, c.count_id::text as "countId"`,
     [...keysOf(keys), ...callColumns(calls)],
     { name: 'lock_counters' },
+  )
+}
+
+/** The locks alone, for who counts and sets nothing aside: counts made before still hold. */
+export async function holdCounters(tx: Queryable, keys: readonly CounterKey[]): Promise<LockedCounter[]> {
+  return tx.query<LockedCounter>(
+    `select c.budget, c.key, c.count_id::text as "countId" from budget_counter c
+      where (c.budget, c.key) in (select * from unnest($1::text[], $2::text[])) order by c.budget, c.key for update of c`,
+    keysOf(keys),
+    { name: 'hold_counters' },
   )
 }
 

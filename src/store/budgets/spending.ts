@@ -21,14 +21,14 @@ export interface SpendingRow extends SpendingKey {
   tokens: { input: number; output: number; cachedInput: number; cacheWrite: number }
   /** Null: the price is not known. */
   cost: { nanos: number; currency: string } | null
-  /** It may be more than what is set aside for the call, so that counts made before do not include it. */
-  isBeyond: boolean
+  /** It is not known that all of it was set aside for the call: counts made before may not include it. */
+  isUncovered: boolean
 }
 
 /** What a call took, without what names it and who asked. */
 export type SpendingDraft = Omit<SpendingRow, keyof SpendingKey | 'agent'>
 
-/** Drafts by column: namespace, root_run, workflows and labels as JSON, endpoint, model, the four counts of tokens, nanos, currency, is_beyond. */
+/** Drafts by column: namespace, root_run, workflows and labels as JSON, endpoint, model, the four counts of tokens, nanos, currency, is_uncovered. */
 export const draftColumns = (drafts: readonly SpendingDraft[]): unknown[][] => [
   drafts.map((d) => d.origin.namespace),
   drafts.map((d) => d.origin.rootRun),
@@ -42,7 +42,7 @@ export const draftColumns = (drafts: readonly SpendingDraft[]): unknown[][] => [
   drafts.map((d) => d.tokens.cacheWrite),
   drafts.map((d) => d.cost?.nanos ?? null),
   drafts.map((d) => d.cost?.currency ?? null),
-  drafts.map((d) => d.isBeyond),
+  drafts.map((d) => d.isUncovered),
 ]
 
 /** Writes down what calls took. The same call of the same journal is written once. */
@@ -50,12 +50,12 @@ export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]
   if (rows.length === 0) return
   await tx.query(
     `insert into spending (run_id, node, path, generation, call, namespace, root_run, workflows, labels, agent, endpoint, model,
-                           input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, nanos, currency, is_beyond, at)
+                           input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, nanos, currency, is_uncovered, at)
      select s.run_id, s.node, s.path, s.generation, s.call, s.namespace, s.root_run, array(select jsonb_array_elements_text(s.workflows)), s.labels, s.agent,
-            s.endpoint, s.model, s.input, s.output, s.cached, s.written, s.nanos, s.currency, s.is_beyond, (select clock_now())
+            s.endpoint, s.model, s.input, s.output, s.cached, s.written, s.nanos, s.currency, s.is_uncovered, (select clock_now())
        from unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::jsonb[], $11::text[],
                    $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::boolean[])
-         as s(run_id, node, path, generation, call, agent, namespace, root_run, workflows, labels, endpoint, model, input, output, cached, written, nanos, currency, is_beyond)
+         as s(run_id, node, path, generation, call, agent, namespace, root_run, workflows, labels, endpoint, model, input, output, cached, written, nanos, currency, is_uncovered)
      on conflict do nothing`,
     [
       rows.map((r) => r.runId),

@@ -38,7 +38,7 @@ export type AppendedAt = 'recorded' | 'known'
 export interface AppendedAll {
   /** Of the resources. Another one than was asked for: nothing was written. */
   version: number
-  /** False: a count does not hold any more, and nothing was written. */
+  /** False: a count does not hold any more, and nothing was written. True as well when nothing was asked of it. */
   countsHold: boolean
   outcomes: (AppendedAt | null)[]
 }
@@ -80,21 +80,25 @@ const AFTER_ENTRIES = 13
 
 const countParam = paramsFrom(AFTER_ENTRIES)
 /**
- * Six params: counts by which is set aside. Their counters are locked after the steps, as a transaction does it: whoever counts waits for those who set
- * aside by the count before, and they do not wait for each other.
+ * Eight params: counts by which is set aside. Their counters are locked after all of the steps, which are counted for that, as a transaction does it: whoever
+ * counts waits for those who set aside by the count before, and they do not wait for each other. Whether somebody has counted is seen as it is under the
+ * lock; the time and what was spent are seen as they were when the statement began.
  */
 const COUNTING = `,
      counts as materialized (
        select c.budget
          from unnest(${countParam(0, 'text[]')}, ${countParam(1, 'text[]')}, ${countParam(2, 'text[]')}, ${countParam(3, 'text[]')}, ${countParam(4, 'text[]')},
-                     ${countParam(5, 'timestamptz[]')}) as w(budget, key, namespace, count_id, mark, until)
+                     ${countParam(5, 'timestamptz[]')}, ${countParam(6, 'jsonb[]')}, ${countParam(7, 'text[]')})
+           as w(budget, key, namespace, count_id, mark, until, selector, root_run)
          join budget_counter c on c.budget = w.budget and c.key = w.key
-        where exists (select 1 from held) and c.count_id = w.count_id::uuid and (w.until is null or w.until > clock_now())
-          and not exists (select 1 from spending s where s.is_beyond and s.namespace = w.namespace and s.xid >= w.mark::xid8)
+        where (select count(*) from held) > 0 and c.count_id = w.count_id::uuid and (w.until is null or w.until > clock_now())
+          and not exists (select 1 from spending s where s.is_uncovered and s.namespace = w.namespace and s.xid >= w.mark::xid8
+                             and (w.root_run is null or s.root_run = w.root_run)
+                             and budget_covers(w.selector, s.workflows, s.agent, s.endpoint, s.labels))
         order by c.budget, c.key for share of c
      )`
 const IS_COUNTED = `(select count(*) from counts) = cardinality(${countParam(0, 'text[]')})`
-const AFTER_COUNTS = AFTER_ENTRIES + 6
+const AFTER_COUNTS = AFTER_ENTRIES + 8
 
 const holdParam = paramsFrom(AFTER_COUNTS)
 /** Twelve params: what is set aside. */
@@ -117,13 +121,13 @@ const settling = (first: number): string => {
   return `,
      spent as (
        insert into spending (run_id, node, path, generation, call, namespace, root_run, workflows, labels, agent, endpoint, model,
-                             input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, nanos, currency, is_beyond, at)
+                             input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, nanos, currency, is_uncovered, at)
        select a.run_id, a.node, a.path, a.journal_from, m.call, m.namespace, m.root_run, array(select jsonb_array_elements_text(m.workflows)), m.labels,
-              l.agent, m.endpoint, m.model, m.input, m.output, m.cached, m.written, m.nanos, m.currency, m.is_beyond, clock_now()
+              l.agent, m.endpoint, m.model, m.input, m.output, m.cached, m.written, m.nanos, m.currency, m.is_uncovered, clock_now()
          from unnest(${param(0, 'int[]')}, ${param(1, 'text[]')}, ${param(2, 'text[]')}, ${param(3, 'text[]')}, ${param(4, 'jsonb[]')}, ${param(5, 'jsonb[]')},
                      ${param(6, 'text[]')}, ${param(7, 'text[]')}, ${param(8, 'bigint[]')}, ${param(9, 'bigint[]')}, ${param(10, 'bigint[]')},
                      ${param(11, 'bigint[]')}, ${param(12, 'bigint[]')}, ${param(13, 'text[]')}, ${param(14, 'boolean[]')})
-           as m(i, call, namespace, root_run, workflows, labels, endpoint, model, input, output, cached, written, nanos, currency, is_beyond)
+           as m(i, call, namespace, root_run, workflows, labels, endpoint, model, input, output, cached, written, nanos, currency, is_uncovered)
          join a on a.i = m.i and a.is_new
          join lateral (
            select j.entry->>'agent' as agent from journal j
@@ -141,7 +145,7 @@ const settling = (first: number): string => {
 const TELLING = `
      select clock.version, a.i::int as i, a.is_new as "isNew" from clock left join a on true`
 const TELLING_COUNTED = `
-     select clock.version, ${IS_COUNTED} as "countsHold", a.i::int as i, a.is_new as "isNew" from clock left join a on true`
+     select clock.version, not exists (select 1 from held) or ${IS_COUNTED} as "countsHold", a.i::int as i, a.is_new as "isNew" from clock left join a on true`
 
 const WRITING_COUNTED = `${HOLDING}${COUNTING}${writing(`\n        where ${IS_COUNTED}`)}${SETTING_ASIDE}`
 /** By what an append does besides: whether something is set aside, and whether something has ended. */
@@ -202,6 +206,8 @@ function setAsideColumns({ counts, holds, forMs }: SetAside): unknown[] {
     counts.map((c) => c.countId),
     counts.map((c) => c.mark),
     counts.map((c) => (c.until === null ? null : new Date(c.until))),
+    counts.map((c) => JSON.stringify(c.selector)),
+    counts.map((c) => c.rootRun),
     all.map((h) => h.i),
     all.map((h) => h.call),
     ...holdColumns(all),

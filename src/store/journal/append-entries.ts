@@ -68,6 +68,29 @@ export async function appendEntries(tx: Queryable, appends: readonly NewEntries[
   return appends.map((_, i) => counts.get(i + 1) ?? 0)
 }
 
+/** Takes back questions that were written in the same transaction, each the last entry of its append. */
+export async function removeAsked(
+  tx: Queryable,
+  asked: readonly (JournalAttempt & { n: number; call: string })[],
+): Promise<void> {
+  if (asked.length === 0) return
+  await tx.query(
+    `delete from journal j
+      using unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[]) as k(run_id, node, path, fence, n, call)
+      where j.run_id = k.run_id and j.node = k.node and j.path = k.path and j.fence = k.fence and j.n = k.n
+        and j.kind = 'model_asked' and j.call = k.call`,
+    [
+      asked.map((a) => a.runId),
+      asked.map((a) => a.node),
+      asked.map((a) => a.path),
+      asked.map((a) => a.fence),
+      asked.map((a) => a.n),
+      asked.map((a) => a.call),
+    ],
+    { name: 'remove_asked' },
+  )
+}
+
 /** Writes what the server adds, behind what is there. The steps of one run are locked by the caller. */
 export async function appendServerEntries(
   tx: Queryable,

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { JournalEntry, ServerEntry } from '../../domain/agents/journal.ts'
 import { agentNode, definitionOf } from '../../domain/testing/definitions.ts'
 import type { Db } from '../db.ts'
-import { type HeldCount, lockCounters, makeCounters } from '../budgets/counters.ts'
+import { type HeldCount, holdCounters, lockCounters, makeCounters } from '../budgets/counters.ts'
 import { putHolds } from '../budgets/holds.ts'
 import { recordSpending } from '../budgets/spending.ts'
 import { putDefinition } from '../definitions/put-definition.ts'
@@ -132,7 +132,7 @@ export function journalSuite(name: string, open: () => Promise<Db>): void {
           ...{
             tokens: { input: 3, output: 4, cachedInput: 1, cacheWrite: 2 },
             cost: { nanos: 5, currency: 'EUR' },
-            isBeyond: false,
+            isUncovered: false,
           },
         },
       })
@@ -196,7 +196,8 @@ export function journalSuite(name: string, open: () => Promise<Db>): void {
           const [locked] = await db.transaction((tx) => lockCounters(tx, [key]))
           const [row] = await db.query<{ mark: string }>(`select pg_snapshot_xmin(pg_current_snapshot())::text as mark`)
           if (!locked || !row) throw new Error('not counted')
-          return { ...locked, namespace: `ns-${budget}`, mark: row.mark, until: null }
+          const counts = { namespace: `ns-${budget}`, selector: {}, rootRun: null }
+          return { ...locked, ...counts, mark: row.mark, until: null }
         }
         const holdOf = (call: string, step: LeasedStep, tokens = 5) => ({
           ...{ call, agent: 'writer', endpoint: 'gpt', tokens, cost: { nanos: 6, currency: 'EUR' } },
@@ -258,7 +259,7 @@ export function journalSuite(name: string, open: () => Promise<Db>): void {
             'more was spent than was set aside',
             ({ namespace }) => {
               const { spending, call } = ended('m', 'run_x')
-              const spent = { ...spending, origin: { ...spending.origin, namespace }, isBeyond: true }
+              const spent = { ...spending, origin: { ...spending.origin, namespace }, isUncovered: true }
               return recordSpending(db, [
                 { runId: namespace, node: 0, path: '', generation: 0, call, agent: 'a', ...spent },
               ])
@@ -276,17 +277,62 @@ export function journalSuite(name: string, open: () => Promise<Db>): void {
           expect(await setAside([step], [good])).toMatchObject({ countsHold: true, outcomes: ['recorded'] })
         })
 
-        test('what was spent as it was set aside, or elsewhere, leaves it as it is', async () => {
+        test('what was spent as it was set aside, before, or elsewhere leaves it as it is', async () => {
           const step = await lease()
-          const one = await count()
+          const [before] = await db.query<{ xid: string }>(`select pg_current_xact_id()::text as xid`)
+          const made = await count()
+          const selector = { agents: ['writer'] }
+          const one = { ...made, selector, mark: String(BigInt(before?.xid ?? '0') + 1_000n) }
           const { spending } = ended('m', 'run_x')
           const row = { node: 0, path: '', generation: 0, call: 'm', agent: 'a' }
           const inside = { ...spending, origin: { ...spending.origin, namespace: one.namespace } }
           await recordSpending(db, [
             { ...row, ...inside, runId: one.namespace },
-            { ...row, ...spending, runId: `${one.namespace}-other`, isBeyond: true },
+            { ...row, ...inside, runId: `${one.namespace}-before`, agent: 'writer', isUncovered: true },
+            { ...row, ...spending, runId: `${one.namespace}-other`, isUncovered: true },
           ])
           expect(await setAside([step], [one])).toMatchObject({ countsHold: true, outcomes: ['recorded'] })
+        })
+
+        test.each<[string, { agent: string; rootRun?: string }, boolean]>([
+          ['of another agent', { agent: 'a' }, true],
+          ['of its agent', { agent: 'writer' }, false],
+          ['in another run', { agent: 'writer', rootRun: 'run_other' }, true],
+        ])('what was spent %s without being set aside ends it, or does not', async (_, { agent, rootRun }, holds) => {
+          const step = await lease()
+          const made = await count()
+          const ofRun = rootRun === undefined ? null : 'run_mine'
+          const { spending } = ended('m', rootRun ?? 'run_x')
+          const spent = { ...spending, origin: { ...spending.origin, namespace: made.namespace }, isUncovered: true }
+          const key = { runId: made.namespace, node: 0, path: '', generation: 0, call: 'm' }
+          await recordSpending(db, [{ ...key, ...spent, agent }])
+          const one = { ...made, selector: { agents: ['writer'] }, rootRun: ofRun }
+          expect(await setAside([step], [one])).toMatchObject({ countsHold: holds })
+        })
+
+        test('holds when nothing is asked of it: at another version, and for attempts that have lost their steps', async () => {
+          const step = await lease()
+          const one = await count()
+          await db.transaction((tx) => lockCounters(tx, [one]))
+          const { version } = await readResourceClock(db)
+          const append = { ...step, n: 1, entries: [asked('m1')], ended: [] }
+          const aside = { counts: [one], holds: [[holdOf('m1', step)]], forMs: 60_000 }
+          expect(await appendAt(db, version + 1, [append], aside)).toEqual({
+            version,
+            countsHold: true,
+            outcomes: [null],
+          })
+          await endSessions(db, [step.session], 'worker.lost')
+          expect(await appendAt(db, version, [append], aside)).toEqual({ version, countsHold: true, outcomes: [null] })
+        })
+
+        test('made for nothing but to look at it ends none', async () => {
+          const step = await lease()
+          const one = await count()
+          expect(await db.transaction((tx) => holdCounters(tx, [one]))).toEqual([
+            { budget: one.budget, key: one.key, countId: one.countId },
+          ])
+          expect(await setAside([step], [one])).toMatchObject({ countsHold: true })
         })
       })
 

@@ -4,9 +4,9 @@
 -- The last count of the window that was made under its lock.
 alter table budget_counter add column count_id uuid not null default gen_random_uuid();
 
--- More may be spent than was set aside for it: a count made before does not include it.
-alter table spending add column is_beyond boolean not null default false;
-create index spending_beyond on spending (namespace, xid) where is_beyond;
+-- Nobody knows that all of it was set aside before: a count made before may not include it.
+alter table spending add column is_uncovered boolean not null default false;
+create index spending_uncovered on spending (namespace, xid) where is_uncovered;
 
 -- Forgotten by their age.
 create index budget_alert_age on budget_alert (at);
