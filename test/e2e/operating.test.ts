@@ -43,6 +43,13 @@ describe('the files of the guide', () => {
     expect(outcome).toMatchObject({ kind: 'loaded', config: { host: '127.0.0.1', trustedProxies: ['127.0.0.1'] } })
   })
 
+  test('worker.yaml is taken as it is', () => {
+    const path = fileOf('worker.yaml')
+    const file = { path, text: readFileSync(path, 'utf8') }
+    const config = { modules: { jobs: '/srv/jobs/jobs.ts' }, labels: { gpu: 'yes' }, capacity: 8 }
+    expect(loadConfig({ flags: {}, env: {}, file, cwd: home })).toMatchObject({ kind: 'loaded', config })
+  })
+
   test.skipIf(!has('systemd-analyze', '--version'))('the units are what systemd takes', () => {
     for (const name of ['orrery-server.service', 'orrery-worker.service']) {
       const unit = fileOf(name, (text) => text.replaceAll('/usr/local/bin/orrery', process.execPath))

@@ -135,9 +135,9 @@ export const modelEndpointSpecSchema = z.strictObject({
     .preprocess((value) => (typeof value === 'number' ? { max: value } : value), retryObject)
     .default(retryObject.parse({}))
     .describe('Tries after the first one; a number is `max`.'),
-  maxConcurrent: z.int().min(1).max(10_000).optional().describe('Calls at once, of each server.'),
-  requestsPerMinute: perMinute.optional().describe('Requests of each server.'),
-  tokensPerMinute: perMinute.optional().describe('Tokens of each server, of requests and answers together.'),
+  maxConcurrent: z.int().min(1).max(10_000).optional().describe('Calls at once, of each process that asks.'),
+  requestsPerMinute: perMinute.optional().describe('Requests of each process that asks.'),
+  tokensPerMinute: perMinute.optional().describe('Tokens of each process that asks, of requests and answers together.'),
   fallbacks: z
     .array(dnsName)
     .min(1)
