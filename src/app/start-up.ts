@@ -7,6 +7,7 @@ import { handlerTransport } from '../client/index.ts'
 import { Failure, type FailureRecord } from '../domain/index.ts'
 import { checkReach } from '../telemetry/index.ts'
 import type { Worker } from '../worker/index.ts'
+import { LIMITS } from '../domain/limits.ts'
 import { examineHost } from './examine-host.ts'
 import { isInContainer } from './host.ts'
 import { openObservability } from './observability.ts'
@@ -17,8 +18,6 @@ import { type ServerParts, startServer } from './start-server.ts'
 import { startWorkerBeside } from './start-worker-beside.ts'
 import { ensureFirstAdmin } from './tokens.ts'
 
-/** How long running work may finish when the server is told to stop. */
-const DRAIN_MS = 30_000
 /** Requests are over in milliseconds; what lasts longer is a parked poll or a stream, and those who hold it come again elsewhere. */
 const CLOSE_GRACE_MS = 1_000
 
@@ -141,7 +140,7 @@ function tell(log: Log, failure: Failure): void {
 /** Lets running work finish for a while; commands that go on outlive the worker and are adopted by the next. */
 export async function drain(worker: Worker): Promise<void> {
   const over = new AbortController()
-  await Promise.race([worker.drain(), systemClock.sleep(DRAIN_MS, over.signal).catch(() => {})])
+  await Promise.race([worker.drain(), systemClock.sleep(LIMITS.drainMs, over.signal).catch(() => {})])
   over.abort(new Error('drained'))
   await worker.stop()
 }

@@ -1,5 +1,9 @@
 import { type Deferred, deferred } from '../base/index.ts'
+import { LIMITS } from '../domain/limits.ts'
 import type { CliDeps, Signal } from './deps.ts'
+
+/** What a server or worker says when it is interrupted once. */
+export const DRAINING = `draining: what runs has ${LIMITS.drainMs / 1_000} s to finish (interrupt again to leave at once)`
 
 /** Exit code of a command that was left by a second signal, as shells have it. */
 export const EXIT_OF_SIGNAL: Record<Signal, number> = { SIGINT: 130, SIGTERM: 143 }

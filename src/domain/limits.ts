@@ -77,6 +77,8 @@ export const LIMITS = {
   batchQueueMax: 50_000,
   /** A worker session's lease. */
   leaseMs: 8_000,
+  /** How long work under way may finish when its worker is told to stop. Then functions are given up, and commands go on without it. */
+  drainMs: 30_000,
   /** Heartbeat of a worker session. */
   heartbeatMs: 2_000,
   /** How often a server renews, sweeps and looks for what is due. */

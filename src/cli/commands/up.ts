@@ -4,7 +4,7 @@ import { type Config, getConfig } from '../config.ts'
 import type { SettingName } from '../settings.ts'
 import type { CliDeps, UpHandle } from '../deps.ts'
 import { readText } from '../inputs.ts'
-import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
+import { DRAINING, EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { span } from '../terminal-text.ts'
 
@@ -116,7 +116,7 @@ export async function runUp(deps: CliDeps, output: Output, flags: ConfigFlags): 
     const { up } = started
     announce(output, config, up)
     const stopping = interrupts.first.then(() => {
-      output.remark('draining: running steps finish first (interrupt again to leave at once)')
+      output.remark(DRAINING)
       return up.stop()
     })
     const failedStop = new Promise<never>((_resolve, reject) => void stopping.catch(reject))

@@ -2,7 +2,7 @@ import { Secret } from '../../base/index.ts'
 import path from 'node:path'
 import type { SettingName } from '../settings.ts'
 import type { CliDeps, WorkerHandle } from '../deps.ts'
-import { EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
+import { DRAINING, EXIT_OF_SIGNAL, Interrupts } from '../interrupts.ts'
 import type { Output } from '../output.ts'
 import { span } from '../terminal-text.ts'
 import { errorOfRecord } from '../../contract/problem.ts'
@@ -80,7 +80,7 @@ export async function runWorker(deps: CliDeps, output: Output, flags: WorkerFlag
     const { worker } = started
     if (worker.isRegistered) announce(output, worker, config.capacity)
     const draining = interrupts.first.then(() => {
-      output.remark('draining: running steps finish first (interrupt again to leave at once)')
+      output.remark(DRAINING)
       return worker.drain()
     })
     const failedDrain = new Promise<never>((_resolve, reject) => void draining.catch(reject))

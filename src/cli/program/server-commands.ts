@@ -77,7 +77,9 @@ export function addWorker(program: Command, { deps, output, done }: ProgramOptio
   const command = program
     .command('worker')
     .summary('take work from a server')
-    .description('Takes work from a server. Interrupt once to finish what runs, twice to leave at once.')
+    .description(
+      'Takes work from a server. Interrupt once to let what runs finish, for 30 seconds at most, twice to leave at once.',
+    )
     .option('--name <name>', 'name of the worker (ORRERY_WORKER_NAME, default the host name)')
     .addOption(many('--module <name=path>', 'module of functions (repeatable; ORRERY_MODULES)'))
     .option('--tool-files <dir>', 'programs and modules of tools (ORRERY_TOOL_FILES)')
