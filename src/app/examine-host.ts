@@ -28,7 +28,7 @@ export async function examineHost(
   question: Omit<HostQuestion, 'dataDir'> & { dataDir: string },
   env: Env,
 ): Promise<HostFacts> {
-  const { dataDir, workspace, port, store } = question
+  const { dataDir, workspace, port, store, keys } = question
   const directories = await Promise.all([
     examineDirectory('data', dataDir),
     ...(workspace === null ? [] : [examineDirectory('workspace', workspace)]),
@@ -40,7 +40,7 @@ export async function examineHost(
     port: port === null ? null : await examinePort(port),
     store: looked?.store ?? null,
     migrations: looked?.migrations ?? null,
-    keyFiles: await examineKeyFiles(dataDir, env),
+    keyFiles: await examineKeyFiles(dataDir, keys, env),
     telemetry: await examineTelemetry(env),
   }
 }
@@ -158,15 +158,17 @@ async function examinePostgres(dsn: Secret): Promise<Looked> {
   }
 }
 
-async function examineKeyFiles(dataDir: string, env: Env): Promise<KeyFileFacts[]> {
-  const named = env['ORRERY_SECRETS_KEY_FILE']
+async function examineKeyFiles(
+  dataDir: string,
+  { file, isOwn }: HostQuestion['keys'],
+  env: Env,
+): Promise<KeyFileFacts[]> {
+  const keys = { what: 'secrets key', path: file ?? join(dataDir, 'secrets.key'), isNamed: file !== null }
   const files = [
     { what: 'admin token', path: join(dataDir, 'admin.token'), isNamed: false },
     { what: 'worker token', path: join(dataDir, 'worker.token'), isNamed: false },
-    // A key that comes in a variable has no file.
-    ...(env['ORRERY_SECRETS_KEY']
-      ? []
-      : [{ what: 'secrets key', path: named ?? join(dataDir, 'secrets.key'), isNamed: named !== undefined }]),
+    // A key that comes in a variable has no file, and over PostgreSQL a server makes none.
+    ...(env['ORRERY_SECRETS_KEY'] || (file === null && !isOwn) ? [] : [keys]),
   ]
   return Promise.all(
     files.map(async ({ what, path, isNamed }) => {

@@ -7,22 +7,24 @@ import type { Env } from './places.ts'
 import { openKeyRing } from './secret-keys.ts'
 import { secretSources } from './secret-sources.ts'
 
-/** What an engine keeps and finds secrets with, as this process was set up. */
-export function openSecrets(options: {
+/** What an engine keeps and finds secrets with, as this process was set up. Throws `file.unreadable` when the keys that were named cannot be read. */
+export async function openSecrets(options: {
   secrets: SecretsOptions
   store: StoreOptions
   dataDir: string
   env: Env
   log: Log
   known: KnownSecrets
-}): SecretDeps {
+}): Promise<SecretDeps> {
   const { secrets, store, dataDir, env, log, known } = options
+  const ring = openKeyRing({
+    given: { file: secrets.keyFile, variable: env['ORRERY_SECRETS_KEY'] },
+    ownFile: store.kind === 'embedded' ? join(dataDir, 'secrets.key') : null,
+    log,
+  })
+  await ring.ids()
   return {
-    ring: openKeyRing({
-      given: { file: secrets.keyFile, variable: env['ORRERY_SECRETS_KEY'] },
-      ownFile: store.kind === 'embedded' ? join(dataDir, 'secrets.key') : null,
-      log,
-    }),
+    ring,
     sources: secretSources({ env, envPrefix: secrets.envPrefix, dir: secrets.dir }),
     remember: (value) => known.add(value),
   }

@@ -5,6 +5,8 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { type Log, silentLog } from '../base/index.ts'
 import { LIMITS } from '../domain/index.ts'
 import { SealingKey } from '../store/index.ts'
+import { KnownSecrets } from '../telemetry/index.ts'
+import { openSecrets } from './open-secrets.ts'
 import { openKeyRing } from './secret-keys.ts'
 import { secretSources } from './secret-sources.ts'
 
@@ -17,6 +19,20 @@ function write(path: string, text: string): string {
   writeFileSync(full, text, { mode: 0o600 })
   return full
 }
+
+test('keys that were named and cannot be read are told of when a server starts, not when it needs them', async () => {
+  const open = (keyFile: string | null) =>
+    openSecrets({
+      ...{ secrets: { keyFile, dir: null, envPrefix: 'X_' }, store: { kind: 'embedded' }, dataDir: root },
+      ...{ env: {}, log: silentLog, known: new KnownSecrets({ max: 10 }) },
+    })
+  await expect(open(join(root, 'nowhere.key'))).rejects.toMatchObject({
+    code: 'file.unreadable',
+    evidence: { path: join(root, 'nowhere.key') },
+    remediation: expect.stringContaining('--secrets-key-file'),
+  })
+  await expect(open(null)).resolves.toBeDefined()
+})
 
 describe('variables', () => {
   const env = { ORRERY_SECRET_A: 'x', ORRERY_TOKEN: 'never', PATH: '/bin' }

@@ -38,7 +38,7 @@ export async function startEmbedded(options: EmbeddedOptions, env: Env): Promise
         admin: { given: undefined, file: join(dataDir, 'admin.token') },
         worker: { given: undefined, file: join(dataDir, 'worker.token') },
       },
-      secrets: openSecrets({ secrets: options.secrets, store: options.store, dataDir, env, log, known }),
+      secrets: await openSecrets({ secrets: options.secrets, store: options.store, dataDir, env, log, known }),
     })
     const transport = handlerTransport(server.api.fetch, server.api.answerHere)
     const worker = options.idle

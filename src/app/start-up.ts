@@ -51,7 +51,10 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
       // The store is asked by the server itself; the port is where this very answer comes from.
       examineHost: () =>
         examineHost(
-          { dataDir, workspace: options.worker ? join(dataDir, 'worker') : null, port: null, store: null },
+          {
+            ...{ dataDir, workspace: options.worker ? join(dataDir, 'worker') : null, port: null, store: null },
+            keys: { file: options.secrets.keyFile, isOwn: options.store.kind === 'embedded' },
+          },
           env,
         ),
       prometheus,
@@ -62,7 +65,7 @@ export async function startUp(options: UpOptions, env: Env): Promise<UpHandle> {
         admin: isAdminHere ? admin : null,
         worker: { given: env['ORRERY_WORKER_TOKEN'], file: join(dataDir, 'worker.token') },
       },
-      secrets: openSecrets({ secrets: options.secrets, store: options.store, dataDir, env, log, known }),
+      secrets: await openSecrets({ secrets: options.secrets, store: options.store, dataDir, env, log, known }),
       edge: { trustedProxies: options.trustedProxies, corsOrigins: options.corsOrigins, isTls: tls !== null },
     })
     server = parts

@@ -170,6 +170,8 @@ export interface HostQuestion {
   port: { host: string; port: number } | null
   /** Null: the store is not looked at. */
   store: StoreOptions | null
+  /** The file of keys for secrets as it was named (null: it was not), and whether the store makes one of its own. */
+  keys: { file: string | null; isOwn: boolean }
 }
 
 /** Everything that commands need from outside; only `app/` makes the real ones. */

@@ -157,6 +157,7 @@ async function examineHere(deps: CliDeps, config: Config | null): Promise<Doctor
     workspace: workspace === null ? null : path.resolve(deps.cwd, workspace),
     port: config ? { host: config.host, port: config.port } : null,
     store: config?.store ?? null,
+    keys: { file: config?.secrets.keyFile ?? null, isOwn: config?.store.kind !== 'postgres' },
   })
   return diagnoseHost(host)
 }
