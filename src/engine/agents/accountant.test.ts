@@ -119,7 +119,7 @@ describe('budgets', () => {
   })
 
   describe('what a policy lets a run use', () => {
-    const caps = [{ rule: 'policy/bounds', uid: 'res_bounds', tokens: 100 }]
+    const caps = [{ rule: 'policy/bounds', uid: 'res_bounds', version: 1, tokens: 100 }]
 
     test('is counted for the run and those below it, and refused beforehand', async () => {
       expect(await call(60, { caps })).toBeNull()
@@ -143,7 +143,9 @@ describe('budgets', () => {
       expect(await call(100, { caps, runId: await rig.run(await rig.put([{ name: 'else' }])) })).toBeNull()
       // One that is raised holds at once.
       expect(await call(1, { caps })).toMatchObject({ failure: { code: 'policy.denied' } })
-      expect(await call(1, { caps: [{ rule: 'policy/bounds', uid: 'res_bounds', tokens: 101 }] })).toBeNull()
+      expect(
+        await call(1, { caps: [{ rule: 'policy/bounds', uid: 'res_bounds', version: 1, tokens: 101 }] }),
+      ).toBeNull()
     })
 
     test('is set aside: of calls side by side no more pass than fit', async () => {
@@ -154,7 +156,7 @@ describe('budgets', () => {
     test('stands beside budgets, and nothing passes a cap of nothing', async () => {
       await budget('team', { tokens: 50 })
       expect(await call(51, { caps })).toMatchObject({ failure: { code: 'budget.exceeded' } })
-      const none = [{ rule: 'policy/broken', uid: 'res_broken', tokens: 0 }]
+      const none = [{ rule: 'policy/broken', uid: 'res_broken', version: 1, tokens: 0 }]
       expect(await call(1, { caps: none })).toMatchObject({ failure: { code: 'policy.denied' } })
     })
   })
@@ -399,6 +401,13 @@ describe('budgets', () => {
       'orrery_cost_total EUR': 0.25,
       orrery_calls_unpriced_total: 1,
     })
+  })
+
+  test('what is told again is measured once', async () => {
+    const one = wish(5)
+    await settle(tookOf(one, 5), tookOf(one, 5))
+    await settle(tookOf(one, 5))
+    expect(counted['orrery_tokens_total input']).toBe(5)
   })
 
   test('a counter that was forgotten while it is known is made again', async () => {

@@ -60,7 +60,7 @@ export class Accountant implements Budgets {
   readonly #known = new Set<string>()
   /** Alerts that somebody told of. */
   readonly #told = new Set<string>()
-  /** Alerts that this server noted in a transaction, of which it does not know whether it was committed. */
+  /** Alerts that this server noted, or forgot, in a transaction of which it does not know whether it was committed. */
   readonly #noted = new Set<string>()
   /** Called when a share was reached, in the transaction that notes it. */
   onAlert: () => void = () => {}
@@ -82,8 +82,8 @@ export class Accountant implements Budgets {
         used.map((one) => one.runId),
       )
       const rows = used.flatMap((one) => this.#rowOf(one, origins.get(one.runId) ?? loneOrigin(one), book))
-      await recordSpending(tx, rows)
-      for (const row of rows) this.#measure(row)
+      // What is told again was measured when it was written.
+      for (const row of await recordSpending(tx, rows)) this.#measure(row)
     }
     await dropHolds(tx, spent)
     for (const one of spent) this.#held.drop(one)
@@ -309,8 +309,12 @@ export class Accountant implements Budgets {
         if (used < share && isTold && budget.spec.window === '24h') left.push(alert)
       }
     }
-    await forgetAlerts(on, left)
-    for (const alert of left) for (const told of [this.#told, this.#noted]) told.delete(alertKey(alert))
+    const forgotten = new Set((await forgetAlerts(on, left)).map(alertKey))
+    for (const key of left.map(alertKey)) {
+      this.#told.delete(key)
+      if (forgotten.has(key)) this.#noted.add(key)
+      else this.#noted.delete(key)
+    }
     const mine = await noteAlerts(
       on,
       fresh.map(({ alert }) => alert),

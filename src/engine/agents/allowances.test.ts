@@ -95,13 +95,10 @@ describe('what may be set aside by a count', () => {
     expect(isKept(run, 'run_2')).toBe(true)
   })
 
-  test('is not for another version of the budget, nor for another cap', () => {
+  test('is not for another version of the budget', () => {
     note(day)
     expect(take(1, [budgetOf('day', { limits: { tokens: 100 } }, 2)])).toBeNull()
-    const cap = budgetOf('cap', { window: 'run', limits: { tokens: 10 } }, 0)
-    note(cap)
-    expect(take(1, [budgetOf('cap', { window: 'run', limits: { tokens: 5 } }, 0)])).toBeNull()
-    expect(take(1, [cap])).toHaveLength(1)
+    expect(take(1, [day])).toHaveLength(1)
   })
 
   test('ends below the next share that is told of', () => {

@@ -8,7 +8,7 @@ const USES = 200
 const KEPT_MAX = 10_000
 /**
  * How long a server has to know a window of a budget as it is before it keeps counts of it. A statement that began before the budget was made or changed, or before
- * the window began, may wait for locks (30 s at most, each), and then set aside or spend by what it knew: it is over by then, and counted.
+ * the window began, sets aside or spends by what it knew: it is over by then, and counted. It may have waited for a lock, of which none is waited for longer than 30 s.
  */
 const KNOWN_FOR_MS = 60_000
 /** Where others count as often as this server, so many of its counts at most are not tried to be used. */
@@ -138,6 +138,6 @@ function makeRoom(kept: Map<string, unknown>): void {
   }
 }
 
-/** Of a budget at its version, whose spec does not change; of a cap, which has none, with what it allows. */
-const keyOf = ({ uid, version, spec: { window, limits } }: Budget, rootRun: string): string =>
-  `${uid} ${version} ${limits.tokens ?? ''} ${window === 'run' ? rootRun : ''}`
+/** Of a budget or a cap at its version, under which nothing of it changes. */
+const keyOf = ({ uid, version, spec: { window } }: Budget, rootRun: string): string =>
+  `${uid} ${version} ${window === 'run' ? rootRun : ''}`

@@ -20,11 +20,11 @@ export interface Budget extends Pick<LiveBudget, 'uid' | 'namespace' | 'name' | 
 }
 
 /** A cap on the tokens of a run is counted as a budget of the window of the run, whoever asks which model in it. */
-export const capBudget = ({ rule, uid, tokens }: TokenCap, namespace: string): Budget => ({
+export const capBudget = ({ rule, uid, version, tokens }: TokenCap, namespace: string): Budget => ({
   uid,
   namespace,
   name: rule,
-  version: 0,
+  version,
   spec: { selector: {}, window: 'run', limits: { tokens }, alerts: [], action: 'fail' },
   fingerprint: 'cap',
   rule,

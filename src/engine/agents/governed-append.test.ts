@@ -251,7 +251,7 @@ describe('what a budget counts', () => {
   }
   /** Counts are kept of windows that a server knows for a minute. */
   const makeKnown = async (...servers: RunningEngine[]) => {
-    for (const server of [engine, ...servers]) await appendOn(server, modelAsked(`m0-${n}`, 0))
+    for (const server of [...servers, engine]) await appendOn(server, modelAsked(`m0-${n}`, 0))
     await rig.advance(60_000)
     words = []
   }
@@ -430,6 +430,47 @@ describe('what a budget counts', () => {
     await append(modelAsked('m3', 10))
     await append(modelAsked('m4', 10))
     expect(await rig.db.query('select share from budget_alert')).toEqual([{ share: 0.5 }])
+  })
+
+  test('by a policy that was lifted meanwhile is counted anew', async () => {
+    await declare('Policy', 'caps', { maxTokens: 100 })
+    await makeKnown()
+    await append(modelAsked('m1', 20))
+    await append(answered('m1', 20))
+    expect(await statementsOf(() => asks('m2', 1))).toEqual(['append_counted_at'])
+    await declare('Policy', 'caps', { models: { denied: ['other'] } })
+    await append(modelAsked('m3', 500))
+    await append(answered('m3', 500))
+    await declare('Policy', 'caps', { maxTokens: 100 })
+    expect(await asks('m4', 30)).toMatchObject({ failure: { code: 'policy.denied', evidence: { spent: 520 } } })
+  })
+
+  test('of a rolling window is told of again though the transaction that forgot it was undone', async () => {
+    await budget(100, { window: '24h', alerts: [0.5] })
+    const spend = async (call: string, tokens: number) => {
+      await append(modelAsked(call, tokens))
+      await append(answered(call, tokens))
+    }
+    const notedAt = () => rig.db.query<{ at: Date }>('select at from budget_alert')
+    await spend('m1', 60)
+    await spend('m2', 8)
+    await spend('m3', 8)
+    const [first] = await notedAt()
+    await rig.advance(25 * 3_600_000)
+    let isUndone = false
+    rig.faults.after = (name) => {
+      if (name !== 'forget_alerts' || isUndone) return
+      isUndone = true
+      throw new Error('undone')
+    }
+    await append(modelAsked('m4', 40)).catch(() => {})
+    expect(isUndone).toBe(true)
+    await spend('m5', 40)
+    expect(await notedAt()).toEqual([])
+    await spend('m6', 60)
+    await asks('m7', 8)
+    const [second] = await notedAt()
+    expect(second?.at.getTime()).toBeGreaterThan(first?.at.getTime() ?? 0)
   })
 
   test('is not ended by what calls spend that no budget counts', async () => {

@@ -235,7 +235,7 @@ export class RuleGate implements Gate {
     const known = this.#read.get(resource_version)
     if (known) return known
     if (spec === null) throw new Error(`${kind} ${name} was not read`)
-    const row = { kind, namespace, name, uid, spec }
+    const row = { kind, namespace, name, uid, version: resource_version, spec }
     const kept: Kept = kind === 'Policy' ? { kind, rule: readPolicyRow(row) } : { kind, rule: readRoleRow(row) }
     this.#read.set(resource_version, kept)
     return kept

@@ -32,11 +32,12 @@ export async function findNotedAlerts(
   )
 }
 
-/** Forgets that shares were told of: a rolling window has come below them. */
-export async function forgetAlerts(db: Queryable, alerts: readonly Alert[]): Promise<void> {
-  if (alerts.length === 0) return
-  await db.query(
-    `delete from budget_alert where (budget, key, share) in (select * from unnest($1::text[], $2::text[], $3::float8[]))`,
+/** Forgets that shares were told of: a rolling window has come below them. Gives those that were noted. */
+export async function forgetAlerts(db: Queryable, alerts: readonly Alert[]): Promise<Alert[]> {
+  if (alerts.length === 0) return []
+  return db.query<Alert>(
+    `delete from budget_alert where (budget, key, share) in (select * from unnest($1::text[], $2::text[], $3::float8[]))
+     returning budget, key, share`,
     [alerts.map((a) => a.budget), alerts.map((a) => a.key), alerts.map((a) => a.share)],
     { name: 'forget_alerts' },
   )

@@ -45,10 +45,10 @@ export const draftColumns = (drafts: readonly SpendingDraft[]): unknown[][] => [
   drafts.map((d) => d.isUncovered),
 ]
 
-/** Writes down what calls took. The same call of the same journal is written once. */
-export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]): Promise<void> {
-  if (rows.length === 0) return
-  await tx.query(
+/** Writes down what calls took. The same call of the same journal is written once. Gives the rows that were written. */
+export async function recordSpending<R extends SpendingRow>(tx: Queryable, rows: readonly R[]): Promise<R[]> {
+  if (rows.length === 0) return []
+  const written = await tx.query<SpendingKey>(
     `insert into spending (run_id, node, path, generation, call, namespace, root_run, workflows, labels, agent, endpoint, model,
                            input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, nanos, currency, is_uncovered, at)
      select s.run_id, s.node, s.path, s.generation, s.call, s.namespace, s.root_run, array(select jsonb_array_elements_text(s.workflows)), s.labels, s.agent,
@@ -56,7 +56,7 @@ export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]
        from unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[], $9::jsonb[], $10::jsonb[], $11::text[],
                    $12::text[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::boolean[])
          as s(run_id, node, path, generation, call, agent, namespace, root_run, workflows, labels, endpoint, model, input, output, cached, written, nanos, currency, is_uncovered)
-     on conflict do nothing`,
+     on conflict do nothing returning run_id as "runId", node, path, generation, call`,
     [
       rows.map((r) => r.runId),
       rows.map((r) => r.node),
@@ -68,7 +68,13 @@ export async function recordSpending(tx: Queryable, rows: readonly SpendingRow[]
     ],
     { name: 'record_spending' },
   )
+  const fresh = new Set(written.map(keyOf))
+  // One that is named twice was written once.
+  return rows.filter((row) => fresh.delete(keyOf(row)))
 }
+
+const keyOf = ({ runId, node, path, generation, call }: SpendingKey): string =>
+  `${runId} ${node} ${path} ${generation} ${call}`
 
 /** Forgets what was spent longer ago than `keepMs`, at most `limit` rows a call, beside others who do. Gives how many. */
 export async function pruneSpending(db: Queryable, keepMs: number, limit: number): Promise<number> {

@@ -79,10 +79,13 @@ const writing = (guard = ''): string => `,
 const AFTER_ENTRIES = 13
 
 const countParam = paramsFrom(AFTER_ENTRIES)
+/** What waited longer for its locks saw the time and what was spent too long ago. */
+const WAITED_MAX_S = 30
 /**
  * Eight params: counts by which is set aside. Their counters are locked after all of the steps, which are counted for that, as a transaction does it: whoever
  * counts waits for those who set aside by the count before, and they do not wait for each other. Whether somebody has counted is seen as it is under the
- * lock; the time and what was spent are seen as they were when the statement began.
+ * lock; the time and what was spent are seen as they were when the statement began. What runs below spend in other
+ * namespaces counts in the window of a run as well, and nothing was set aside in it for them.
  */
 const COUNTING = `,
      counts as materialized (
@@ -92,12 +95,18 @@ const COUNTING = `,
            as w(budget, key, namespace, count_id, mark, until, selector, root_run)
          join budget_counter c on c.budget = w.budget and c.key = w.key
         where (select count(*) from held) > 0 and c.count_id = w.count_id::uuid and (w.until is null or w.until > clock_now())
-          and not exists (select 1 from spending s where s.is_uncovered and s.namespace = w.namespace and s.xid >= w.mark::xid8
-                             and (w.root_run is null or s.root_run = w.root_run)
-                             and budget_covers(w.selector, s.workflows, s.agent, s.endpoint, s.labels))
+          and case when w.root_run is null then
+                not exists (select 1 from spending s where s.is_uncovered and s.namespace = w.namespace and s.xid >= w.mark::xid8
+                               and budget_covers(w.selector, s.workflows, s.agent, s.endpoint, s.labels))
+              else
+                not exists (select 1 from spending s where s.root_run = w.root_run and s.xid >= w.mark::xid8
+                               and (s.is_uncovered or s.namespace <> w.namespace)
+                               and budget_covers(w.selector, s.workflows, s.agent, s.endpoint, s.labels))
+              end
         order by c.budget, c.key for share of c
      )`
-const IS_COUNTED = `(select count(*) from counts) = cardinality(${countParam(0, 'text[]')})`
+const IS_COUNTED = `(select count(*) from counts) = cardinality(${countParam(0, 'text[]')})
+               and clock_timestamp() < statement_timestamp() + interval '${WAITED_MAX_S} s'`
 const AFTER_COUNTS = AFTER_ENTRIES + 8
 
 const holdParam = paramsFrom(AFTER_COUNTS)

@@ -68,7 +68,7 @@ export async function appendEntries(tx: Queryable, appends: readonly NewEntries[
   return appends.map((_, i) => counts.get(i + 1) ?? 0)
 }
 
-/** Takes back questions that were written in the same transaction, each the last entry of its append. */
+/** Takes back questions that were written in the same transaction, each the last entry of its journal. */
 export async function removeAsked(
   tx: Queryable,
   asked: readonly (JournalAttempt & { n: number; call: string })[],
@@ -78,7 +78,8 @@ export async function removeAsked(
     `delete from journal j
       using unnest($1::text[], $2::int[], $3::text[], $4::int[], $5::int[], $6::text[]) as k(run_id, node, path, fence, n, call)
       where j.run_id = k.run_id and j.node = k.node and j.path = k.path and j.fence = k.fence and j.n = k.n
-        and j.kind = 'model_asked' and j.call = k.call`,
+        and j.kind = 'model_asked' and j.call = k.call
+        and j.seq = (select l.seq from journal l where l.run_id = k.run_id and l.node = k.node and l.path = k.path order by l.seq desc limit 1)`,
     [
       asked.map((a) => a.runId),
       asked.map((a) => a.node),

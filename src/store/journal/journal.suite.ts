@@ -294,19 +294,32 @@ export function journalSuite(name: string, open: () => Promise<Db>): void {
           expect(await setAside([step], [one])).toMatchObject({ countsHold: true, outcomes: ['recorded'] })
         })
 
-        test.each<[string, { agent: string; rootRun?: string }, boolean]>([
-          ['of another agent', { agent: 'a' }, true],
-          ['of its agent', { agent: 'writer' }, false],
-          ['in another run', { agent: 'writer', rootRun: 'run_other' }, true],
-        ])('what was spent %s without being set aside ends it, or does not', async (_, { agent, rootRun }, holds) => {
+        type Where = {
+          agent?: string
+          of: 'a day' | 'a run'
+          rootRun?: string
+          isElsewhere?: boolean
+          isKnown?: boolean
+        }
+        test.each<[string, Where, boolean]>([
+          ['of another agent', { agent: 'a', of: 'a day' }, true],
+          ['of its agent', { of: 'a day' }, false],
+          ['in another namespace', { of: 'a day', isElsewhere: true }, true],
+          ['in another run', { of: 'a run', rootRun: 'run_other' }, true],
+          ['in its run', { of: 'a run' }, false],
+          ['in its run, and had set aside,', { of: 'a run', isKnown: true }, true],
+          ['in its run, by another agent,', { agent: 'a', of: 'a run' }, true],
+          ['below its run in another namespace', { of: 'a run', isElsewhere: true, isKnown: true }, false],
+        ])('what somebody spent %s ends it, or does not', async (_, where, holds) => {
+          const { agent = 'writer', of, rootRun = 'run_mine', isElsewhere = false, isKnown = false } = where
           const step = await lease()
           const made = await count()
-          const ofRun = rootRun === undefined ? null : 'run_mine'
-          const { spending } = ended('m', rootRun ?? 'run_x')
-          const spent = { ...spending, origin: { ...spending.origin, namespace: made.namespace }, isUncovered: true }
+          const { spending } = ended('m', rootRun)
+          const namespace = isElsewhere ? 'elsewhere' : made.namespace
+          const spent = { ...spending, origin: { ...spending.origin, namespace }, isUncovered: !isKnown }
           const key = { runId: made.namespace, node: 0, path: '', generation: 0, call: 'm' }
           await recordSpending(db, [{ ...key, ...spent, agent }])
-          const one = { ...made, selector: { agents: ['writer'] }, rootRun: ofRun }
+          const one = { ...made, selector: { agents: ['writer'] }, rootRun: of === 'a run' ? 'run_mine' : null }
           expect(await setAside([step], [one])).toMatchObject({ countsHold: holds })
         })
 

@@ -12,6 +12,7 @@ const rowOf = (kind: string, name: string, spec: JsonObject, namespace = 'defaul
   namespace,
   name,
   uid: `uid-${name}`,
+  version: 7,
   spec,
 })
 /** Policies and roles by name. */

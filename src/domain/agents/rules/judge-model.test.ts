@@ -8,7 +8,7 @@ const rulesOf = (policies: Record<string, JsonObject>): RuleSet =>
   ruleSetOf(
     'default',
     Object.entries(policies).map(([name, spec]) =>
-      readPolicyRow({ kind: 'Policy', namespace: 'default', name, uid: `uid-${name}`, spec }),
+      readPolicyRow({ kind: 'Policy', namespace: 'default', name, uid: `uid-${name}`, version: 7, spec }),
     ),
     [],
   )
@@ -131,8 +131,8 @@ describe('what a worker holds to by itself', () => {
       r: { maxTokens: 1, appliesTo: { workflows: ['x'] } },
     })
     expect(tokenCaps(rules, SUBJECT)).toEqual([
-      { rule: 'policy/q', uid: 'uid-q', tokens: 500 },
-      { rule: 'policy/p', uid: 'uid-p', tokens: 900 },
+      { rule: 'policy/q', uid: 'uid-q', version: 7, tokens: 500 },
+      { rule: 'policy/p', uid: 'uid-p', version: 7, tokens: 900 },
     ])
   })
 })

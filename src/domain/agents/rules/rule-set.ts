@@ -15,11 +15,13 @@ export interface RuleRow {
   namespace: string
   name: string
   uid: string
+  /** Of the resource: another one with each change. */
+  version: number
   spec: JsonObject
 }
 
 /** A rule as it was read. One that cannot be read is kept: whoever it might hold for is denied. */
-export type ReadRule<S> = { name: RuleName; namespace: string; uid: string } & (
+export type ReadRule<S> = { name: RuleName; namespace: string; uid: string; version: number } & (
   | { spec: S; problem: null }
   | { spec: null; problem: string; raw: JsonObject }
 )
@@ -47,7 +49,12 @@ export const governingNamespace = (namespace: string): string =>
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error)).slice(0, 500)
 
 function read<S>(row: RuleRow, readSpec: (spec: JsonObject) => S): ReadRule<S> {
-  const common = { name: `${row.kind.toLowerCase()}/${row.name}`, namespace: row.namespace, uid: row.uid }
+  const common = {
+    name: `${row.kind.toLowerCase()}/${row.name}`,
+    namespace: row.namespace,
+    uid: row.uid,
+    version: row.version,
+  }
   try {
     return { ...common, spec: readSpec(row.spec), problem: null }
   } catch (error) {

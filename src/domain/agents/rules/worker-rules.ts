@@ -44,18 +44,20 @@ export interface TokenCap {
   rule: RuleName
   /** Of the rule. */
   uid: string
+  /** Of the rule: another one with each change. */
+  version: number
   tokens: number
 }
 
 /** The most tokens that a run may use, by each policy that says so, the least first. One that cannot be read lets it use none. Pure. */
 export function tokenCaps(rules: RuleSet, subject: Subject): TokenCap[] {
-  if (rules.problem !== null) return [{ rule: 'default', uid: 'default', tokens: 0 }]
-  const caps = applying(rules, subject).flatMap(({ name: rule, uid, spec }): TokenCap[] =>
+  if (rules.problem !== null) return [{ rule: 'default', uid: 'default', version: 0, tokens: 0 }]
+  const caps = applying(rules, subject).flatMap(({ name: rule, uid, version, spec }): TokenCap[] =>
     spec === null
-      ? [{ rule, uid, tokens: 0 }]
+      ? [{ rule, uid, version, tokens: 0 }]
       : spec.maxTokens === undefined
         ? []
-        : [{ rule, uid, tokens: spec.maxTokens }],
+        : [{ rule, uid, version, tokens: spec.maxTokens }],
   )
   return caps.toSorted((a, b) => a.tokens - b.tokens)
 }
