@@ -15,7 +15,7 @@ import { wakeBudgetWaiters } from '../../store/steps/budget-waits.ts'
 import type { RunningEngine } from '../create-engine.ts'
 import { inTransaction } from '../testing/in-transaction.ts'
 import { ADMIN, type EngineRig, type RigWorker, useRig, WORKER } from '../testing/rig.ts'
-import { type Budgets, openBudgets, type ReserveWish, type Spent } from './budgets.ts'
+import { type Budgets, openBudgets, type ReserveWish, type Spent } from '../budgets/budgets.ts'
 import type { Gate } from './gate.ts'
 
 let rig: EngineRig

@@ -17,9 +17,9 @@ import {
   STALE,
   verdictsIn,
 } from './append-item.ts'
-import { type KnownUse, type ModelUse, openBudgets } from './budgets.ts'
+import { type KnownUse, type ModelUse, openBudgets } from '../budgets/budgets.ts'
 import { type Allowed, countVerdict } from './gate.ts'
-import { HeardResources, type ResourcesAt } from './resources-at.ts'
+import { HeardResources, type ResourcesAt } from '../resources/resources-at.ts'
 
 /** Somebody who changes resources all the time holds nobody up: after so many versions it is done in a transaction. */
 const VERSIONS_TRIED = 2

@@ -34,7 +34,7 @@ import {
 } from './append-item.ts'
 import { type Foreword, isCounted, type Known, KnownAppends } from './append-known.ts'
 import { countVerdict, type ModelWord } from './gate.ts'
-import { type LiveBudgets, openBudgets, type Refusal, type ReserveWish, type Spent } from './budgets.ts'
+import { type LiveBudgets, openBudgets, type Refusal, type ReserveWish, type Spent } from '../budgets/budgets.ts'
 
 /**
  * Writes journals: what many attempts are about to do is recorded together, after the rules were asked about the calls and the budgets about the models,

@@ -4,7 +4,7 @@ import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
 import type { AskedCall, Denial, Verdict } from '../../domain/agents/verdict.ts'
 import type { FailureRecord } from '../../domain/failure.ts'
 import type { Queryable } from '../../store/db.ts'
-import type { ResourcesAt } from './resources-at.ts'
+import type { ResourcesAt } from '../resources/resources-at.ts'
 
 /** For whom something is asked. */
 export interface AskedRun {

@@ -2,7 +2,7 @@ import { errorOfRecord } from '../../contract/problem.ts'
 import type { TokenCap } from '../../domain/agents/rules/worker-rules.ts'
 import type { ModelResult } from '../../domain/model-call.ts'
 import type { EngineContext } from '../context.ts'
-import { openBudgets, type CallKey, type Spender } from './budgets.ts'
+import { openBudgets, type CallKey, type Spender } from '../budgets/budgets.ts'
 import type { AskedRun } from './gate.ts'
 
 /** In place of a node: no step makes the call, so that it does not end with one. */

@@ -34,7 +34,7 @@ import {
   type Gate,
   type ModelWord,
 } from './gate.ts'
-import type { ResourcesAt } from './resources-at.ts'
+import type { ResourcesAt } from '../resources/resources-at.ts'
 
 type Kept = { kind: 'Policy'; rule: ReadPolicy } | { kind: 'Role'; rule: ReadRole }
 

@@ -3,7 +3,7 @@ import { LIMITS } from '../../domain/limits.ts'
 import { listBudgets } from '../../store/budgets/live-budgets.ts'
 import type { Queryable } from '../../store/db.ts'
 import { wakeBudgetWaiters } from '../../store/steps/budget-waits.ts'
-import { budgetName } from './budget-windows.ts'
+import { budgetName } from '../budgets/budget-windows.ts'
 
 /** What calls cost depends on them, so that one which did not fit may fit now. */
 const PRICING: readonly KindName[] = ['ModelEndpoint', 'PriceTable']

@@ -6,7 +6,7 @@ import { callColumns, type CallOfHold, droppingHolds } from './holds.ts'
 export interface CounterKey {
   /** Uid of the budget. */
   budget: string
-  /** Tells windows apart, and selectors: see `windowAt` in engine/agents. */
+  /** Tells windows apart, and selectors: see `windowAt` in engine/budgets. */
   key: string
 }
 

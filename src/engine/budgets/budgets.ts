@@ -9,7 +9,7 @@ import type { HeldCount } from '../../store/budgets/counters.ts'
 import type { HoldDraft } from '../../store/budgets/holds.ts'
 import type { EndedCall } from '../../store/journal/append-at.ts'
 import type { AllowanceWish } from './allowances.ts'
-import type { ResourcesAt } from './resources-at.ts'
+import type { ResourcesAt } from '../resources/resources-at.ts'
 
 /** Names one call of a model for ever. */
 export interface CallKey {

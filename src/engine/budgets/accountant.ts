@@ -34,7 +34,7 @@ import type { Budgets, KnownUse, LiveBudgets, ModelUse, Money, Refusal, ReserveW
 import { HeldCalls } from './held-calls.ts'
 import { OriginBook } from './origin-book.ts'
 import { PriceBook } from './price-book.ts'
-import type { ResourcesAt } from './resources-at.ts'
+import type { ResourcesAt } from '../resources/resources-at.ts'
 
 /** A counter is set forward when that spares the next count so many rows: it is not written for each call. */
 const FOLD_ROWS = 50

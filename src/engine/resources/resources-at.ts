@@ -5,7 +5,7 @@ import { listRules, type StoredRule } from '../../store/resources/list-rules.ts'
 import { findResources } from '../../store/resources/read-resources.ts'
 import { readResourceClock } from '../../store/resources/resource-clock.ts'
 import type { ResourceRow } from '../../store/resources/resource-rows.ts'
-import { PriceBook } from './price-book.ts'
+import { PriceBook } from '../budgets/price-book.ts'
 
 /** Names of namespaces and endpoints that are kept of one version. */
 const KEPT_MAX = 10_000
