@@ -175,7 +175,7 @@ async function measureOurs(
     note({ shape: 'ten-turn agents, 200 at once', ...who, ...together, ...memoryOf(rig), ...wal })
     await measureWaiting(rig, note, who)
     await sleep(Math.max(0, budgetSince + BUDGET_KNOWN_MS - performance.now()))
-    await closedLoop(Math.min(one, 20), 1, converseCounted)
+    await closedLoop(WARM_UP, 1, converseCounted)
     const counted = await measured(rig, () => closedLoop(one, 1, converseCounted))
     note({ shape: 'ten-turn agent that a budget counts, one at a time', ...who, ...counted })
   } finally {
