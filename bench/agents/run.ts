@@ -21,6 +21,15 @@ interface Databases {
   createDatabase(name?: string): Promise<string>
 }
 
+const conversation = (name: string, agent: string) => ({
+  kind: 'Workflow',
+  metadata: { name },
+  spec: {
+    inputs: { type: 'object', properties: { conversation: { type: 'number' } } },
+    steps: [{ name: 'add', agent, with: { prompt: `${PROMPT} \${{ string(inputs.conversation) }}` } }],
+  },
+})
+
 export const RESOURCES = [
   {
     kind: 'ModelEndpoint',
@@ -57,41 +66,14 @@ export const RESOURCES = [
     metadata: { name: 'adder' },
     spec: { model: 'instant', instructions: 'You add.', tools: ['add'], limits: { maxTurns: 30 } },
   },
-  {
-    kind: 'Workflow',
-    metadata: { name: 'adding' },
-    spec: {
-      inputs: { type: 'object', properties: { conversation: { type: 'number' } } },
-      steps: [
-        {
-          name: 'add',
-          agent: 'adder',
-          with: { prompt: `${PROMPT} \${{ string(inputs.conversation) }}` },
-        },
-      ],
-    },
-  },
-  {
-    kind: 'Workflow',
-    metadata: { name: 'waiting' },
-    spec: {
-      inputs: { type: 'object', properties: { conversation: { type: 'number' } } },
-      steps: [{ name: 'add', agent: 'asker', with: { prompt: `${PROMPT} \${{ string(inputs.conversation) }}` } }],
-    },
-  },
+  conversation('adding', 'adder'),
+  conversation('waiting', 'asker'),
   {
     kind: 'Agent',
     metadata: { name: 'asker' },
     spec: { model: 'instant', instructions: 'You add.', tools: ['add'], approval: 'always' },
   },
-  {
-    kind: 'Workflow',
-    metadata: { name: 'counting' },
-    spec: {
-      inputs: { type: 'object', properties: { conversation: { type: 'number' } } },
-      steps: [{ name: 'add', agent: 'counted', with: { prompt: `${PROMPT} \${{ string(inputs.conversation) }}` } }],
-    },
-  },
+  conversation('counting', 'counted'),
   {
     kind: 'Agent',
     metadata: { name: 'counted' },

@@ -3,7 +3,7 @@ import type { JournalEntry, WorkerEntry } from '../../domain/agents/journal.ts'
 import type { Verdict } from '../../domain/agents/verdict.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import { appendAt } from '../../store/journal/append-at.ts'
-import type { HeldCount } from '../../store/budgets/counters.ts'
+import { counterKey, type HeldCount } from '../../store/budgets/counters.ts'
 import type { LiveBudget } from '../../store/budgets/live-budgets.ts'
 import { isUniqueViolation } from '../../store/storage-failure.ts'
 import type { EngineContext } from '../context.ts'
@@ -30,6 +30,8 @@ export interface Foreword {
   item: AppendItem
   /** By the rules. */
   allowed: Allowed
+  /** What is written: each call that is asked is followed by the word on it. */
+  entries: readonly JournalEntry[]
   use: ModelUse
   known: KnownUse
   /** Those of its namespace. */
@@ -87,7 +89,7 @@ export class KnownAppends {
       return [foreword]
     })
     if (fitting.length > 0) {
-      const counts = [...new Map(all.map((count) => [`${count.budget} ${count.key}`, count])).values()]
+      const counts = [...new Map(all.map((count) => [counterKey(count), count])).values()]
       this.#resources.heard(await this.#write(fitting, counts, answers))
     }
     return answers
@@ -105,10 +107,10 @@ export class KnownAppends {
     const written = await appendAt(
       db,
       version,
-      forewords.map(({ item, allowed, known }) => ({
+      forewords.map(({ item, entries, known }) => ({
         ...item,
         ended: known.ended,
-        entries: withVerdicts(item, allowed.verdicts),
+        entries,
       })),
       counts && { counts, holds: forewords.map(({ known }) => known.holds), forMs: LIMITS.holdMs },
     ).catch((error: unknown) => {
@@ -127,9 +129,8 @@ export class KnownAppends {
     return written.version
   }
 
-  #recorded({ item, allowed, use, known, version }: Foreword): AppendResponse {
+  #recorded({ entries, use, known, version }: Foreword): AppendResponse {
     const { budgets = openBudgets } = this.#ctx
-    const entries = withVerdicts(item, allowed.verdicts)
     budgets.written(use, known)
     for (const { kind } of entries) {
       if (kind === 'verdict') countVerdict(this.#ctx, 'tool', 'allow')
@@ -156,8 +157,9 @@ export class KnownAppends {
     for (const [i, { item, word }] of allowed.entries()) {
       const [use, known] = [uses[i], all[i]]
       const live = await resources.budgets(item.definition.namespace).catch(() => null)
-      if (use && known && live)
-        forewords.set(item, { version: resources.version, item, allowed: word, use, known, budgets: live })
+      if (!use || !known || !live) continue
+      const entries = withVerdicts(item, word.verdicts)
+      forewords.set(item, { version: resources.version, item, allowed: word, entries, use, known, budgets: live })
     }
     return forewords
   }

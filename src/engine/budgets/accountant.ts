@@ -4,6 +4,7 @@ import { LIMITS } from '../../domain/limits.ts'
 import { type Alert, forgetAlerts, noteAlerts } from '../../store/budgets/alerts.ts'
 import {
   type Count,
+  counterKey,
   type CounterKey,
   countWindows,
   type HeldCount,
@@ -43,8 +44,6 @@ const KNOWN_MAX = 50_000
 
 /** A ledger with the count that it comes from. */
 type CountedLedger = Ledger & Pick<HeldCount, 'countId' | 'mark'>
-
-const keyOf = ({ budget, key }: CounterKey): string => `${budget} ${key}`
 
 /**
  * Budgets by what is stored. What calls took is written down and never changed; a budget is a sum of it. Setting aside holds the lock of each counter
@@ -201,7 +200,7 @@ export class Accountant implements Budgets {
     const holds: Hold[] = []
     const answers: (null | Refusal)[] = []
     for (const { wish, origin, windows } of asked) {
-      const mine = windows.flatMap(({ window }) => ledgers.get(keyOf(window)) ?? [])
+      const mine = windows.flatMap(({ window }) => ledgers.get(counterKey(window)) ?? [])
       if (mine.length === 0) {
         answers.push(null)
         continue
@@ -240,15 +239,15 @@ export class Accountant implements Budgets {
     windows: readonly { budget: Budget; window: OpenWindow }[],
     wishes: readonly ReserveWish[],
   ): Promise<Map<string, CountedLedger>> {
-    const open = new Map(windows.map((one) => [keyOf(one.window), one]))
+    const open = new Map(windows.map((one) => [counterKey(one.window), one]))
     if (open.size === 0) return new Map()
     const asked = [...open.values()].map(({ window }) => window)
     const countIds = await this.#lock(tx, asked, wishes)
     const counts = await countWindows(tx, asked)
     const counted = counts.flatMap((count) => {
-      const one = open.get(keyOf(count))
+      const one = open.get(counterKey(count))
       if (!one) return []
-      const countId = countIds.get(keyOf(count))
+      const countId = countIds.get(counterKey(count))
       assert(countId !== undefined, 'a window was counted without its lock')
       return [{ ...one, count, countId }]
     })
@@ -260,7 +259,7 @@ export class Accountant implements Budgets {
     )
     return new Map(
       counted.map(({ budget, window, count, countId }) => [
-        keyOf(count),
+        counterKey(count),
         { budget, window, state: stateOf(count), countId, mark: count.fold.mark },
       ]),
     )
@@ -272,7 +271,7 @@ export class Accountant implements Budgets {
     keys: readonly CounterKey[],
     wishes: readonly ReserveWish[],
   ): Promise<Map<string, string>> {
-    const unknown = keys.filter((key) => !this.#known.has(keyOf(key)))
+    const unknown = keys.filter((key) => !this.#known.has(counterKey(key)))
     // Before any lock is taken: whoever waits for a row that another transaction is making holds nothing.
     if (unknown.length > 0) await makeCounters(tx, unknown)
     const lock = () => (wishes.length === 0 ? holdCounters(tx, keys) : lockCounters(tx, keys, wishes))
@@ -283,8 +282,8 @@ export class Accountant implements Budgets {
       locked = await lock()
     }
     if (this.#known.size > KNOWN_MAX) this.#known.clear()
-    for (const key of locked) this.#known.add(keyOf(key))
-    return new Map(locked.map((key) => [keyOf(key), key.countId]))
+    for (const key of locked) this.#known.add(counterKey(key))
+    return new Map(locked.map((key) => [counterKey(key), key.countId]))
   }
 
   #rowOf(one: Spent, origin: Origin, book: PriceBook | null): SpendingRow[] {

@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts'
+import { dropOldest } from '../../base/drop-oldest.ts'
 import { type Room, roomAfter, roomIn, shareOf, type Wanted } from '../../domain/agents/fit.ts'
-import type { CounterKey, HeldCount } from '../../store/budgets/counters.ts'
+import { counterKey, type CounterKey, type HeldCount } from '../../store/budgets/counters.ts'
 import type { Budget, Ledger, OpenWindow } from './budget-windows.ts'
 
 /** How often something is set aside by one count: then counters are set forward, and what rolling windows have let go is noticed. */
@@ -68,13 +69,13 @@ export class Allowances {
     )
     const { namespace, selector, key, until } = window
     this.#kept.delete(of)
-    makeRoom(this.#kept)
     this.#kept.set(of, {
       count: { budget: budget.uid, key, namespace, selector, rootRun: window.rootRun, countId, mark, until },
       room,
       uses: USES,
       hasServed: false,
     })
+    dropOldest(this.#kept, KEPT_MAX)
   }
 
   /**
@@ -100,8 +101,8 @@ export class Allowances {
     const now = this.#clock.monotonic()
     const since = this.#knownSince.get(of) ?? now
     this.#knownSince.delete(of)
-    makeRoom(this.#knownSince)
     this.#knownSince.set(of, since)
+    dropOldest(this.#knownSince, KEPT_MAX)
     return now - since >= KNOWN_FOR_MS
   }
 
@@ -115,26 +116,18 @@ export class Allowances {
 
   /** Counts that do not hold any more. */
   forget(counts: readonly CounterKey[]): void {
-    const gone = new Set(counts.map(({ budget, key }) => `${budget} ${key}`))
+    const gone = new Set(counts.map(counterKey))
     for (const [of, { count, hasServed }] of this.#kept) {
-      if (!gone.has(`${count.budget} ${count.key}`)) continue
+      if (!gone.has(counterKey(count))) continue
       this.#kept.delete(of)
       const next = this.#pauses.get(of)?.next ?? 0
       if (hasServed) this.#pauses.delete(of)
       else {
-        makeRoom(this.#pauses)
         // 0, 1, 2, 4 …: what is lost once is tried again at once.
         this.#pauses.set(of, { left: next, next: Math.min(Math.max(1, 2 * next), PAUSE_MAX) })
+        dropOldest(this.#pauses, KEPT_MAX)
       }
     }
-  }
-}
-
-/** Those that were put in first are let go. */
-function makeRoom(kept: Map<string, unknown>): void {
-  for (const first of kept.keys()) {
-    if (kept.size < KEPT_MAX) return
-    kept.delete(first)
   }
 }
 

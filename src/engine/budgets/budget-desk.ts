@@ -9,7 +9,7 @@ import type { CostGroup } from '../../domain/prices.ts'
 import { shownNamespace } from '../../domain/tenancy.ts'
 import type { StepFacts } from '../../domain/reasons/step-reason.ts'
 import { findNotedAlerts } from '../../store/budgets/alerts.ts'
-import { type Count, countWindows, pruneCounters } from '../../store/budgets/counters.ts'
+import { counterKey, type Count, countWindows, pruneCounters } from '../../store/budgets/counters.ts'
 import { sweepHolds } from '../../store/budgets/holds.ts'
 import { type LiveBudget, listBudgets } from '../../store/budgets/live-budgets.ts'
 import { findOrigins } from '../../store/budgets/origins.ts'
@@ -40,8 +40,6 @@ interface Used {
 const LOCKED_AT_ONCE = 20
 const LOOKS_FOR_ALERTS = 5
 const HELD_FOR_MS = 3 * 31 * 24 * 3_600_000
-
-const keyOf = ({ budget, key }: { budget: string; key: string }): string => `${budget} ${key}`
 
 /** Budgets and costs as people look at them, and what is owed to them now and then. */
 export class BudgetDesk {
@@ -157,11 +155,11 @@ export class BudgetDesk {
       this.#ctx.db,
       used.flatMap(({ window }) => window ?? []),
     )
-    const notedAt = new Map(alerts.map((alert) => [keyOf(alert), alert.at]))
+    const notedAt = new Map(alerts.map((alert) => [counterKey(alert), alert.at]))
     return views.map((view) => {
       if (view.kind === 'Budget') {
         const mine = used.find(({ budget }) => budget.uid === view.metadata.uid)
-        return mine?.window ? withUsage(view, mine, notedAt.get(keyOf(mine.window)) ?? null) : view
+        return mine?.window ? withUsage(view, mine, notedAt.get(counterKey(mine.window)) ?? null) : view
       }
       return view.kind === 'Agent' ? withHolders(view, used, notedAt) : view
     })
@@ -201,10 +199,10 @@ export class BudgetDesk {
           on,
           budgets.flatMap(({ window }) => window ?? []),
         )
-      ).map((count) => [keyOf(count), count]),
+      ).map((count) => [counterKey(count), count]),
     )
     return budgets.map(({ budget, window }) => {
-      const count = (window && counts.get(keyOf(window))) ?? null
+      const count = (window && counts.get(counterKey(window))) ?? null
       const share = count ? shareOf(budget.spec, count) : 0
       return { budget, window, count, share, waiting: waiting.get(budgetName(budget)) ?? 0 }
     })
@@ -396,7 +394,7 @@ function withHolders(view: ResourceView, used: readonly Used[], notedAt: Readonl
       ? `budget ${shownBudget(one.budget)} is used up${which}, ${resetText(one)}`
       : `${one.waiting} step${one.waiting === 1 ? '' : 's'} wait${one.waiting === 1 ? 's' : ''} for budget ${shownBudget(one.budget)}${which}`
   })
-  const times = holding.flatMap(({ window }) => (window && notedAt.get(keyOf(window))) ?? [])
+  const times = holding.flatMap(({ window }) => (window && notedAt.get(counterKey(window))) ?? [])
   const since = times.toSorted((a, b) => a.getTime() - b.getTime())[0]
   return {
     ...view,

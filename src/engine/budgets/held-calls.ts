@@ -1,4 +1,5 @@
 import type { Clock } from '../../base/clock.ts'
+import { dropOldest } from '../../base/drop-oldest.ts'
 import { LIMITS } from '../../domain/limits.ts'
 import type { HoldDraft } from '../../store/budgets/holds.ts'
 import type { SpendingDraft } from '../../store/budgets/spending.ts'
@@ -22,11 +23,8 @@ export class HeldCalls {
 
   /** The same call of another attempt is another one: something else may have been set aside for it. */
   put(call: HeldKey, { endpoint, tokens, cost }: Held): void {
-    for (const oldest of this.#kept.keys()) {
-      if (this.#kept.size < KEPT_MAX) break
-      this.#kept.delete(oldest)
-    }
     this.#kept.set(keyOf(call), { endpoint, tokens, cost, since: this.#clock.monotonic() })
+    dropOldest(this.#kept, KEPT_MAX)
   }
 
   /** Whether all that a call took was set aside for it, so that whoever counted what is set aside has counted it. */

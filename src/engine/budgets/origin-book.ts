@@ -1,3 +1,4 @@
+import { dropOldest } from '../../base/drop-oldest.ts'
 import { findOrigins, type Origin } from '../../store/budgets/origins.ts'
 import type { Queryable } from '../../store/db.ts'
 
@@ -17,10 +18,7 @@ export class OriginBook {
       if (origin) found.set(id, origin)
     }
     for (const origin of fresh) this.#known.set(origin.runId, origin)
-    for (const id of this.#known.keys()) {
-      if (this.#known.size <= KEPT_MAX) break
-      this.#known.delete(id)
-    }
+    dropOldest(this.#known, KEPT_MAX)
     return found
   }
 }

@@ -10,6 +10,9 @@ export interface CounterKey {
   key: string
 }
 
+/** Names a counter in memory. */
+export const counterKey = ({ budget, key }: CounterKey): string => `${budget} ${key}`
+
 /** A counter as it was when it was locked to be counted. */
 export interface LockedCounter extends CounterKey {
   /** Of this count: whoever locks it next gives another one. */
